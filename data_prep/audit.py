@@ -1,0 +1,226 @@
+"""Looks a prepared data set through and names everything that is wrong with it."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data_prep import common, shapes
+from kerasland.errors import DataError, run
+from kerasland.images import pixel_hash, read_image
+from kerasland.prepared import examine
+from kerasland.prepared_tables import (
+    dataset_hash,
+    image_ids,
+    read_about,
+    read_fold,
+    read_landmarks,
+)
+from kerasland.progress import track
+
+FAR = 6.0
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image file as read: (H, W) and the hash of its pixels, or why it can't be."""
+
+    shape: tuple[int, int] | None = None
+    hash: str | None = None
+    error: str | None = None
+
+
+class Audit:
+    """The findings about one prepared folder: `wrong` fails the audit, `warnings` do not."""
+
+    def __init__(self, folder: Path):
+        """Reads the folder; raises DataError where there is no data set to look through."""
+        self.about = read_about(folder)
+        self.dataset, problems = examine(folder)
+        self.table = folder / "landmarks.csv"
+        self.lines = read_landmarks(self.table, self.dataset.landmarks)[1]
+        self.pictures = self._read_pictures()
+        self.exchanged: set[str] = set()
+        self.wrong = list(dict.fromkeys(problems))
+        self.warnings: list[str] = []
+        for find in (
+            self._images,
+            self._same_pixels,
+            self._hashes,
+            self._shapes,
+            self._outside,
+            self._scale,
+            self._folds,
+        ):
+            self.wrong += find()
+
+    def _read_pictures(self) -> dict[str, Picture]:
+        ids = sorted(image_ids(self.dataset.folder))
+        with ThreadPoolExecutor(2) as pool:
+            read = pool.map(lambda i: _picture(self.dataset.image_path(i)), ids)
+            return dict(zip(ids, track(read, "reading images", len(ids)), strict=True))
+
+    def _images(self) -> Iterator[str]:
+        for image_id, picture in self.pictures.items():
+            if picture.error:
+                yield picture.error
+            if image_id not in self.dataset.ids:
+                path = self.dataset.image_path(image_id)
+                yield f"{path}: no points of it in landmarks.csv"
+
+    def _same_pixels(self) -> Iterator[str]:
+        first: dict[str, str] = {}
+        for image_id, picture in self.pictures.items():
+            if picture.hash in first:
+                there = self.dataset.image_path(first[picture.hash])
+                yield f"{self.dataset.image_path(image_id)}: the same pixels as {there}"
+            elif picture.hash:
+                first[picture.hash] = image_id
+
+    def _hashes(self) -> Iterator[str]:
+        path = self.dataset.folder / "dataset.json"
+        noted = self.about.get("image_hashes") or {}
+        for image_id, picture in self.pictures.items():
+            if picture.hash and noted.get(image_id, picture.hash) != picture.hash:
+                where = self.dataset.image_path(image_id)
+                yield f"{where}: pixels changed since dataset.json was written"
+        if dataset_hash(self.table.read_bytes(), noted) != self.about["hash"]:
+            yield f"{self.table}: changed since {path} was written (hash)"
+        counts = {"images": len(self.dataset.ids), "points": len(self.lines)}
+        if self.about.get("counts") != counts:
+            yield f"{path}: counts {self.about.get('counts')}, landmarks.csv has {counts}"
+
+    def _shapes(self) -> Iterator[str]:
+        every = shapes.as_complex(self.dataset.points)
+        usable = shapes.usable(every)
+        if usable.sum() < shapes.FEWEST_IMAGES:
+            self.warnings.append(
+                f"{self.table}: shapes not compared, that takes {shapes.FEWEST_IMAGES} images with "
+                f"{shapes.FEWEST_POINTS} points each"
+            )
+            return
+        mean = shapes.mean_shape(every[usable])
+        straight = []
+        for i in np.flatnonzero(usable):
+            what = shapes.exchanged(every[i], mean)
+            if what:
+                self.exchanged.add(self.dataset.ids[i])
+                yield f"{self._rows(i)}: {what} look exchanged: the points fit the others' so"
+            else:
+                straight.append(i)
+        moved = np.array([shapes.align(every[i], mean)[0] for i in straight])
+        distance = np.abs(moved - mean)
+        usual = np.nanmedian(distance, axis=0)
+        for row, k in np.argwhere(distance > FAR * usual):
+            self.warnings.append(
+                f"{self._row(straight[row], k)}: {distance[row, k] / usual[k]:.0f} times as far "
+                "from the mean shape as usual; look at it"
+            )
+
+    def _outside(self) -> Iterator[str]:
+        for i, image_id in enumerate(self.dataset.ids):
+            picture = self.pictures.get(image_id, Picture())
+            if picture.shape is None:
+                continue
+            points, (height, width) = self.dataset.points[i], picture.shape
+            off = np.flatnonzero(common.outside(points, picture.shape))
+            if len(off) > 1 and not common.outside(points[:, ::-1], picture.shape).any():
+                if image_id not in self.exchanged:
+                    yield (
+                        f"{self._rows(i)}: x and y look exchanged: {len(off)} points lie outside "
+                        f"the image, {width} x {height} pixels, and none would"
+                    )
+                continue
+            for k in off:
+                x, y = points[k]
+                yield (
+                    f"{self._row(i, k)}: ({x:g}, {y:g}) lies outside the image, "
+                    f"{width} x {height} pixels"
+                )
+
+    def _scale(self) -> Iterator[str]:
+        pair = self.dataset.scale.landmarks
+        if pair is None:
+            if self.dataset.scale.mm_per_px is None:
+                self.warnings.append(f"{self.dataset.folder}: no millimetres known")
+            return
+        names = " and ".join(self.dataset.landmarks[k] for k in pair)
+        ends = self.dataset.points[:, list(pair)]
+        for i in np.flatnonzero(~np.isfinite(self.dataset.mm_per_px)):
+            if np.isfinite(ends[i]).all():
+                yield (
+                    f"{self._row(i, pair[1])}: the scale's landmarks {names} are 0 pixels apart "
+                    "(wrist of zero width)"
+                )
+            else:
+                self.warnings.append(f"{self._rows(i)}: no scale, {names} are not both annotated")
+
+    def _folds(self) -> Iterator[str]:
+        ids = set(self.dataset.ids)
+        for name in self.dataset.folds():
+            lists, problems = read_fold(self.dataset.folder, name, ids)
+            print(f"fold {name}: {len(lists[0])} train, {len(lists[1])} test")
+            yield from problems
+        if not self.dataset.folds():
+            self.warnings.append(f"{self.dataset.folder / 'folds'}: no folds")
+
+    def _row(self, i: int, k: int) -> str:
+        image_id = self.dataset.ids[i]
+        line = self.lines[image_id, k]
+        return f"{self.table}, line {line}: {image_id} {self.dataset.landmarks[k]}"
+
+    def _rows(self, i: int) -> str:
+        image_id = self.dataset.ids[i]
+        lines = [line for (name, _), line in self.lines.items() if name == image_id]
+        return f"{self.table}, lines {min(lines)} to {max(lines)}: {image_id}"
+
+
+def _picture(path: Path) -> Picture:
+    try:
+        pixels = read_image(path)
+    except DataError as error:
+        return Picture(error=str(error))
+    return Picture(pixels.shape, pixel_hash(pixels))
+
+
+def audit(folder: Path) -> None:
+    """Prints what a prepared folder holds, each finding and each warning, a line each.
+
+    Raises:
+        DataError: no data set there, or anything wrong in it.
+    """
+    with warnings.catch_warnings():  # a landmark that no image has: medians of nothing
+        warnings.simplefilter("ignore", RuntimeWarning)
+        found = Audit(folder)
+    for line in found.wrong:
+        print(f"wrong: {line}")
+    for line in found.warnings:
+        print(f"warning: {line}")
+    common.report(found.dataset)
+    if found.wrong:
+        raise DataError(f"{folder}: {len(found.wrong)} wrong, {len(found.warnings)} warnings")
+    print(f"audit: nothing wrong, {len(found.warnings)} warnings")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = common.parser(
+        "audit",
+        "Looks a prepared data set through: counts; images missing, unreadable, changed or there\n"
+        "twice; points given twice, outside their image or with x and y exchanged; scales of zero\n"
+        "width; folds. Exit status 1 if anything is wrong; a warning is no failure.",
+        "data/hand_atlas",
+    )
+    parser.add_argument("folder", type=Path, help="a prepared data set")
+    args = parser.parse_args(argv)
+    return run(lambda: audit(args.folder), args.debug)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,108 @@
+"""What the sources share: finding images, checking points, showing progress, reporting."""
+
+from __future__ import annotations
+
+import argparse
+import filecmp
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from kerasland.errors import DataError, UsageError
+from kerasland.images import LOSSLESS, SUFFIXES, image_shape
+from kerasland.prepared import Prepared
+
+
+def parser(module: str, description: str, example: str) -> argparse.ArgumentParser:
+    """An argument parser with the options that every module has."""
+    made = argparse.ArgumentParser(
+        prog=f"python -m data_prep.{module}",
+        description=description,
+        epilog=f"example:\n  python -m data_prep.{module} {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return made
+
+
+def find_images(folder: Path, out: Path) -> dict[str, list[Path]]:
+    """The image files at any depth below a folder, by stem, sorted; none below `out`.
+
+    Raises:
+        DataError: no such folder, or no image in it.
+        UsageError: the folder lies in `out`.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder of images")
+    out = out.resolve()
+    if folder.resolve().is_relative_to(out):
+        raise UsageError(f"--out {out} holds the images to prepare: choose a new folder")
+    nested = out.is_relative_to(folder.resolve())
+    found: dict[str, list[Path]] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() not in SUFFIXES or path.name.startswith(".") or not path.is_file():
+            continue
+        if not (nested and path.resolve().is_relative_to(out)):
+            found.setdefault(path.stem, []).append(path)
+    if not found:
+        raise DataError(f"{folder}: no images below it ({', '.join(SUFFIXES)})")
+    return found
+
+
+def best_file(paths: Sequence[Path]) -> Path:
+    """One of several files of the same radiograph: lossless rather than JPEG.
+
+    Raises:
+        DataError: two of the same kind that differ.
+    """
+    ranked = sorted(paths, key=_rank)
+    for other in ranked[1:]:
+        same_kind = _rank(other) == _rank(ranked[0])
+        if same_kind and not filecmp.cmp(ranked[0], other, shallow=False):
+            raise DataError(f"{ranked[0]} and {other} differ: remove the one that is not meant")
+    return ranked[0]
+
+
+def _rank(path: Path) -> int:
+    suffix = path.suffix.lower()
+    return LOSSLESS.index(suffix) if suffix in LOSSLESS else len(LOSSLESS)
+
+
+def outside(points: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """(K,) whether points (K, 2), in pixels, lie off an image of (H, W); False where NaN."""
+    size = np.array(shape[::-1])
+    return ((points < -0.5) | (points > size - 0.5)).any(axis=-1)
+
+
+def check_inside(
+    points: np.ndarray, path: Path, where: Callable[[int], str], landmarks: Sequence[str]
+) -> None:
+    """Refuses points (K, 2) that lie outside their image; `where`: file and line of landmark k.
+
+    Raises:
+        DataError: it names the landmark, the image and the line.
+    """
+    shape = image_shape(path)
+    for k in np.flatnonzero(outside(points, shape)):
+        x, y = points[k]
+        raise DataError(
+            f"{where(k)}: landmark {k} ({landmarks[k]}) of {path.stem} at ({x:g}, {y:g}) lies "
+            f"outside the image, {shape[1]} x {shape[0]} pixels ({path}): correct or remove the row"
+        )
+
+
+def some(names: Iterable[str], at_most: int = 5) -> str:
+    """The first few names, for a message."""
+    names = list(names)
+    return ", ".join(names[:at_most]) + (", ..." if len(names) > at_most else "")
+
+
+def report(dataset: Prepared) -> None:
+    """Says what was prepared."""
+    points = int(np.isfinite(dataset.points[..., 0]).sum())
+    print(
+        f"{dataset.folder}: {len(dataset.ids)} images, {points} points, "
+        f"{len(dataset.landmarks)} landmarks; {dataset.scale.describe(dataset.landmarks)}; "
+        f"hash {dataset.hash[:12]}"
+    )

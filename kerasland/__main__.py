@@ -1,0 +1,188 @@
+"""The command line: parses and calls, nothing else."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from kerasland import __version__, errors
+from kerasland.errors import DataError, UsageError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one verb.
+
+    Returns:
+        0; 1 where the work failed; 2 for wrong usage.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    args = _parser().parse_args(argv)
+    return errors.run(lambda: args.verb(args), args.debug)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="kerasland",
+        description="Landmark localisation in hand radiographs with a spatial configuration loss.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
+
+    def verb(name, function, summary, example):
+        made = verbs.add_parser(
+            name,
+            help=summary,
+            description=summary,
+            epilog=f"example:\n  kerasland {name} {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        made.set_defaults(verb=function)
+        made.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        return made
+
+    def experiment_options(made, default):
+        made.add_argument("--preset", metavar="P", help=f"quick, cpu or paper (default: {default})")
+        made.add_argument(
+            "--set",
+            action="extend",
+            nargs="+",
+            default=[],
+            metavar="KEY=VALUE",
+            help="change a setting of the preset, such as epochs=50; repeatable",
+        )
+        made.add_argument("--replicas", type=int, metavar="N", help="GPUs, or logical CPU devices")
+
+    made = verb(
+        "reproduce",
+        _reproduce,
+        "train and evaluate every row of the ablation, and write its tables and figures",
+        "--data hands --folds dev --out results",
+    )
+    made.add_argument(
+        "--data", type=Path, metavar="DIR", help="prepared data set (default: synthetic hands)"
+    )
+    made.add_argument(
+        "--folds",
+        default="dev",
+        metavar="F",
+        help="3 for the official three, or the name of one (default: dev)",
+    )
+    made.add_argument(
+        "--seeds", type=int, default=1, metavar="N", help="trainings a row and fold (default: 1)"
+    )
+    made.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs/reproduce"),
+        metavar="DIR",
+        help="default: runs/reproduce",
+    )
+    experiment_options(made, "cpu, or quick for synthetic hands")
+
+    made = verb("train", _train, "train one model", "--data hands --fold dev --out runs/first")
+    made.add_argument("--data", type=Path, required=True, metavar="DIR", help="prepared data set")
+    made.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run's folder")
+    made.add_argument("--fold", metavar="F", help="train on its train list (default: all images)")
+    made.add_argument("--resume", action="store_true", help="go on after the last whole epoch")
+    experiment_options(made, "cpu")
+
+    made = verb(
+        "evaluate",
+        _evaluate,
+        "errors of a run on images it has not seen",
+        "runs/first --data hands --fold dev",
+    )
+    made.add_argument("run", type=Path, metavar="RUN", help="a run's folder")
+    made.add_argument("--data", type=Path, required=True, metavar="DIR", help="prepared data set")
+    which = made.add_mutually_exclusive_group()
+    which.add_argument("--fold", metavar="F", help="its test list (default: the run's own fold)")
+    which.add_argument("--ids", type=Path, metavar="FILE", help="image ids, one a line")
+    made.add_argument("--out", type=Path, metavar="DIR", help="default: RUN/evaluation")
+
+    made = verb("predict", _predict, "localise the landmarks of images", "hand.png --out landmarks")
+    made.add_argument("images", nargs="+", metavar="IMAGE", help="files or folders")
+    made.add_argument(
+        "--model", default="pretrained", metavar="RUN|FILE|pretrained", help="default: pretrained"
+    )
+    made.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to write")
+
+    made = verb(
+        "export",
+        _export,
+        "write one artefact that takes a raw image and gives landmarks",
+        "runs/first --out exported",
+    )
+    made.add_argument(
+        "model", metavar="RUN|pretrained", help="a run's folder, a .keras file, or pretrained"
+    )
+    made.add_argument(
+        "--format", default="saved_model", metavar="saved_model", help="default: saved_model"
+    )
+    made.add_argument("--out", type=Path, required=True, metavar="PATH", help="what to write")
+    return parser
+
+
+def _experiment(args, default: str):
+    from kerasland import experiment
+
+    chosen = experiment.preset(args.preset or default).with_settings(args.set)
+    return chosen if args.replicas is None else chosen.with_settings([f"replicas={args.replicas}"])
+
+
+def _reproduce(args) -> None:
+    chosen = _experiment(args, "cpu" if args.data else "quick")
+    from kerasland import prepared, reproduce
+
+    folds = ("set1", "set2", "set3") if args.folds == "3" else (args.folds,)
+    data = prepared.read(args.data) if args.data else None
+    reproduce.reproduce(args.out, data, chosen, folds, args.seeds)
+    print((args.out / "ablation.md").read_text(encoding="utf-8"))
+    print(f"written to {args.out}")
+
+
+def _train(args) -> None:
+    chosen = _experiment(args, "cpu")
+    from kerasland import prepared, train
+
+    train.train(prepared.read(args.data), chosen, args.out, args.fold, args.resume)
+    print(f"written to {args.out}")
+
+
+def _evaluate(args) -> None:
+    from kerasland import evaluate, prepared
+
+    out = args.out or args.run / "evaluation"
+    ids = _ids(args.ids) if args.ids else None
+    evaluate.evaluate(args.run, prepared.read(args.data), args.fold, ids, out)
+    print((out / "table.md").read_text(encoding="utf-8"))
+    print(f"written to {out}")
+
+
+def _predict(args) -> None:
+    from kerasland import predict
+
+    table = predict.predict(args.images, predict.load_model(args.model), args.out)
+    print(f"{table['image'].nunique()} images, written to {args.out}")
+
+
+def _export(args) -> None:
+    from kerasland import predict
+
+    predict.export(predict.load_model(args.model), args.out, args.format)
+    print(f"written to {args.out}")
+
+
+def _ids(path: Path) -> tuple[str, ...]:
+    try:
+        ids = tuple(path.read_text(encoding="utf-8").split())
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: not a text file of image ids") from None
+    if not ids:
+        raise UsageError(f"{path}: holds no image id")
+    return ids
+
+
+if __name__ == "__main__":
+    sys.exit(main())

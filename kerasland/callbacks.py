@@ -1,0 +1,227 @@
+"""What happens beside training: averaged weights, checkpoints, TensorBoard, progress."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+from PIL import Image
+
+from kerasland import files, heatmaps, overlays, plots
+from kerasland.dataset import Frames
+from kerasland.experiment import Experiment
+from kerasland.models import bare
+
+CHECKPOINTS = "checkpoints"
+PICTURES = 12
+
+
+class Averaging(keras.callbacks.Callback):
+    """Validates with the averaged weights and keeps the best of them in a file.
+
+    Args:
+        best: `.keras` file for the weights with the least validation error.
+        averaged: whether the optimiser keeps an average.
+    """
+
+    def __init__(self, best: Path, averaged: bool):
+        super().__init__()
+        self.best_path = best
+        self.averaged = averaged
+
+    def on_train_begin(self, logs=None):
+        note = self.best_path.with_suffix(".json")
+        self.least = json.loads(note.read_text())["error"] if note.exists() else np.inf
+
+    def on_test_begin(self, logs=None):
+        if self.averaged:
+            self.current = self.model.get_weights()
+            self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+
+    def on_test_end(self, logs=None):
+        error = next((logs[key] for key in logs if "radial_error" in key), np.nan)
+        if error < self.least:
+            self.least = float(error)
+            with files.replacing(self.best_path) as temporary:
+                bare(self.model).save(temporary)
+            files.write_text(
+                self.best_path.with_suffix(".json"), json.dumps({"error": self.least}) + "\n"
+            )
+        if self.averaged:
+            self.model.set_weights(self.current)
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """After each epoch: the model with its optimiser, and the row of `history.csv`.
+
+    The number of epochs is in the file's name, so that a kill at any moment leaves a whole
+    checkpoint that knows its epoch.
+    """
+
+    def __init__(self, folder: Path, history: Path, first_epoch: int):
+        super().__init__()
+        self.folder, self.history = folder, history
+        self.rows = []
+        if first_epoch:
+            known = pd.read_csv(history)
+            self.rows = known[known["epoch"] < first_epoch].to_dict("records")
+
+    def on_epoch_end(self, epoch, logs=None):
+        rate = float(self.model.optimizer.learning_rate)
+        self.rows.append({"epoch": epoch, "learning_rate": rate, **(logs or {})})
+        with files.replacing(self.history) as temporary:
+            pd.DataFrame(self.rows).to_csv(temporary, index=False)
+        path = self.folder / f"epoch_{epoch + 1:05d}.keras"
+        with files.replacing(path) as temporary:
+            self.model.save(temporary)
+        for older in self.folder.glob("epoch_*.keras"):
+            if older != path:
+                older.unlink()
+
+
+class Reseeding(keras.callbacks.Callback):
+    """Makes dropout depend on (seed, layer, epoch, step) alone, since `.keras` files do not hold
+    the state of the generators and a resumed run would draw other numbers."""
+
+    def __init__(self, seed: int):
+        super().__init__()
+        self.seed = seed
+
+    def on_epoch_begin(self, epoch, logs=None):
+        generators = [layer.seed_generator for layer in self.model.layers if _draws(layer)]
+        for position, generator in enumerate(generators):
+            state = [self.seed * len(generators) + position, epoch * 2**16]
+            generator.state.assign(np.array(state, dtype="uint32"))
+
+
+class TensorBoardLog(keras.callbacks.Callback):
+    """Scalars grouped by meaning, pictures of what the network sees, the experiment.
+
+    Args:
+        folder: the log's folder; `train` and `validation` are made in it.
+        experiment: shown as text and as hparams.
+        landmarks: K names.
+        frames: images for the overlays and correlation maps, validation images if there are any.
+    """
+
+    def __init__(self, folder: Path, experiment: Experiment, landmarks, frames: Frames):
+        super().__init__()
+        self.experiment, self.landmarks = experiment, landmarks
+        self.writers = {
+            part: tf.summary.create_file_writer(str(folder / part))
+            for part in ("train", "validation")
+        }
+        self.images = frames.images[:3].astype("float32")[..., None]
+        self.points = frames.points[:3]
+
+    def on_train_begin(self, logs=None):
+        from tensorboard.plugins.hparams import api as hparams
+
+        values = {
+            key: value if isinstance(value, bool | int | float | str) else str(value)
+            for key, value in dataclasses.asdict(self.experiment).items()
+        }
+        table = "\n".join(f"| {key} | {value} |" for key, value in values.items())
+        with self.writers["train"].as_default(step=0):
+            tf.summary.text("experiment", "| setting | value |\n|---|---|\n" + table)
+            hparams.hparams(values)
+
+    def on_epoch_end(self, epoch, logs=None):
+        for key, value in (logs or {}).items():
+            part = "validation" if key.startswith("val_") else "train"
+            with self.writers[part].as_default(step=epoch + 1):
+                tf.summary.scalar(_tag(key.removeprefix("val_")), value)
+        with self.writers["train"].as_default(step=epoch + 1):
+            rate = float(self.model.optimizer.learning_rate)
+            tf.summary.scalar("optimizer/learning_rate", rate)
+        every = max(1, self.experiment.epochs // PICTURES)
+        if epoch == 0 or (epoch + 1) % every == 0:
+            self._pictures(epoch + 1)
+        for writer in self.writers.values():
+            writer.flush()
+
+    def _pictures(self, step: int) -> None:
+        outputs = self.model.predict_on_batch(self.images)
+        names = list(self.landmarks)
+        drawn = [
+            overlays.overlay(image[..., 0].astype(np.uint16), found, truth)
+            for image, found, truth in zip(
+                self.images, outputs["landmarks"], self.points, strict=True
+            )
+        ]
+        maps = self.experiment.maps if self.experiment.maps != "none" else "both"
+        e = self.experiment
+        found = heatmaps.embed(outputs["heatmaps"][:1], maps, e.beta, e.angle)
+        wanted = heatmaps.embed_points(self.points[:1], e.image_shape, maps, e.angle)
+        correlation = [
+            np.asarray(heatmaps.correlation_map(vectors, e.correlation))[0]
+            for vectors in (found, wanted)
+        ]
+        with self.writers["validation"].as_default(step=step):
+            pictures = np.stack([_pixels(figure) for figure in drawn])
+            tf.summary.image("landmarks/predicted_and_annotated", pictures, max_outputs=3)
+            figure = plots.correlation_maps(*correlation, names)
+            tf.summary.image(
+                "correlation_map/predicted_annotated_difference", _pixels(figure)[None]
+            )
+
+
+class Progress(keras.callbacks.Callback):
+    """One line that moves on a terminal; a line now and then in a log file."""
+
+    def __init__(self, title: str, first_epoch: int, every_s: float = 10.0):
+        super().__init__()
+        self.title, self.first_epoch, self.every_s = title, first_epoch, every_s
+        self.terminal = sys.stderr.isatty()
+
+    def on_train_begin(self, logs=None):
+        self.started = time.monotonic()
+        self.shown = 0.0
+        if self.first_epoch:
+            print(f"{self.title}: resumed after epoch {self.first_epoch}", file=sys.stderr)
+
+    def on_epoch_end(self, epoch, logs=None):
+        epochs, now = self.params["epochs"], time.monotonic()
+        last = epoch + 1 == epochs
+        if not self.terminal and not last and now - self.shown < self.every_s:
+            return
+        self.shown = now
+        done = epoch + 1 - self.first_epoch
+        left = (now - self.started) / done * (epochs - epoch - 1)
+        text = f"{self.title}: epoch {epoch + 1}/{epochs}, loss {logs['loss']:.3f}"
+        for key, label in (("mm", "mm"), ("px", "px")):
+            error = logs.get(f"val_landmarks_radial_error_{key}")
+            if error is not None:
+                text += f", validation error {error:.2f} {label}"
+        text += f", {left // 60:.0f}:{left % 60:02.0f} min left"
+        end = "\n" if last or not self.terminal else ""
+        start = "\r\x1b[2K" if self.terminal else ""
+        print(f"{start}{text}", end=end, file=sys.stderr, flush=True)
+
+
+def _draws(layer: keras.layers.Layer) -> bool:
+    return isinstance(getattr(layer, "seed_generator", None), keras.random.SeedGenerator)
+
+
+def _tag(key: str) -> str:
+    """`heatmaps_loss` to `loss/heatmaps`, `landmarks_sdr_2mm` to `error/sdr_2mm`."""
+    if key == "loss":
+        return "loss/total"
+    if key.endswith("_loss"):
+        return f"loss/{key.removesuffix('_loss')}"
+    return f"error/{key.removeprefix('landmarks_')}"
+
+
+def _pixels(figure) -> np.ndarray:
+    """A figure as (H, W, 3) uint8."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return np.asarray(Image.open(buffer).convert("RGB"))

@@ -1,0 +1,47 @@
+"""What the command line turns into one clear line: wrong usage (exit 2), wrong data (exit 1)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+
+class KeraslandError(ValueError):
+    """Something the user can mend. Its message is one line that names the file, row or value."""
+
+    exit_status = 1
+
+
+class DataError(KeraslandError):
+    """An image, a table, a prepared folder or a run is not what it should be."""
+
+
+class UsageError(KeraslandError):
+    """An option, a key or a preset does not exist or cannot be meant as given."""
+
+    exit_status = 2
+
+
+def run(main_body: Callable[[], None], debug: bool = False) -> int:
+    """Run a command's body and turn what went wrong into one line on stderr and an exit status.
+
+    Args:
+        main_body: the work; it raises where something is wrong.
+        debug: let the exception through, with its traceback.
+
+    Returns:
+        0; 1 where the work failed (data, files, disk) or was interrupted; 2 for wrong usage.
+    """
+    try:
+        main_body()
+    except (KeraslandError, OSError) as error:
+        if debug:
+            raise
+        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        return getattr(error, "exit_status", 1)
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        print("error: interrupted", file=sys.stderr)
+        return 1
+    return 0

@@ -1,0 +1,205 @@
+"""How far a model is off on images it has not seen: errors per point, tables, figures."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+
+from kerasland import experiment as experiments
+from kerasland import files, geometry, overlays, plots, tables
+from kerasland.errors import DataError
+from kerasland.images import image_shape, read_image
+from kerasland.models import landmark_names
+from kerasland.predict import load_model, localizer
+from kerasland.prepared import Prepared
+from kerasland.progress import track
+
+WORST_IMAGES = 6
+
+
+def model_errors(model: keras.Model, data: Prepared, ids: tuple[str, ...]) -> pd.DataFrame:
+    """The errors of a model on images of a data set, in the pixels of the originals.
+
+    Args:
+        model: what `load_model` returns.
+        data: prepared data set with the same landmarks.
+        ids: images.
+
+    Returns:
+        One row a point, with the columns `tables.ERROR_COLUMNS`; the error of a landmark that is
+        not annotated is NaN.
+
+    Raises:
+        DataError: if the landmarks of model and data differ, or an image cannot be read.
+    """
+    check_landmarks(model, data)
+    localize = localizer(model)
+    found = [localize(read_image(data.image_path(i))) for i in track(ids, "evaluating")]
+    points, confidence = (np.stack(values) for values in zip(*found, strict=True))
+    return point_errors(data, ids, points, confidence)
+
+
+def mean_shape_errors(
+    data: Prepared, train_ids: tuple[str, ...], test_ids: tuple[str, ...]
+) -> pd.DataFrame:
+    """The errors of a guess that does not look: the mean of the training annotations.
+
+    Each image is letterboxed to a common frame, where the annotated points are averaged; the
+    mean goes back to the pixels of each test image.
+
+    Returns:
+        As `model_errors`; confidence is NaN.
+
+    Raises:
+        DataError: if no training image has a landmark annotated.
+    """
+    frame = (1024, 768)
+
+    def fits(ids):
+        return [geometry.letterbox(image_shape(data.image_path(i)), frame) for i in ids]
+
+    annotated = data.points[data.index(train_ids)]
+    moved = np.stack(
+        [fit.apply(points) for fit, points in zip(fits(train_ids), annotated, strict=True)]
+    )
+    never = np.isnan(moved).all(axis=(0, 2))
+    if never.any():
+        name = data.landmarks[int(np.argmax(never))]
+        raise DataError(f"{data.folder}: landmark {name!r} is annotated in no training image")
+    mean = np.nanmean(moved, axis=0)
+    points = np.stack([fit.invert(mean) for fit in fits(test_ids)])
+    return point_errors(data, test_ids, points, np.full(points.shape[:2], np.nan))
+
+
+def point_errors(
+    data: Prepared, ids: tuple[str, ...], points: np.ndarray, confidence: np.ndarray
+) -> pd.DataFrame:
+    """The table of errors of predicted points.
+
+    Args:
+        data: prepared data set.
+        ids: N images.
+        points: (N, K, 2), pixels of the originals.
+        confidence: (N, K).
+
+    Returns:
+        N * K rows with the columns `tables.ERROR_COLUMNS`.
+    """
+    where = data.index(ids)
+    truth = data.points[where]
+    error_px = np.linalg.norm(points - truth, axis=-1)
+    error_mm = error_px * data.mm_per_px[where][:, None]
+    count = len(data.landmarks)
+    columns = (
+        np.repeat(np.array(ids, dtype=object), count),
+        np.tile(np.array(data.landmarks, dtype=object), len(ids)),
+        *points.reshape(-1, 2).T,
+        *truth.reshape(-1, 2).T,
+        error_px.ravel(),
+        error_mm.ravel(),
+        confidence.ravel(),
+    )
+    return pd.DataFrame(dict(zip(tables.ERROR_COLUMNS, columns, strict=True)))
+
+
+def check_landmarks(model: keras.Model, data: Prepared) -> None:
+    """Raises DataError if the model does not localise the landmarks of the data set."""
+    names = landmark_names(model)
+    if len(names) != len(data.landmarks):
+        raise DataError(
+            f"the model localises {len(names)} landmarks, {data.folder} has {len(data.landmarks)}"
+        )
+    for position, (ours, theirs) in enumerate(zip(names, data.landmarks, strict=True)):
+        if ours != theirs:
+            raise DataError(
+                f"landmark {position} is {ours!r} for the model and {theirs!r} in {data.folder}"
+            )
+
+
+def evaluate(
+    run: str | os.PathLike,
+    data: Prepared,
+    fold: str | None = None,
+    ids: tuple[str, ...] | None = None,
+    out: str | os.PathLike | None = None,
+) -> dict:
+    """Evaluates a run on images that it was not trained on and writes tables and figures.
+
+    Args:
+        run: a run's folder.
+        data: prepared data set.
+        fold: its test list is evaluated; by default the fold that the run was trained on.
+        ids: images to evaluate, instead of a fold.
+        out: folder to write; by default `evaluation/` in the run's folder.
+
+    Returns:
+        What `summary.json` holds: `tables.summarize` of the model, with the mean shape's under
+        "mean_shape".
+
+    Raises:
+        DataError: if an image was trained on, or the landmarks differ.
+    """
+    run = Path(run)
+    out = Path(out) if out else run / "evaluation"
+    experiment, notes = experiments.load(run / "experiment.json")
+    model = load_model(run)
+    if ids is None:
+        ids = data.fold(fold or notes["fold"])[1]
+    seen = set(notes["train_ids"]) | set(notes["validation_ids"])
+    if notes["data"]["name"] == data.name and (known := sorted(seen & set(ids))):
+        raise DataError(
+            f"{run}: image {known[0]} and {len(known) - 1} more of the {len(ids)} to evaluate "
+            "were trained on; an error on them would mean nothing"
+        )
+    errors = model_errors(model, data, ids)
+    trained_on = tuple(i for i in data.ids if i in seen) or tuple(set(data.ids) - set(ids))
+    baseline = mean_shape_errors(data, trained_on, ids)
+    summary = {
+        "method": experiment.method,
+        **tables.summarize(errors),
+        "minutes": notes.get("minutes"),
+        "parameters": model.count_params(),
+        "fold": fold or notes["fold"],
+        "scale": data.scale.describe(data.landmarks),
+        "mean_shape": tables.summarize(baseline),
+    }
+    with files.replacing(out / "errors.csv") as temporary:
+        errors.to_csv(temporary, index=False)
+    files.write_text(out / "summary.json", json.dumps(summary, indent=2) + "\n")
+    caption = f"{len(ids)} test images of {data.name}, fold {summary['fold']}"
+    caption += f"; scale: {summary['scale']}."
+    rows = pd.DataFrame([{"method": "mean_shape", **summary["mean_shape"]}, summary])
+    tables.write_table(rows.drop(columns=["mean_shape", "fold", "scale"]), out / "table", caption)
+    per_landmark = tables.per_landmark(errors)
+    tables.write_table(per_landmark, out / "per_landmark", f"Per landmark: {caption}")
+    write_figures(out, data, errors, {experiment.method: errors, "mean_shape": baseline})
+    plots.save(plots.per_landmark_bars(per_landmark), out / "per_landmark.png")
+    return summary
+
+
+def write_figures(
+    out: Path, data: Prepared, errors: pd.DataFrame, by_method: dict[str, pd.DataFrame]
+) -> None:
+    """The cumulative error curves of some methods, and the worst images of one as overlays."""
+    if np.isfinite(errors["error_mm"]).any():
+        plots.save(plots.cumulative_error(by_method), out / "cumulative_error.png")
+    unit = "error_mm" if np.isfinite(errors["error_mm"]).any() else "error_px"
+    worst = errors.groupby("image_id")[unit].max().sort_values(ascending=False)
+    items = []
+    for image_id in worst.index[:WORST_IMAGES]:
+        rows = errors[errors["image_id"] == image_id]
+        items.append(
+            overlays.Overlay(
+                read_image(data.image_path(image_id)),
+                rows[["x", "y"]].to_numpy(),
+                rows[["x_true", "y_true"]].to_numpy(),
+                mm_per_px=float(data.mm_per_px[data.index([image_id])][0]),
+                title=image_id,
+            )
+        )
+    plots.save(overlays.overlay_grid(items), out / "worst.png")

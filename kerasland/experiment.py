@@ -1,0 +1,243 @@
+"""Everything that determines a run: one frozen dataclass, its presets, JSON there and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kerasland import files
+from kerasland.errors import DataError, UsageError
+
+METHODS = {
+    "unet": "none",
+    "unet+cartesian": "cartesian",
+    "unet+polar": "polar",
+    "unet+cartesian+polar": "both",
+}
+
+
+def _choice(*names: str, default: str, help: str):
+    return field(default=default, metadata={"choices": names, "help": help})
+
+
+def _option(default, help: str):
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What a run is made of. `px` are pixels of the network's input."""
+
+    image_shape: tuple[int, int] = _option((256, 192), "height and width of the network's input")
+    width: int = _option(32, "channels of the first level; each deeper level has twice as many")
+    max_width: int = _option(128, "channels at most")
+    depth: int = _option(5, "levels of the U-Net")
+    stem_stride: int = _option(2, "input pixels a cell of the first level")
+    output_stride: int = _option(2, "input pixels a heatmap cell")
+    normalization: str = _choice(
+        "batch", "group", "layer", "none", default="batch", help="after each convolution"
+    )
+    dropout: float = _option(0.0, "fraction of channels dropped at the two deepest levels")
+
+    heatmap_loss: str = _choice(
+        "cross_entropy", "squared_error", default="cross_entropy", help="on the heatmaps"
+    )
+    sigma_px: float = _option(2.5, "standard deviation of the Gaussian target")
+    maps: str = _choice(
+        "none", "cartesian", "polar", "both", default="both", help="spatial feature maps"
+    )
+    angle: str = _choice("unit", "raw", default="unit", help="polar angle as (cos, sin), or raw")
+    correlation: str = _choice(
+        "cosine", "pearson", "inner", "distance", default="cosine", help="kind of correlation map"
+    )
+    configuration_weight: float = _option(10.0, "lambda, the weight of the configuration loss")
+    beta: float = _option(1.0, "inverse temperature of the soft-argmax")
+    learn_beta: bool = _option(False, "whether beta is trained")
+
+    epochs: int = _option(100, "passes over the training images")
+    batch_size: int = _option(4, "images a step, over all replicas")
+    learning_rate: float = _option(2e-3, "at the end of the warm-up")
+    optimizer: str = _choice("adamw", "sgd", default="adamw", help="sgd is for tests of exactness")
+    weight_decay: float = _option(1e-3, "of AdamW")
+    warmup_epochs: float = _option(3.0, "linear warm-up, before the cosine decay")
+    clip_norm: float = _option(5.0, "global norm of the gradient at most")
+    ema_momentum: float = _option(0.99, "of the average of the weights; 0 for none")
+    mixed_precision: bool = _option(False, "float16 with float32 losses; for GPUs")
+    seed: int = _option(0, "of weights, order and augmentation")
+    replicas: int = _option(0, "0: all GPUs, or one CPU; N: N GPUs or N logical CPU devices")
+    validation_images: int = _option(8, "training images held out for the curves and `best.keras`")
+
+    rotation_deg: float = _option(20.0, "rotation up to +- this")
+    scale: float = _option(0.2, "scale within 1 +- this")
+    shift: float = _option(0.08, "shift up to +- this fraction of the longer side")
+    elastic_px: float = _option(2.0, "root mean square of the elastic displacement")
+    gamma: float = _option(0.4, "exponent within e ** +- this")
+    contrast: float = _option(0.3, "local gain within 1 +- this, smooth over the image")
+    noise: float = _option(0.03, "standard deviation of added noise at most; the image is 0..1")
+
+    @property
+    def method(self) -> str:
+        """The row of the ablation table that this experiment belongs to."""
+        return {maps: method for method, maps in METHODS.items()}[self.maps]
+
+    def replace(self, **changes) -> Experiment:
+        """A copy with some values changed."""
+        return dataclasses.replace(self, **changes)
+
+    def with_settings(self, settings: list[str]) -> Experiment:
+        """A copy with `key=value` texts applied, as given to `--set`.
+
+        Raises:
+            UsageError: naming the text, if a key does not exist or a value has another type.
+        """
+        changes = {}
+        for text in settings:
+            key, equals, value = text.partition("=")
+            if not equals:
+                raise UsageError(f"--set {text}: expected key=value")
+            changes[key] = _parse(key, value)
+        return from_dict({**dataclasses.asdict(self), **changes}, "--set")
+
+    def save(self, path: Path, **notes) -> None:
+        """Writes the experiment, with notes (data set, fold, versions) beside it, as JSON."""
+        document = {"experiment": dataclasses.asdict(self), **notes}
+        files.write_text(path, json.dumps(document, indent=2) + "\n")
+
+
+QUICK = Experiment(
+    image_shape=(128, 96),
+    width=32,
+    max_width=96,
+    depth=4,
+    sigma_px=1.5,
+    epochs=40,
+    shift=0.05,
+    elastic_px=1.0,
+)
+CPU = Experiment()
+PAPER = Experiment(
+    image_shape=(512, 384),
+    width=64,
+    max_width=256,
+    depth=6,
+    sigma_px=3.0,
+    epochs=200,
+    batch_size=8,
+    elastic_px=4.0,
+    mixed_precision=True,
+)
+PRESETS = {"quick": QUICK, "cpu": CPU, "paper": PAPER}
+
+
+def preset(name: str) -> Experiment:
+    """One of the named presets.
+
+    Raises:
+        UsageError: if there is none of that name.
+    """
+    if name not in PRESETS:
+        raise UsageError(f"no preset {name!r}: choose from {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def load(path: Path) -> tuple[Experiment, dict]:
+    """Reads what `Experiment.save` wrote: the experiment and the notes.
+
+    Raises:
+        DataError: if the file is missing, is not JSON, or holds a key that does not exist.
+    """
+    try:
+        document = json.loads(Path(path).read_text(encoding="utf-8"))
+        values = document.pop("experiment")
+    except FileNotFoundError:
+        raise DataError(f"{path}: not found; a run is a folder that holds it") from None
+    except (json.JSONDecodeError, KeyError, AttributeError):
+        raise DataError(f"{path}: not an experiment's JSON") from None
+    try:
+        return from_dict(values, str(path)), document
+    except UsageError as error:
+        raise DataError(str(error)) from None
+
+
+def from_dict(values: dict, source: str) -> Experiment:
+    """An experiment from a dictionary; unknown keys and impossible values are refused."""
+    known = {item.name: item for item in dataclasses.fields(Experiment)}
+    for key, value in values.items():
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"
+            raise UsageError(f"{source}: unknown key {key!r}; {hint}")
+        choices = known[key].metadata.get("choices")
+        if choices and value not in choices:
+            raise UsageError(f"{source}: {key}={value!r} must be one of {', '.join(choices)}")
+        if isinstance(value, list):
+            values = {**values, key: tuple(value)}
+    experiment = Experiment(**values)
+    _check(experiment, source)
+    return experiment
+
+
+def _check(experiment: Experiment, source: str) -> None:
+    coarsest = experiment.stem_stride * 2 ** (experiment.depth - 1)
+    if any(side <= 0 or side % coarsest for side in experiment.image_shape):
+        raise UsageError(
+            f"{source}: image_shape={experiment.image_shape} must be multiples of "
+            f"stem_stride * 2 ** (depth - 1) = {coarsest}"
+        )
+    positive = ("width", "depth", "epochs", "batch_size", "learning_rate", "sigma_px", "beta")
+    for key in positive:
+        if not getattr(experiment, key) > 0:
+            raise UsageError(f"{source}: {key}={getattr(experiment, key)} must be above 0")
+    fractions = ("dropout", "ema_momentum", "scale", "contrast")
+    for key in fractions:
+        if not 0 <= getattr(experiment, key) < 1:
+            raise UsageError(f"{source}: {key}={getattr(experiment, key)} must be in [0, 1)")
+    amounts = (
+        "replicas",
+        "validation_images",
+        "rotation_deg",
+        "shift",
+        "elastic_px",
+        "gamma",
+        "noise",
+        "weight_decay",
+        "warmup_epochs",
+        "clip_norm",
+        "configuration_weight",
+    )
+    for key in amounts:
+        if getattr(experiment, key) < 0:
+            raise UsageError(f"{source}: {key}={getattr(experiment, key)} must not be negative")
+    for key in ("stem_stride", "output_stride"):
+        if getattr(experiment, key) not in (1, 2, 4, 8):
+            raise UsageError(f"{source}: {key}={getattr(experiment, key)} must be 1, 2, 4 or 8")
+    if (
+        experiment.correlation == "pearson"
+        and experiment.maps not in ("both", "none")
+        and not (experiment.maps == "polar" and experiment.angle == "unit")
+    ):
+        raise UsageError(
+            f"{source}: correlation=pearson needs three components or more, which maps="
+            f"{experiment.maps} with angle={experiment.angle} has not; use maps=both"
+        )
+
+
+def _parse(key: str, text: str):
+    """A value from the command line, by the type of the field."""
+    types_of = typing.get_type_hints(Experiment)
+    wanted = types_of.get(key, str)
+    try:
+        if isinstance(wanted, types.GenericAlias):
+            height, width = text.lower().replace("x", ",").split(",")
+            return int(height), int(width)
+        if wanted is bool:
+            return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+        return wanted(text)
+    except (ValueError, KeyError):
+        name = "HEIGHTxWIDTH" if isinstance(wanted, types.GenericAlias) else wanted.__name__
+        raise UsageError(f"--set {key}={text}: expected a value of type {name}") from None

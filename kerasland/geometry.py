@@ -1,0 +1,117 @@
+"""The coordinate convention, affine maps of points, millimetres. NumPy only.
+
+Points are (x, y) in pixels, x to the right and y down; the centre of the first pixel is (0, 0), so
+an image of width W covers x from -0.5 to W - 0.5. Resizing by s maps p to (p + 0.5) * s - 0.5.
+Everything that moves a point or a pixel in kerasland goes through the functions below.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Similarity(NamedTuple):
+    """Uniform scale and shift of a frame: `p -> (p + 0.5) * scale + shift - 0.5`.
+
+    scale: target pixels per source pixel. shift_x, shift_y: target pixels.
+    """
+
+    scale: float
+    shift_x: float
+    shift_y: float
+
+    def apply(self, points: np.ndarray) -> np.ndarray:
+        """Points (..., 2) of the source frame, in the target frame. NaN stays NaN."""
+        points = np.asarray(points, dtype=np.float64)
+        return (points + 0.5) * self.scale + (self.shift_x, self.shift_y) - 0.5
+
+    def invert(self, points: np.ndarray) -> np.ndarray:
+        """Points (..., 2) of the target frame, in the source frame. NaN stays NaN."""
+        points = np.asarray(points, dtype=np.float64)
+        return (points + 0.5 - (self.shift_x, self.shift_y)) / self.scale - 0.5
+
+
+def letterbox(source_shape: tuple[int, int], target_shape: tuple[int, int]) -> Similarity:
+    """The similarity that fits an image into a frame, centred, with its aspect ratio kept.
+
+    Args:
+        source_shape: (H, W) of the image, in pixels.
+        target_shape: (H, W) of the frame, in pixels.
+
+    Returns:
+        `Similarity` from image pixels to frame pixels.
+    """
+    (source_h, source_w), (target_h, target_w) = source_shape, target_shape
+    scale = min(target_h / source_h, target_w / source_w)
+    return Similarity(scale, (target_w - scale * source_w) / 2, (target_h - scale * source_h) / 2)
+
+
+def resample_matrix(source_size: int, target_size: int, scale: float, shift: float) -> np.ndarray:
+    """Anti-aliased linear resampling along one axis, as a matrix.
+
+    Row i holds the weights of the source pixels in target pixel i, under the map
+    `(p + 0.5) * scale + shift - 0.5`. The kernel is a triangle as wide as the coarser of the two
+    grids (as in `tf.image.resize(antialias=True)`); the weights of a row sum to 1 where the target
+    pixel's centre lies inside the source, and are all 0 outside.
+
+    Args:
+        source_size, target_size: pixels along the axis.
+        scale: target pixels per source pixel.
+        shift: target pixels.
+
+    Returns:
+        (target_size, source_size), float32.
+    """
+    centre = (np.arange(target_size, dtype=np.float64) + 0.5 - shift) / scale - 0.5
+    reach = max(1.0, 1.0 / scale)
+    distance = np.abs(np.arange(source_size, dtype=np.float64)[None, :] - centre[:, None])
+    weight = np.maximum(0.0, 1.0 - distance / reach)
+    inside = (centre >= -0.5) & (centre <= source_size - 0.5)
+    total = weight.sum(axis=1, keepdims=True)
+    weight = np.divide(weight, total, out=np.zeros_like(weight), where=total > 0)
+    return np.where(inside[:, None], weight, 0.0).astype(np.float32)
+
+
+def affine(
+    centre: tuple[float, float],
+    rotation: float = 0.0,
+    scale: float = 1.0,
+    shift: tuple[float, float] = (0.0, 0.0),
+) -> np.ndarray:
+    """Rotation (radians, clockwise on the screen since y points down) and scale about a centre.
+
+    Args:
+        centre: (x, y) of the fixed point, pixels.
+        rotation: radians.
+        scale: factor.
+        shift: (x, y) added afterwards, pixels.
+
+    Returns:
+        (2, 3) matrix A with `A @ (x, y, 1)` the moved point.
+    """
+    cos, sin = scale * np.cos(rotation), scale * np.sin(rotation)
+    linear = np.array([[cos, -sin], [sin, cos]])
+    offset = np.asarray(centre) + np.asarray(shift) - linear @ np.asarray(centre)
+    return np.concatenate([linear, offset[:, None]], axis=1)
+
+
+def mm_per_px(points: np.ndarray, landmarks: tuple[int, int], length_mm: float) -> np.ndarray:
+    """Millimetres a pixel from the known length between two landmarks.
+
+    Hand radiographs carry no spacing; the field sets the width of the wrist, landmarks (0, 4)
+    counted from zero, to 50 mm.
+
+    Args:
+        points: (..., K, 2), pixels.
+        landmarks: the two indices.
+        length_mm: the distance between them.
+
+    Returns:
+        (...,); NaN where one of the two is not annotated or they coincide.
+    """
+    points = np.asarray(points, dtype=np.float64)
+    a, b = landmarks
+    width_px = np.linalg.norm(points[..., a, :] - points[..., b, :], axis=-1)
+    return length_mm / np.where(width_px > 0, width_px, np.nan)

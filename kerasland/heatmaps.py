@@ -1,0 +1,333 @@
+"""The mathematics of the method as plain functions over `keras.ops`, without state.
+
+Shapes: B images, K landmarks, a grid of h x w heatmap cells, C spatial feature maps. Logits are
+(B, h, w, K); points are (B, K, 2) as (x, y) in pixels of the network's input (H, W), NaN where a
+landmark is not annotated. A cell (i, j) of the grid stands for the input pixel
+((j + 0.5) * W / w - 0.5, (i + 0.5) * H / h - 0.5). Everything here is computed in float32.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from keras import ops
+
+MAPS = ("cartesian", "polar", "both")
+ANGLES = ("unit", "raw")
+CORRELATIONS = ("cosine", "pearson", "inner", "distance")
+EPSILON = 1e-6
+
+
+def annotated(points, image_shape: tuple[int, int]):
+    """Which landmarks can be learnt from: annotated and inside the image.
+
+    Args:
+        points: (B, K, 2), pixels of the image.
+        image_shape: (H, W), pixels.
+
+    Returns:
+        (B, K), bool.
+    """
+    height, width = image_shape
+    x, y = points[..., 0], points[..., 1]
+    # a comparison with NaN is False
+    return (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)
+
+
+def spatial_softmax(logits, beta=1.0):
+    """Attention P = softmax(beta * logits) over the grid: (B, h, w, K) to (B, h * w, K)."""
+    height, width, landmarks = logits.shape[1:]
+    flat = ops.reshape(ops.cast(logits, "float32"), (-1, height * width, landmarks))
+    return ops.softmax(flat * beta, axis=1)
+
+
+def _component_names(maps: str, angle: str) -> tuple[str, ...]:
+    if maps not in MAPS:
+        raise ValueError(f"maps must be one of {MAPS}, not {maps!r}")
+    if angle not in ANGLES:
+        raise ValueError(f"angle must be one of {ANGLES}, not {angle!r}")
+    cartesian = ("x", "y")
+    polar = ("radius", "cos", "sin") if angle == "unit" else ("radius", "angle")
+    return {"cartesian": cartesian, "polar": polar, "both": cartesian + polar}[maps]
+
+
+def feature_count(maps: str, angle: str = "unit") -> int:
+    """C, the length of a spatial feature vector."""
+    return len(_component_names(maps, angle))
+
+
+def spatial_features(x, y, maps: str = "both", angle: str = "unit"):
+    """The spatial feature maps at normalised coordinates.
+
+    Cartesian: x, y. Polar: the radius and the angle about the centre; the angle enters as
+    (cos, sin), since the raw angle jumps at pi, or raw and divided by pi with `angle="raw"`.
+
+    Args:
+        x, y: arrays of one shape, normalised coordinates about the image's centre (see
+            `normalize`), so within [-1, 1].
+        maps: "cartesian", "polar" or "both".
+        angle: "unit" or "raw".
+
+    Returns:
+        The shape of x with an axis of length C appended.
+
+    Raises:
+        ValueError: for another name in `maps` or `angle`.
+    """
+    radius = ops.sqrt(x * x + y * y + EPSILON * EPSILON)
+    component = {
+        "x": lambda: x,
+        "y": lambda: y,
+        "radius": lambda: radius,
+        "cos": lambda: x / radius,
+        "sin": lambda: y / radius,
+        "angle": lambda: ops.arctan2(y, x) / np.pi,
+    }
+    return ops.stack([component[name]() for name in _component_names(maps, angle)], axis=-1)
+
+
+def normalize(points, image_shape: tuple[int, int]):
+    """Pixels to coordinates about the image's centre, in units of half its longer side.
+
+    One scale for both axes, so that angles and distances keep their meaning on an image that is
+    not square.
+
+    Args:
+        points: (..., 2), pixels.
+        image_shape: (H, W), pixels.
+
+    Returns:
+        (..., 2), within [-1, 1] for a point of the image.
+    """
+    height, width = image_shape
+    centre = np.array([(width - 1) / 2, (height - 1) / 2], "float32")
+    return (ops.cast(points, "float32") - centre) * (2.0 / max(height, width))
+
+
+def grid_features(grid_shape: tuple[int, int], maps: str = "both", angle: str = "unit"):
+    """The spatial feature maps S on the cells of a grid, (h * w, C)."""
+    height, width = grid_shape
+    y, x = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
+    cells = normalize(np.stack([x, y], axis=-1).astype("float32"), grid_shape)
+    features = spatial_features(cells[..., 0], cells[..., 1], maps, angle)
+    return ops.reshape(features, (height * width, -1))
+
+
+def embed(logits, maps: str = "both", beta=1.0, angle: str = "unit"):
+    """Spatial feature vectors v_k = sum over the grid of softmax(beta * h_k) * S.
+
+    The pair (x, y) within a vector is the soft-argmax of the heatmap.
+
+    Args:
+        logits: (B, h, w, K).
+        maps, angle: see `spatial_features`.
+        beta: inverse temperature of the softmax, a number or a scalar tensor.
+
+    Returns:
+        (B, K, C), normalised coordinates.
+    """
+    features = grid_features(logits.shape[1:3], maps, angle)
+    attention = ops.transpose(spatial_softmax(logits, beta), (0, 2, 1))
+    return ops.matmul(attention, features)
+
+
+def embed_points(points, image_shape: tuple[int, int], maps: str = "both", angle: str = "unit"):
+    """Spatial feature vectors of annotated points: the same maps, in closed form.
+
+    Args:
+        points: (B, K, 2), pixels of the image; NaN where not annotated.
+        image_shape: (H, W), pixels.
+        maps, angle: see `spatial_features`.
+
+    Returns:
+        (B, K, C), NaN where not annotated.
+    """
+    points = normalize(points, image_shape)
+    return spatial_features(points[..., 0], points[..., 1], maps, angle)
+
+
+def correlation_map(vectors, kind: str = "cosine"):
+    """M[k, l], the similarity of the spatial feature vectors of landmarks k and l.
+
+    Args:
+        vectors: (B, K, C).
+        kind: "cosine", the cosine of the angle between v_k and v_l; "pearson", the same after
+            each vector's mean over its C components is taken off; "inner", the inner product;
+            "distance", the Euclidean distance (a dissimilarity: 0 on the diagonal).
+
+    Returns:
+        (B, K, K), symmetric.
+
+    Raises:
+        ValueError: for another kind, and for "pearson" of fewer than three components, where
+            every correlation is 1 or -1 and nothing could be learnt.
+    """
+    if kind not in CORRELATIONS:
+        raise ValueError(f"correlation must be one of {CORRELATIONS}, not {kind!r}")
+    if kind == "pearson":
+        if vectors.shape[-1] < 3:
+            raise ValueError(
+                "the pearson correlation of vectors of two components is always 1 or -1: "
+                "use maps='both' or maps='polar' with angle='unit', or another correlation"
+            )
+        vectors = vectors - ops.mean(vectors, axis=-1, keepdims=True)
+    if kind in ("cosine", "pearson"):
+        squared = ops.sum(vectors * vectors, axis=-1, keepdims=True)
+        vectors = vectors / ops.sqrt(squared + EPSILON)
+    product = ops.matmul(vectors, ops.transpose(vectors, (0, 2, 1)))
+    if kind != "distance":
+        return product
+    squared = ops.sum(vectors * vectors, axis=-1)
+    squared = squared[:, :, None] + squared[:, None, :] - 2.0 * product
+    return ops.sqrt(ops.maximum(squared, 0.0) + EPSILON)
+
+
+def gaussian_factors(points, image_shape, grid_shape, sigma_px: float):
+    """A Gaussian target as the outer product of two vectors a landmark.
+
+    Args:
+        points: (B, K, 2), pixels of the image.
+        image_shape: (H, W), pixels.
+        grid_shape: (h, w), cells.
+        sigma_px: standard deviation, pixels of the image.
+
+    Returns:
+        (B, K, h) and (B, K, w) with a maximum of 1 at the point; 0 for a landmark that is not
+        annotated or lies outside the image.
+    """
+    valid = annotated(points, image_shape)
+    factors = []
+    for axis, pixels, cells in (
+        (1, image_shape[0], grid_shape[0]),
+        (0, image_shape[1], grid_shape[1]),
+    ):
+        centres = (np.arange(cells, dtype="float32") + 0.5) * (pixels / cells) - 0.5
+        position = ops.where(valid, ops.cast(points[..., axis], "float32"), 0.0)
+        offset = (centres - position[..., None]) / sigma_px
+        factors.append(ops.exp(-0.5 * offset * offset) * ops.cast(valid, "float32")[..., None])
+    return factors[0], factors[1]
+
+
+def cross_entropy(logits, points, image_shape, sigma_px: float):
+    """Spatial cross-entropy between softmax(logits) and the Gaussian target of each landmark.
+
+    -sum of q log p over the grid, with q the Gaussian normalised to sum 1. Its least value is the
+    entropy of q.
+
+    Args:
+        logits: (B, h, w, K).
+        points: (B, K, 2), pixels of the image.
+        image_shape: (H, W), pixels.
+        sigma_px: pixels of the image.
+
+    Returns:
+        (B, K) in nats; 0 where there is no target.
+    """
+    logits = ops.cast(logits, "float32")
+    grid_shape = logits.shape[1:3]
+    rows, columns = gaussian_factors(points, image_shape, grid_shape, sigma_px)
+    rows = rows / ops.maximum(ops.sum(rows, axis=-1, keepdims=True), EPSILON)
+    columns = columns / ops.maximum(ops.sum(columns, axis=-1, keepdims=True), EPSILON)
+    expected = ops.einsum("bhwk,bkw->bhk", logits, columns)
+    expected = ops.einsum("bhk,bkh->bk", expected, rows)
+    valid = ops.cast(annotated(points, image_shape), "float32")
+    return (ops.logsumexp(logits, axis=(1, 2)) - expected) * valid
+
+
+def squared_error(logits, points, image_shape, sigma_px: float):
+    """Squared difference between the heatmap and a Gaussian of height 1, summed over the grid.
+
+    Args and Returns as `cross_entropy`, without unit.
+    """
+    logits = ops.cast(logits, "float32")
+    rows, columns = gaussian_factors(points, image_shape, logits.shape[1:3], sigma_px)
+    target = ops.einsum("bkh,bkw->bhwk", rows, columns)
+    valid = ops.cast(annotated(points, image_shape), "float32")
+    return ops.sum(ops.square(logits - target), axis=(1, 2)) * valid
+
+
+def masked_mean(values, valid):
+    """Mean of the valid entries of each sample: (B, ...) and (B, ...) bool to (B,); 0 if none."""
+    axes = tuple(range(1, len(values.shape)))
+    weight = ops.cast(valid, "float32")
+    kept = ops.where(valid, values, ops.zeros_like(values))
+    return ops.sum(kept, axis=axes) / ops.maximum(ops.sum(weight, axis=axes), 1.0)
+
+
+def decode(logits, image_shape: tuple[int, int], radius_cells: int = 4, beta=1.0):
+    """Sub-pixel landmarks: the soft-argmax in a window about each heatmap's highest cell.
+
+    The window makes the estimate robust against mass elsewhere on the map, the expectation within
+    it makes it finer than the grid.
+
+    Args:
+        logits: (B, h, w, K).
+        image_shape: (H, W), pixels.
+        radius_cells: the window covers (2 * radius_cells + 1) ** 2 cells.
+        beta: inverse temperature.
+
+    Returns:
+        landmarks: (B, K, 2), pixels of the image.
+        confidence: (B, K), the attention's mass within the window, in [0, 1].
+    """
+    height, width, landmarks = logits.shape[1:]
+    flat = ops.transpose(spatial_softmax(logits, beta), (0, 2, 1))
+    peak = ops.argmax(flat, axis=-1)
+    steps = np.arange(-radius_cells, radius_cells + 1)
+    rows = peak[..., None] // width + steps
+    columns = peak[..., None] % width + steps
+    rows_inside = ops.cast((rows >= 0) & (rows < height), "float32")
+    columns_inside = ops.cast((columns >= 0) & (columns < width), "float32")
+    index = (
+        ops.clip(rows, 0, height - 1)[..., :, None] * width
+        + ops.clip(columns, 0, width - 1)[..., None, :]
+    )
+    window = ops.take_along_axis(
+        flat, ops.reshape(index, (-1, landmarks, len(steps) ** 2)), axis=-1
+    )
+    window = ops.reshape(window, (-1, landmarks, len(steps), len(steps)))
+    window = window * rows_inside[..., :, None] * columns_inside[..., None, :]
+    confidence = ops.sum(window, axis=(-2, -1))
+    total = ops.maximum(confidence, EPSILON * EPSILON)
+    x = ops.sum(window * ops.cast(columns, "float32")[..., None, :], axis=(-2, -1)) / total
+    y = ops.sum(window * ops.cast(rows, "float32")[..., :, None], axis=(-2, -1)) / total
+    x = (x + 0.5) * (image_shape[1] / width) - 0.5
+    y = (y + 0.5) * (image_shape[0] / height) - 0.5
+    return ops.stack([x, y], axis=-1), confidence
+
+
+def resample_matrix(source_size, target_size: int, scale, shift):
+    """`kerasland.geometry.resample_matrix` in a graph, for a source of any size.
+
+    Args:
+        source_size: pixels, an int or a scalar int tensor.
+        target_size: pixels.
+        scale: target pixels per source pixel, float or scalar tensor.
+        shift: target pixels, float or scalar tensor.
+
+    Returns:
+        (target_size, source_size), float32.
+    """
+    centre = (np.arange(target_size, dtype="float32") + 0.5 - shift) / scale - 0.5
+    reach = ops.maximum(1.0, 1.0 / scale)
+    source = ops.cast(ops.arange(source_size), "float32")
+    weight = ops.maximum(0.0, 1.0 - ops.abs(source[None, :] - centre[:, None]) / reach)
+    last = ops.cast(source_size, "float32") - 0.5
+    inside = ops.cast((centre >= -0.5) & (centre <= last), "float32")[:, None]
+    return inside * weight / ops.maximum(ops.sum(weight, axis=1, keepdims=True), EPSILON)
+
+
+def letterbox_transform(source_shape, target_shape: tuple[int, int]):
+    """`kerasland.geometry.letterbox` in a graph.
+
+    Args:
+        source_shape: (H, W) as ints or scalar int tensors, pixels.
+        target_shape: (H, W), pixels.
+
+    Returns:
+        scale, shift_x, shift_y: scalar float32 tensors.
+    """
+    source_h = ops.cast(source_shape[0], "float32")
+    source_w = ops.cast(source_shape[1], "float32")
+    target_h, target_w = target_shape
+    scale = ops.minimum(target_h / source_h, target_w / source_w)
+    return scale, (target_w - scale * source_w) / 2, (target_h - scale * source_h) / 2

@@ -1,0 +1,242 @@
+"""Keras layers of the method: thin classes over `kerasland.heatmaps`."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from kerasland import heatmaps
+
+_register = keras.saving.register_keras_serializable(package="kerasland")
+
+
+@_register
+class SpatialEmbedding(keras.layers.Layer):
+    """Turns each heatmap into a spatial feature vector by soft-argmax over spatial feature maps.
+
+    `v_k = sum over the grid of softmax(beta * h_k) * S`, with S the Cartesian maps (x, y), the
+    polar maps (radius, cos, sin) about the centre, or both. The pair (x, y) is the soft-argmax.
+
+    Args:
+        maps: "cartesian" (C = 2), "polar" (C = 3) or "both" (C = 5).
+        angle: "unit" for (cos, sin); "raw" for the angle divided by pi, one component less.
+        beta: inverse temperature of the softmax, above 0.
+        learn_beta: whether beta is trained; it is kept positive as an exponential.
+
+    Call arguments:
+        logits: (B, h, w, K).
+
+    Returns:
+        (B, K, C), float32, in units of half the longer side.
+
+    Raises:
+        ValueError: for unknown `maps` or `angle`, or `beta` not above 0.
+    """
+
+    def __init__(self, maps="both", angle="unit", beta=1.0, learn_beta=False, **kwargs):
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        self.components = heatmaps.feature_count(maps, angle)
+        if beta <= 0:
+            raise ValueError(f"beta must be above 0, not {beta}")
+        self.maps = maps
+        self.angle = angle
+        self.beta = beta
+        self.learn_beta = learn_beta
+
+    def build(self, input_shape):
+        if self.learn_beta:
+            self.log_beta = self.add_weight(
+                shape=(), initializer=keras.initializers.Constant(_log(self.beta)), name="log_beta"
+            )
+
+    def call(self, logits):
+        beta = ops.exp(self.log_beta) if self.learn_beta else self.beta
+        return heatmaps.embed(logits, self.maps, beta, self.angle)
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], input_shape[3], self.components)
+
+    def get_config(self):
+        config = {
+            "maps": self.maps,
+            "angle": self.angle,
+            "beta": self.beta,
+            "learn_beta": self.learn_beta,
+        }
+        return {**super().get_config(), **config}
+
+
+@_register
+class HeatmapDecoder(keras.layers.Layer):
+    """Sub-pixel landmarks and their confidence, see `kerasland.heatmaps.decode`.
+
+    Args:
+        image_shape: (H, W) of the network's input, pixels.
+        radius_cells: the soft-argmax covers a window of (2 * radius_cells + 1) ** 2 cells about
+            the highest one.
+        beta: inverse temperature of the softmax.
+        names: K names of the landmarks, which travel with the model.
+
+    Call arguments:
+        logits: (B, h, w, K).
+
+    Returns:
+        landmarks (B, K, 2), (x, y) in pixels of the network's input, and confidence (B, K), the
+        share of the heatmap's mass within the window; float32.
+    """
+
+    def __init__(self, image_shape, radius_cells=4, beta=1.0, names=None, **kwargs):
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        self.image_shape = tuple(image_shape)
+        self.radius_cells = radius_cells
+        self.beta = beta
+        self.names = None if names is None else tuple(names)
+
+    def call(self, logits):
+        return heatmaps.decode(logits, self.image_shape, self.radius_cells, self.beta)
+
+    def compute_output_shape(self, input_shape):
+        batch, landmarks = input_shape[0], input_shape[3]
+        return (batch, landmarks, 2), (batch, landmarks)
+
+    def get_config(self):
+        config = {
+            "image_shape": self.image_shape,
+            "radius_cells": self.radius_cells,
+            "beta": self.beta,
+            "names": self.names,
+        }
+        return {**super().get_config(), **config}
+
+
+@_register
+class ImageStandardization(keras.layers.Layer):
+    """Each image to mean 0 and standard deviation 1, whatever its range of intensities.
+
+    Call arguments:
+        image: (B, H, W, C), any real dtype.
+
+    Returns:
+        The same shape, in the layer's compute dtype; computed in float32. An image of one
+        constant value becomes 0.
+    """
+
+    def __init__(self, **kwargs):
+        # a cast to float16 on the way in would overflow on 16-bit images
+        super().__init__(**{**kwargs, "autocast": False})
+
+    def call(self, image):
+        image = ops.cast(image, "float32")
+        image = image - ops.mean(image, axis=(1, 2, 3), keepdims=True)
+        deviation = ops.sqrt(ops.mean(image * image, axis=(1, 2, 3), keepdims=True))
+        return ops.cast(image / ops.maximum(deviation, 1e-6), self.compute_dtype)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+
+@_register
+class DepthToSpace(keras.layers.Layer):
+    """Trades channels for resolution: (B, h, w, s * s * C) to (B, h * s, w * s, C).
+
+    Args:
+        factor: s.
+    """
+
+    def __init__(self, factor, **kwargs):
+        super().__init__(**kwargs)
+        self.factor = factor
+
+    def call(self, inputs):
+        height, width, channels = inputs.shape[1:]
+        s = self.factor
+        x = ops.reshape(inputs, (-1, height, width, s, s, channels // (s * s)))
+        x = ops.transpose(x, (0, 1, 3, 2, 4, 5))
+        return ops.reshape(x, (-1, height * s, width * s, channels // (s * s)))
+
+    def compute_output_shape(self, input_shape):
+        batch, height, width, channels = input_shape
+        s = self.factor
+        return (batch, height * s, width * s, channels // (s * s))
+
+    def get_config(self):
+        return {**super().get_config(), "factor": self.factor}
+
+
+@_register
+class Letterbox(keras.layers.Layer):
+    """Fits a raw image of any size into the network's frame, aspect ratio kept, anti-aliased.
+
+    The same map and kernel as `kerasland.geometry.letterbox` and `resample_matrix`, as two matrix
+    products, which every export format can express. Pixels outside the image are 0.
+
+    Args:
+        image_shape: (H, W) of the frame, pixels.
+
+    Call arguments:
+        image: (B, any H, any W, 1), any real dtype.
+
+    Returns:
+        (B, H, W, 1), float32, intensities as in the image.
+    """
+
+    def __init__(self, image_shape, **kwargs):
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        self.image_shape = tuple(image_shape)
+
+    def call(self, image):
+        _, source_h, source_w, _ = ops.shape(image)
+        scale, shift_x, shift_y = heatmaps.letterbox_transform(
+            (source_h, source_w), self.image_shape
+        )
+        rows = heatmaps.resample_matrix(source_h, self.image_shape[0], scale, shift_y)
+        columns = heatmaps.resample_matrix(source_w, self.image_shape[1], scale, shift_x)
+        image = ops.cast(ops.squeeze(image, axis=-1), "float32")
+        image = ops.matmul(rows, image)
+        return ops.expand_dims(ops.matmul(image, ops.transpose(columns)), axis=-1)
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], *self.image_shape, 1)
+
+    def get_config(self):
+        return {**super().get_config(), "image_shape": self.image_shape}
+
+
+@_register
+class FrameToImage(keras.layers.Layer):
+    """Landmarks from the network's frame back to the pixels of the raw image: undoes `Letterbox`.
+
+    Args:
+        image_shape: (H, W) of the frame, pixels.
+
+    Call arguments:
+        landmarks: (B, K, 2), pixels of the frame.
+        image: (B, any H, any W, 1), the raw image.
+
+    Returns:
+        (B, K, 2), pixels of the raw image.
+    """
+
+    def __init__(self, image_shape, **kwargs):
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        self.image_shape = tuple(image_shape)
+
+    def call(self, landmarks, image):
+        scale, shift_x, shift_y = heatmaps.letterbox_transform(
+            ops.shape(image)[1:3], self.image_shape
+        )
+        return (landmarks + 0.5 - ops.stack([shift_x, shift_y])) / scale - 0.5
+
+    def compute_output_shape(self, landmarks_shape, image_shape):
+        return landmarks_shape
+
+    def get_config(self):
+        return {**super().get_config(), "image_shape": self.image_shape}
+
+
+def _log(value):
+    return float(ops.log(value))

@@ -1,0 +1,147 @@
+"""Keras losses of the method: thin classes over `kerasland.heatmaps`.
+
+Their targets are points, (B, K, 2) in pixels of the network's input, NaN where a landmark is not
+annotated; no heatmap travels with a batch. Each returns one value a sample, which is what lets
+`tf.distribute` scale it rightly.
+"""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from kerasland import heatmaps
+
+HEATMAP_LOSSES = {
+    "cross_entropy": heatmaps.cross_entropy,
+    "squared_error": heatmaps.squared_error,
+}
+_register = keras.saving.register_keras_serializable(package="kerasland")
+
+
+class _PointLoss(keras.losses.Loss):
+    """A loss whose configuration is the constructor's arguments, given as keywords."""
+
+    def __init__(self, reduction, name, dtype, **settings):
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        self._settings = settings
+        for key, value in settings.items():
+            setattr(self, key, value)
+
+    def get_config(self):
+        return {**super().get_config(), "dtype": self.dtype, **self._settings}
+
+
+@_register
+class HeatmapLoss(_PointLoss):
+    """Compares heatmaps with Gaussians about the annotated points, made within the loss.
+
+    Args:
+        image_shape: (H, W) of the network's input, pixels.
+        sigma_px: standard deviation of the Gaussian, pixels of the network's input.
+        kind: "cross_entropy" of the softmax over the grid, or "squared_error" of the heatmap
+            against a Gaussian of height 1, summed over the grid.
+
+    Call arguments:
+        y_true: (B, K, 2), points.
+        y_pred: (B, h, w, K), logits.
+
+    Returns:
+        (B,) before reduction: the mean over the landmarks that are annotated and inside the
+        image, 0 where there is none.
+
+    Raises:
+        ValueError: for another kind, or `sigma_px` not above 0.
+    """
+
+    def __init__(
+        self,
+        image_shape,
+        sigma_px=2.5,
+        kind="cross_entropy",
+        reduction="sum_over_batch_size",
+        name="heatmap_loss",
+        dtype="float32",
+    ):
+        if kind not in HEATMAP_LOSSES:
+            raise ValueError(f"kind must be one of {tuple(HEATMAP_LOSSES)}, not {kind!r}")
+        if sigma_px <= 0:
+            raise ValueError(f"sigma_px must be above 0, not {sigma_px}")
+        super().__init__(
+            reduction, name, dtype, image_shape=tuple(image_shape), sigma_px=sigma_px, kind=kind
+        )
+
+    def call(self, y_true, y_pred):
+        values = HEATMAP_LOSSES[self.kind](y_pred, y_true, self.image_shape, self.sigma_px)
+        return heatmaps.masked_mean(values, heatmaps.annotated(y_true, self.image_shape))
+
+
+@_register
+class SpatialConfigurationLoss(_PointLoss):
+    """Compares the correlation map between landmarks with that of the annotation.
+
+    The mean over the pairs of annotated landmarks of |M - M*| (or its square), with M the
+    correlation map of the predicted spatial feature vectors and M* that of the annotated points.
+
+    Args:
+        image_shape: (H, W) of the network's input, pixels.
+        maps, angle: as in the `SpatialEmbedding` that makes y_pred.
+        correlation: "cosine", "pearson", "inner" or "distance", see
+            `kerasland.heatmaps.correlation_map`.
+        difference: "absolute" or "squared".
+
+    Call arguments:
+        y_true: (B, K, 2), points.
+        y_pred: (B, K, C), spatial feature vectors.
+
+    Returns:
+        (B,) before reduction; 0 where fewer than two landmarks are annotated.
+
+    Raises:
+        ValueError: for unknown names, and for "pearson" of two-component vectors.
+    """
+
+    def __init__(
+        self,
+        image_shape,
+        maps="both",
+        angle="unit",
+        correlation="cosine",
+        difference="absolute",
+        reduction="sum_over_batch_size",
+        name="spatial_configuration_loss",
+        dtype="float32",
+    ):
+        components = heatmaps.feature_count(maps, angle)
+        if correlation not in heatmaps.CORRELATIONS:
+            raise ValueError(
+                f"correlation must be one of {heatmaps.CORRELATIONS}, not {correlation!r}"
+            )
+        if correlation == "pearson" and components < 3:
+            raise ValueError("pearson needs vectors of three components or more: use maps='both'")
+        if difference not in ("absolute", "squared"):
+            raise ValueError(f"difference must be 'absolute' or 'squared', not {difference!r}")
+        super().__init__(
+            reduction,
+            name,
+            dtype,
+            image_shape=tuple(image_shape),
+            maps=maps,
+            angle=angle,
+            correlation=correlation,
+            difference=difference,
+        )
+
+    def call(self, y_true, y_pred):
+        valid = heatmaps.annotated(y_true, self.image_shape)
+        known = ops.where(valid[..., None], y_true, ops.zeros_like(y_true))
+        target = heatmaps.embed_points(known, self.image_shape, self.maps, self.angle)
+        wanted = heatmaps.correlation_map(target, self.correlation)
+        found = heatmaps.correlation_map(ops.cast(y_pred, "float32"), self.correlation)
+        gap = ops.abs(found - wanted)
+        if self.difference == "squared":
+            gap = gap * gap
+        landmarks = y_pred.shape[1]
+        distinct = ops.logical_not(ops.eye(landmarks, dtype="bool"))
+        pairs = ops.logical_and(valid[:, :, None], valid[:, None, :])
+        return heatmaps.masked_mean(gap, ops.logical_and(pairs, distinct))

@@ -1,0 +1,119 @@
+"""Keras metrics of the field, in millimetres: point-to-point error and success detection rate."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+_register = keras.saving.register_keras_serializable(package="kerasland")
+
+
+class _PointMetric(keras.metrics.Mean):
+    """A mean over annotated points; subclasses turn errors in millimetres into values.
+
+    The scale is `mm_per_px` if given, else it follows from the annotated points themselves: the
+    distance between the two `scale_landmarks` is `length_mm`. An image where one of those two is
+    not annotated is left out. With neither, errors stay in pixels.
+    """
+
+    def __init__(self, scale_landmarks=(0, 4), length_mm=50.0, mm_per_px=None, name=None, **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.scale_landmarks = None if scale_landmarks is None else tuple(scale_landmarks)
+        self.length_mm = length_mm
+        self.mm_per_px = mm_per_px
+
+    def point_values(self, error_mm):
+        raise NotImplementedError
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        """Adds a batch.
+
+        Args:
+            y_true: (B, K, 2), annotated points in pixels, NaN where there is none.
+            y_pred: (B, K, 2), in the same pixels.
+            sample_weight: None, (B,) or (B, K).
+        """
+        y_true = ops.cast(y_true, self.dtype)
+        y_pred = ops.cast(y_pred, self.dtype)
+        error = _distance(y_true, y_pred)
+        if self.mm_per_px is not None:
+            error = error * self.mm_per_px
+        elif self.scale_landmarks is not None:
+            a, b = self.scale_landmarks
+            width = _distance(y_true[:, a], y_true[:, b])
+            error = error * (self.length_mm / width)[:, None]
+        valid = ops.isfinite(error)
+        values = self.point_values(ops.where(valid, error, ops.zeros_like(error)))
+        weight = ops.cast(valid, self.dtype)
+        if sample_weight is not None:
+            sample_weight = ops.cast(sample_weight, self.dtype)
+            if len(sample_weight.shape) == 1:
+                sample_weight = sample_weight[:, None]
+            weight = weight * sample_weight
+        super().update_state(values, sample_weight=weight)
+
+    def get_config(self):
+        config = {
+            "scale_landmarks": self.scale_landmarks,
+            "length_mm": self.length_mm,
+            "mm_per_px": self.mm_per_px,
+        }
+        return {**super().get_config(), **config}
+
+
+@_register
+class RadialError(_PointMetric):
+    """Mean point-to-point error in millimetres, over all annotated points pooled.
+
+    Args:
+        scale_landmarks: the two landmarks, counted from 0, whose distance is `length_mm`; None
+            for errors in pixels.
+        length_mm: the field sets the width of the wrist to 50 mm.
+        mm_per_px: a known scale in the pixels of the points, used instead of the landmarks.
+    """
+
+    def __init__(
+        self,
+        scale_landmarks=(0, 4),
+        length_mm=50.0,
+        mm_per_px=None,
+        name="radial_error_mm",
+        **kwargs,
+    ):
+        super().__init__(scale_landmarks, length_mm, mm_per_px, name, **kwargs)
+
+    def point_values(self, error_mm):
+        return error_mm
+
+
+@_register
+class SuccessDetectionRate(_PointMetric):
+    """Percentage of annotated points whose error is not above a radius.
+
+    Args:
+        radius_mm: the radius; a point at error > radius_mm is an outlier.
+        scale_landmarks, length_mm, mm_per_px: see `RadialError`.
+    """
+
+    def __init__(
+        self,
+        radius_mm=2.0,
+        scale_landmarks=(0, 4),
+        length_mm=50.0,
+        mm_per_px=None,
+        name=None,
+        **kwargs,
+    ):
+        name = name or f"sdr_{radius_mm:g}mm".replace(".", "_")
+        super().__init__(scale_landmarks, length_mm, mm_per_px, name, **kwargs)
+        self.radius_mm = radius_mm
+
+    def point_values(self, error_mm):
+        return 100.0 * ops.cast(error_mm <= self.radius_mm, self.dtype)
+
+    def get_config(self):
+        return {**super().get_config(), "radius_mm": self.radius_mm}
+
+
+def _distance(a, b):
+    return ops.sqrt(ops.sum(ops.square(a - b), axis=-1))

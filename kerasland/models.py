@@ -1,0 +1,189 @@
+"""The network: a functional U-Net whose named outputs are a dictionary."""
+
+from __future__ import annotations
+
+import math
+
+import keras
+
+from kerasland.layers import (
+    DepthToSpace,
+    FrameToImage,
+    HeatmapDecoder,
+    ImageStandardization,
+    Letterbox,
+    SpatialEmbedding,
+)
+
+NORMALIZATIONS = {
+    "batch": lambda channels, synchronized: keras.layers.BatchNormalization(
+        momentum=0.95, synchronized=synchronized
+    ),
+    "group": lambda channels, _: keras.layers.GroupNormalization(groups=math.gcd(8, channels)),
+    "layer": lambda channels, _: keras.layers.GroupNormalization(groups=1),
+    "none": None,
+}
+
+
+def unet(
+    landmarks=37,
+    image_shape=(256, 192),
+    width=32,
+    max_width=128,
+    depth=5,
+    stem_stride=2,
+    output_stride=2,
+    normalization="batch",
+    synchronized=False,
+    dropout=0.0,
+    maps="both",
+    angle="unit",
+    beta=1.0,
+    learn_beta=False,
+    decode_radius_px=8.0,
+    name="unet",
+):
+    """A U-Net with one heatmap a landmark (Ronneberger 2015), its decoder and its embedding.
+
+    Level i of `depth` has min(width * 2 ** i, max_width) channels on a grid of stride
+    stem_stride * 2 ** i; two convolutions a level on the way down, one on the way up after the
+    skip connection is concatenated. The model standardises the intensities of each image itself.
+
+    Args:
+        landmarks: K, or K names, which the model keeps, see `landmark_names`.
+        image_shape: (H, W) of the input, pixels; multiples of stem_stride * 2 ** (depth - 1).
+        width, max_width: channels of the first level, and at most.
+        depth: levels.
+        stem_stride: input pixels a cell of the first level; above 1, the first convolution takes
+            strides.
+        output_stride: input pixels a heatmap cell. Finer than the stem: the head makes
+            sub-cells from channels. Coarser: the decoder stops early.
+        normalization: "batch", "group", "layer" or "none", after each convolution.
+        synchronized: whether "batch" takes its statistics over all replicas of a strategy.
+        dropout: fraction of channels dropped at the two deepest levels.
+        maps: "cartesian", "polar", "both", or "none" for a plain U-Net without embedding.
+        angle, beta, learn_beta: see `SpatialEmbedding`. beta is the decoder's as well.
+        decode_radius_px: half the width of the decoder's window, pixels of the input.
+        name: the model's name.
+
+    Returns:
+        `keras.Model` from (B, H, W, 1), any range of intensities, to a dictionary:
+        "heatmaps" (B, H / output_stride, W / output_stride, K), logits; "landmarks" (B, K, 2),
+        (x, y) in pixels of the input; "confidence" (B, K) in [0, 1]; and, unless maps is
+        "none", "embedding" (B, K, C).
+
+    Raises:
+        ValueError: if the shape is not divisible, a stride does not fit, or a name is unknown.
+    """
+    names = _names(landmarks)
+    if normalization not in NORMALIZATIONS:
+        raise ValueError(
+            f"normalization must be one of {tuple(NORMALIZATIONS)}, not {normalization!r}"
+        )
+    coarsest = stem_stride * 2 ** (depth - 1)
+    if any(side % coarsest for side in image_shape):
+        raise ValueError(
+            f"image_shape {tuple(image_shape)} must be multiples of stem_stride * 2 ** (depth - 1)"
+            f" = {coarsest}"
+        )
+    if output_stride > coarsest:
+        raise ValueError(f"output_stride {output_stride} is coarser than the last level {coarsest}")
+    levels = [stem_stride * 2**level for level in range(depth)]
+    if output_stride not in levels and stem_stride % output_stride:
+        raise ValueError(
+            f"output_stride {output_stride} is none of the levels' strides {levels}, and does not "
+            f"divide stem_stride {stem_stride}"
+        )
+
+    def block(x, channels, name, strides=1, kernel=3):
+        make = NORMALIZATIONS[normalization]
+        x = keras.layers.Conv2D(
+            channels,
+            kernel,
+            strides=strides,
+            padding="same",
+            use_bias=make is None,
+            kernel_initializer="he_normal",
+            name=f"{name}_conv",
+        )(x)
+        if make is not None:
+            x = make(channels, synchronized)(x)
+        return keras.layers.Activation("relu", name=f"{name}_relu")(x)
+
+    channels = [min(width * 2**level, max_width) for level in range(depth)]
+    image = keras.Input((*image_shape, 1), name="image", dtype="float32")
+    x = ImageStandardization(name="standardize")(image)
+    kernel = 3 if stem_stride == 1 else 2 * stem_stride + 1
+    x = block(x, channels[0], "stem", strides=stem_stride, kernel=kernel)
+    skips = []
+    for level in range(depth):
+        if level > 0:
+            x = keras.layers.MaxPooling2D(2, name=f"down{level}_pool")(x)
+            x = block(x, channels[level], f"down{level}_1")
+        x = block(x, channels[level], f"down{level}_2")
+        if dropout and level >= depth - 2:
+            x = keras.layers.SpatialDropout2D(dropout, name=f"down{level}_dropout")(x)
+        skips.append(x)
+    level = depth - 1
+    while level > 0 and stem_stride * 2**level > output_stride:
+        level -= 1
+        x = keras.layers.UpSampling2D(2, interpolation="bilinear", name=f"up{level}_upsample")(x)
+        x = keras.layers.Concatenate(name=f"up{level}_skip")([skips[level], x])
+        x = block(x, channels[level], f"up{level}")
+    finer = max(1, stem_stride // output_stride)
+    logits = keras.layers.Conv2D(len(names) * finer**2, 1, name="head")(x)
+    if finer > 1:
+        logits = DepthToSpace(finer, name="depth_to_space")(logits)
+    logits = keras.layers.Activation("linear", dtype="float32", name="heatmaps")(logits)
+    radius_cells = max(2, round(decode_radius_px / output_stride))
+    decoder = HeatmapDecoder(image_shape, radius_cells, beta, names, name="decoder")
+    points, confidence = decoder(logits)
+    outputs = {"heatmaps": logits, "landmarks": points, "confidence": confidence}
+    if maps != "none":
+        outputs["embedding"] = SpatialEmbedding(maps, angle, beta, learn_beta, name="embedding")(
+            logits
+        )
+    return keras.Model(image, outputs, name=name)
+
+
+def landmark_names(model):
+    """The names of the landmarks of a model that `unet` made, in their order, as a tuple.
+
+    Raises:
+        ValueError: if the model has no decoder of kerasland's.
+    """
+    decoders = [layer for layer in model.layers if isinstance(layer, HeatmapDecoder)]
+    if len(decoders) != 1:
+        raise ValueError(f"model {model.name!r} has no HeatmapDecoder: it was not made by unet()")
+    return decoders[0].names
+
+
+def bare(model):
+    """The same network and weights, without optimiser, losses and metrics."""
+    return keras.Model(model.inputs[0], model.output, name=model.name)
+
+
+def pipeline(model):
+    """The whole path from a raw image to landmarks in its own pixels, as one model.
+
+    Args:
+        model: what `unet` returns.
+
+    Returns:
+        `keras.Model` from "image" (B, H, W, 1), any H and W and any range of intensities, to
+        "landmarks" (B, K, 2), pixels of that image, and "confidence" (B, K). It shares the
+        weights of `model`.
+    """
+    image_shape = model.input_shape[1:3]
+    image = keras.Input((None, None, 1), name="image", dtype="float32")
+    outputs = model(Letterbox(image_shape, name="letterbox")(image))
+    landmarks = FrameToImage(image_shape, name="to_image")(outputs["landmarks"], image)
+    return keras.Model(
+        image, {"landmarks": landmarks, "confidence": outputs["confidence"]}, name="pipeline"
+    )
+
+
+def _names(landmarks):
+    if isinstance(landmarks, int):
+        return tuple(str(k) for k in range(landmarks))
+    return tuple(landmarks)

@@ -1,0 +1,65 @@
+"""Keras optimisers that behave the same with several replicas and after a reload.
+
+Keras clips each replica's gradient before the replicas are summed, so that N replicas take other
+steps than one; here the norm is that of the sum. And Keras forgets on saving which variables are
+excluded from weight decay; here it follows from the class. (Both seen with Keras 3.15.)
+"""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+_register = keras.saving.register_keras_serializable(package="kerasland")
+
+
+class _BatchClipping:
+    """Adds `clip_norm` to an optimiser: the global norm of the batch's gradient at most."""
+
+    def __init__(self, *args, clip_norm=None, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.clip_norm = clip_norm
+
+    def apply(self, grads, trainable_variables=None):
+        if self.clip_norm:
+            grads = clip_batch_gradient(grads, self.clip_norm)
+        return super().apply(grads, trainable_variables)
+
+    def get_config(self):
+        return {**super().get_config(), "clip_norm": self.clip_norm}
+
+
+@_register
+class AdamW(_BatchClipping, keras.optimizers.AdamW):
+    """`keras.optimizers.AdamW` with `clip_norm`, None for no clipping.
+
+    Biases and the scales and shifts of normalisation do not decay.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+
+
+@_register
+class SGD(_BatchClipping, keras.optimizers.SGD):
+    """`keras.optimizers.SGD` with `clip_norm`, None for no clipping."""
+
+
+def clip_batch_gradient(grads, clip_norm: float):
+    """Scales gradients so that the global norm of their sum over replicas is at most `clip_norm`.
+
+    Args:
+        grads: list of dense tensors, each replica's own part of the sum; None is kept.
+        clip_norm: above 0.
+
+    Returns:
+        The list, each tensor times the same factor on every replica.
+    """
+    replica = tf.distribute.get_replica_context()
+    known = [grad for grad in grads if grad is not None]
+    whole = known
+    if replica is not None and replica.num_replicas_in_sync > 1:
+        whole = replica.all_reduce(tf.distribute.ReduceOp.SUM, known)
+    factor = clip_norm / tf.maximum(tf.linalg.global_norm(whole), clip_norm)
+    return [None if grad is None else grad * tf.cast(factor, grad.dtype) for grad in grads]

@@ -1,0 +1,271 @@
+"""Radiographs with their landmarks drawn on them, one or several; `plots` passes them on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib import patheffects
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+
+from kerasland import geometry
+from kerasland.errors import DataError
+
+PREDICTED = "#E69F00"
+ANNOTATED = "#56B4E9"
+_INK = "#222222"
+_DISPLAY_PX = 1200
+_DPI = 150
+_LABELLED_MM = 2.0
+
+
+class Overlay(NamedTuple):
+    """One radiograph with its landmarks: the arguments of `overlay`, in their order.
+
+    image: (H, W) or (H, W, 1), any number type. points, truth: (K, 2), pixels of the image, NaN
+    where there is none. names: K labels. mm_per_px: millimetres a pixel.
+    """
+
+    image: np.ndarray
+    points: np.ndarray
+    truth: np.ndarray | None = None
+    names: Sequence[str] | None = None
+    mm_per_px: float | None = None
+    title: str | None = None
+
+
+def _reduced(image: np.ndarray, height_px: int) -> tuple[np.ndarray, float]:
+    """The image at no more than `height_px` rows, as grey 0..1, and its pixels a source pixel."""
+    image = np.asarray(image, dtype=np.float32)
+    image = image[..., 0] if image.ndim == 3 else image
+    scale = min(1.0, height_px / image.shape[0])
+    if scale < 1.0:
+        rows, columns = (
+            geometry.resample_matrix(size, max(1, int(size * scale)), scale, 0.0)
+            for size in image.shape
+        )
+        image = rows @ image @ columns.T
+    dark, bright = np.percentile(image, (0.5, 99.5))
+    if bright <= dark:
+        dark, bright = image.min(), image.max()
+    grey = (image - dark) / (bright - dark) if bright > dark else np.zeros_like(image)
+    return np.clip(grey, 0.0, 1.0), scale
+
+
+def _millimetres(mm_per_px: float | None) -> bool:
+    return mm_per_px is not None and bool(np.isfinite(mm_per_px))
+
+
+def _errors(item: Overlay) -> tuple[np.ndarray, str]:
+    """The error of each point (NaN where there is none) and its unit, mm if the scale is known."""
+    if item.truth is None:
+        return np.full(len(item.points), np.nan), "px"
+    error = np.linalg.norm(np.asarray(item.points) - np.asarray(item.truth), axis=-1)
+    return (error * item.mm_per_px, "mm") if _millimetres(item.mm_per_px) else (error, "px")
+
+
+def _error_note(item: Overlay) -> str:
+    error, unit = _errors(item)
+    error = error[np.isfinite(error)]
+    if not error.size:
+        return ""
+    digits = 2 if unit == "mm" else 1
+    return f"error: mean {error.mean():.{digits}f} {unit}, largest {error.max():.{digits}f} {unit}"
+
+
+def _stroke(width_pt: float) -> list[patheffects.AbstractPathEffect]:
+    return [patheffects.withStroke(linewidth=width_pt, foreground="black")]
+
+
+def _scale_bar(axes: Axes, shape: tuple[int, int], mm_per_px: float, size_pt: float) -> None:
+    height, width = shape
+    x, y, length = 0.06 * width, 0.97 * height, 10.0 / mm_per_px
+    axes.plot(
+        [x, x + length],
+        [y, y],
+        color="white",
+        linewidth=size_pt * 0.25,
+        solid_capstyle="butt",
+        path_effects=_stroke(size_pt * 0.25),
+    )
+    axes.annotate(
+        "10 mm",
+        (x + length / 2, y),
+        (0, size_pt * 0.35),
+        textcoords="offset points",
+        ha="center",
+        va="bottom",
+        color="white",
+        fontsize=size_pt,
+        path_effects=_stroke(size_pt * 0.25),
+    )
+
+
+def _draw_joins(axes: Axes, points: np.ndarray, truth: np.ndarray, size_pt: float) -> None:
+    both = np.isfinite(points + truth).all(axis=-1)
+    lines = list(np.stack([truth[both], points[both]], axis=1))
+    for color, width_pt in (("black", 0.3), (PREDICTED, 0.2)):
+        axes.add_collection(
+            LineCollection(lines, colors=color, linewidths=size_pt * width_pt, zorder=2),
+            autolim=False,
+        )
+
+
+def _draw_labels(axes: Axes, item: Overlay, size_pt: float) -> None:
+    """Beside a prediction its name, and its error where that is above 2 mm."""
+    error, unit = _errors(item)
+    for k, (x, y) in enumerate(item.points):
+        parts = [] if item.names is None else [(str(item.names[k]), "white")]
+        if unit == "mm" and error[k] > _LABELLED_MM:
+            parts.append((f"{error[k]:.1f} mm", PREDICTED))
+        side = -1 if x > 0.85 * np.shape(item.image)[1] else 1
+        for row, (text, color) in enumerate(parts):
+            if np.isfinite(x + y):
+                axes.annotate(
+                    text,
+                    (x, y),
+                    (side * size_pt * 0.7, size_pt * (0.6 - 1.1 * row)),
+                    textcoords="offset points",
+                    ha="left" if side > 0 else "right",
+                    va="center",
+                    color=color,
+                    fontsize=size_pt,
+                    path_effects=_stroke(size_pt * 0.25),
+                )
+
+
+def _draw_overlay(axes: Axes, item: Overlay, size_pt: float) -> None:
+    """`size_pt`: diameter of a ring and height of the letters, in points."""
+    shape = np.shape(item.image)[:2]
+    grey, scale = _reduced(item.image, _DISPLAY_PX)
+    rows, columns = grey.shape
+    extent = (-0.5, columns / scale - 0.5, rows / scale - 0.5, -0.5)
+    axes.imshow(grey, cmap="gray", vmin=0.0, vmax=1.0, extent=extent, interpolation="antialiased")
+    axes.set_axis_off()
+    points = np.asarray(item.points, dtype=np.float64)
+    if item.truth is not None:
+        truth = np.asarray(item.truth, dtype=np.float64)
+        _draw_joins(axes, points, truth, size_pt)
+        axes.plot(
+            *truth[np.isfinite(truth).all(axis=-1)].T,
+            linestyle="none",
+            marker="o",
+            markersize=size_pt,
+            markerfacecolor="none",
+            markeredgecolor=ANNOTATED,
+            markeredgewidth=size_pt * 0.2,
+            label="annotated",
+        )
+    axes.plot(
+        *points[np.isfinite(points).all(axis=-1)].T,
+        linestyle="none",
+        marker="o",
+        markersize=size_pt * 0.6,
+        markerfacecolor=PREDICTED,
+        markeredgecolor="black",
+        markeredgewidth=size_pt * 0.06,
+        label="predicted",
+    )
+    _draw_labels(axes, item, size_pt)
+    if _millimetres(item.mm_per_px):
+        _scale_bar(axes, shape, item.mm_per_px, size_pt * 1.4)
+    axes.set(xlim=(-0.5, shape[1] - 0.5), ylim=(shape[0] - 0.5, -0.5))
+
+
+def overlay(
+    image: np.ndarray,
+    points: np.ndarray,
+    truth: np.ndarray | None = None,
+    names: Sequence[str] | None = None,
+    mm_per_px: float | None = None,
+    title: str | None = None,
+) -> Figure:
+    """The radiograph in grey with its landmarks and, if known, the annotated ones.
+
+    Args:
+        image: (H, W) or (H, W, 1), any number type; shown between its 0.5 and 99.5
+            percentiles.
+        points: (K, 2), predicted landmarks, pixels of the image; those with NaN are left out.
+        truth: (K, 2), annotated landmarks, each joined to its prediction by a line;
+            an error above 2 mm is written beside it.
+        names: K labels to write beside the predictions, such as their numbers.
+        mm_per_px: millimetres a pixel, for errors in mm and a bar of 10 mm.
+        title: above the image.
+
+    Returns:
+        A figure in the shape of the image, its longer side 8 inches.
+    """
+    item = Overlay(image, points, truth, names, mm_per_px, title)
+    height, width = np.shape(image)[:2]
+    long_in, head_in = 8.0, 0.4 if title else 0.0
+    note = _error_note(item)
+    foot_in = 0.56 if note else 0.36
+    width_in, height_in = np.array([width, height]) / max(height, width) * long_in
+    total_in = height_in + head_in + foot_in
+    figure = Figure(figsize=(width_in, total_in), dpi=_DPI)
+    axes = figure.add_axes((0, foot_in / total_in, 1, height_in / total_in))
+    _draw_overlay(axes, item, 0.8 * long_in)
+    if title:
+        figure.text(
+            0.5,
+            1 - head_in / 2 / total_in,
+            title,
+            ha="center",
+            va="center",
+            fontsize=12,
+            color=_INK,
+        )
+    figure.legend(
+        loc="lower center",
+        bbox_to_anchor=(0.5, (foot_in - 0.32) / total_in),
+        ncols=2,
+        frameon=False,
+        fontsize=10,
+        borderpad=0,
+    )
+    if note:
+        figure.text(0.5, 0.14 / total_in, note, ha="center", va="center", fontsize=10, color=_INK)
+    return figure
+
+
+def overlay_grid(items: Sequence[Overlay], columns: int = 3) -> Figure:
+    """Several radiographs at once, such as the worst cases, each with its title and errors.
+
+    Args:
+        items: `Overlay` tuples.
+        columns: of the grid.
+
+    Returns:
+        A figure whose cells are as tall as the tallest image needs.
+
+    Raises:
+        DataError: There are no items.
+    """
+    if not items:
+        raise DataError("no images to draw")
+    columns = min(columns, len(items))
+    rows = -(-len(items) // columns)
+    aspect = max(np.shape(item.image)[0] / np.shape(item.image)[1] for item in items)
+    cell_in = 3.2
+    figure = Figure(
+        figsize=(columns * cell_in, rows * (cell_in * aspect + 0.45) + 0.35),
+        dpi=_DPI,
+        layout="constrained",
+    )
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, item in zip(grid, items, strict=False):
+        height, width = np.shape(item.image)[:2]
+        _draw_overlay(axes, item, 1.1 * cell_in * max(1.0, height / width))
+        axes.set_ylim(aspect * width - 0.5, -0.5)
+        lines = [line for line in (item.title, _error_note(item)) if line]
+        axes.set_title("\n".join(lines), fontsize=9, color=_INK)
+    for axes in grid[len(items) :]:
+        axes.set_axis_off()
+    handles, labels = max(
+        (axes.get_legend_handles_labels() for axes in grid), key=lambda h: len(h[0])
+    )
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=10)
+    return figure

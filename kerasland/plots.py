@@ -1,0 +1,253 @@
+"""Pictures: landmarks on a radiograph, error curves, correlation maps, training curves.
+
+Every function returns a `matplotlib.figure.Figure` of its own (no pyplot, no global state, no
+window); `save` writes it. The colours are those of Okabe and Ito, told apart by colour-blind
+readers too.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from kerasland import files
+from kerasland.errors import DataError
+from kerasland.overlays import Overlay, overlay, overlay_grid
+
+__all__ = [
+    "Overlay",
+    "correlation_maps",
+    "cumulative_error",
+    "history",
+    "overlay",
+    "overlay_grid",
+    "per_landmark_bars",
+    "save",
+]
+
+CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_INK, _FAINT = "#222222", "#D9D9D9"
+_DPI = 150
+
+
+def save(figure: Figure, path: str | os.PathLike) -> None:
+    """Writes a figure, whole or not at all; the suffix (.png, .pdf, .svg) says the format."""
+    with files.replacing(path) as temporary:
+        figure.savefig(temporary)
+
+
+def _clean(axes: Axes, grid: str | None = "both") -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color("#888888")
+    axes.tick_params(colors=_INK, labelsize=9, color="#888888")
+    if grid:
+        axes.grid(axis=grid, color=_FAINT, linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def _title(axes: Axes, text: str) -> None:
+    axes.set_title(text, fontsize=11, color=_INK, loc="left")
+
+
+def cumulative_error(errors_by_method: Mapping[str, pd.DataFrame], max_mm: float = 10.0) -> Figure:
+    """The percentage of points with error <= x, for each method, with 2 and 4 mm marked.
+
+    Args:
+        errors_by_method: errors tables by the name to show.
+        max_mm: right end of the axis, which is logarithmic from 0.1 mm.
+
+    Returns:
+        A figure; the legend gives the mean of each method.
+
+    Raises:
+        DataError: A method has no error in millimetres.
+    """
+    figure = Figure(figsize=(7.0, 4.6), dpi=_DPI, layout="constrained")
+    axes = figure.subplots()
+    for x in (2.0, 4.0):
+        axes.axvline(x, color="#AAAAAA", linewidth=1.0, linestyle=(0, (4, 3)), zorder=1)
+    for i, (method, errors) in enumerate(errors_by_method.items()):
+        error_mm = np.sort(errors["error_mm"].to_numpy(dtype=np.float64))
+        error_mm = error_mm[np.isfinite(error_mm)]
+        if not error_mm.size:
+            raise DataError(f"{method}: no error in millimetres to draw")
+        share = 100.0 * np.arange(error_mm.size + 1) / error_mm.size
+        axes.step(
+            np.concatenate([[1e-6], error_mm, [1e6]]),
+            np.concatenate([share, share[-1:]]),
+            where="post",
+            color=CYCLE[i % len(CYCLE)],
+            linewidth=1.8,
+            linestyle=("-", "--", "-.")[i // len(CYCLE) % 3],
+            label=f"{method}: {error_mm.mean():.2f} mm",
+        )
+    ticks = [x for x in (0.1, 0.2, 0.5, 1, 2, 4, 10, 20, 50, 100) if x <= max_mm]
+    axes.set_xscale("log")
+    axes.set_xticks(ticks, [f"{x:g}" for x in ticks])
+    axes.set_xticks([], minor=True)
+    axes.set(xlim=(0.1, max_mm), ylim=(0, 101))
+    axes.set_xlabel("error, mm", fontsize=10, color=_INK)
+    axes.set_ylabel("points with error ≤ x, %", fontsize=10, color=_INK)
+    legend = axes.legend(
+        title="Mean error",
+        loc="upper left",
+        frameon=True,
+        framealpha=0.9,
+        edgecolor="none",
+        fontsize=9,
+    )
+    legend.set_alignment("left")
+    _clean(axes)
+    return figure
+
+
+def correlation_maps(
+    predicted: np.ndarray, annotated: np.ndarray, names: Sequence[str] | None = None
+) -> Figure:
+    """The correlation map of the prediction, of the annotation, and their difference.
+
+    Args:
+        predicted, annotated: (K, K); NaN where a landmark is not annotated, drawn grey.
+        names: K labels; with more than 20, every fifth is written.
+
+    Returns:
+        A figure of three matrices; the first two share a scale, the third's is symmetric about 0.
+    """
+    predicted, annotated = (np.asarray(m, dtype=np.float64) for m in (predicted, annotated))
+    both = np.concatenate([predicted.ravel(), annotated.ravel()])
+    both = both[np.isfinite(both)]
+    low, high = (both.min(), both.max()) if both.size else (0.0, 1.0)
+    difference = predicted - annotated
+    finite = np.abs(difference[np.isfinite(difference)])
+    reach = max(float(finite.max()), 1e-12) if finite.size else 1.0
+    figure = Figure(figsize=(11.5, 3.7), dpi=_DPI, layout="constrained")
+    all_axes = figure.subplots(1, 3)
+    shown = (
+        ("Predicted", predicted, "viridis", low, high),
+        ("Annotated", annotated, "viridis", low, high),
+        ("Predicted − annotated", difference, "RdBu_r", -reach, reach),
+    )
+    size = len(predicted)
+    ticks = np.arange(0, size, 5 if size > 20 else 1)
+    labels = [str(k if names is None else names[k]) for k in ticks]
+    for i, (axes, (title, matrix, palette, vmin, vmax)) in enumerate(
+        zip(all_axes, shown, strict=True)
+    ):
+        axes.set_facecolor(_FAINT)
+        drawn = axes.imshow(np.ma.masked_invalid(matrix), cmap=palette, vmin=vmin, vmax=vmax)
+        axes.set_xticks(ticks, labels, rotation=90 if names is not None else 0)
+        axes.set_yticks(ticks if i == 0 else [], labels if i == 0 else [])
+        _title(axes, title)
+        axes.spines[:].set_visible(False)
+        axes.tick_params(labelsize=8, color="#888888", labelcolor=_INK)
+        if i > 0:
+            bar = figure.colorbar(
+                drawn, ax=all_axes[:2] if i == 1 else axes, shrink=0.95, aspect=25
+            )
+            bar.outline.set_visible(False)
+            bar.ax.tick_params(labelsize=8, color="#888888", labelcolor=_INK)
+    return figure
+
+
+def per_landmark_bars(table: pd.DataFrame) -> Figure:
+    """Mean and median error of each landmark, in their order.
+
+    Args:
+        table: as from `kerasland.tables.per_landmark`; pixels stand in where no mm are known.
+
+    Returns:
+        A figure with a horizontal bar a landmark (its mean) and a mark (its median).
+    """
+    mm = bool(table["error_mm_mean"].notna().any())
+    mean = table["error_mm_mean" if mm else "error_px_mean"].to_numpy(dtype=np.float64)
+    place = np.arange(len(table))
+    figure = Figure(figsize=(6.5, 1.0 + 0.2 * len(table)), dpi=_DPI, layout="constrained")
+    axes = figure.subplots()
+    axes.barh(place, mean, height=0.7, color=CYCLE[5], label="mean")
+    if mm:
+        axes.plot(
+            table["error_mm_median"],
+            place,
+            linestyle="none",
+            marker="|",
+            markersize=9,
+            markeredgewidth=2.0,
+            color=CYCLE[0],
+            label="median",
+        )
+    axes.set_yticks(place, table["landmark"].astype(str))
+    axes.set(ylim=(len(table) - 0.4, -0.6))
+    axes.set_xlabel(f"error, {'mm' if mm else 'px'}", fontsize=10, color=_INK)
+    _clean(axes, grid="x")
+    axes.tick_params(axis="y", length=0, labelsize=8)
+    axes.spines["left"].set_visible(False)
+    figure.legend(reverse=True, loc="outside upper right", ncols=2, frameon=False, fontsize=9)
+    return figure
+
+
+def history(frame: pd.DataFrame) -> Figure:
+    """Losses, other quantities and the learning rate by epoch; whatever of them there is.
+
+    Args:
+        frame: a row an epoch, columns as in a Keras history (`loss`, `heatmaps_loss`, ...,
+            `val_...`, `learning_rate`) and optionally `epoch`, else counted from 1.
+
+    Returns:
+        A figure with a panel for the losses, one for each other quantity and one for the learning
+        rate; training dashed, validation solid, a loss with only positive values on a log axis.
+
+    Raises:
+        DataError: No column of numbers to draw.
+    """
+    epoch = frame["epoch"] if "epoch" in frame else pd.Series(np.arange(1, len(frame) + 1))
+    numeric = frame.select_dtypes("number").drop(columns="epoch", errors="ignore")
+    numeric = numeric.dropna(axis="columns", how="all")
+    panels: dict[str, list[str]] = {}
+    for column in numeric:
+        quantity = str(column).removeprefix("val_")
+        panel = "loss" if quantity.endswith("loss") else quantity
+        bases = panels.setdefault(panel, [])
+        if quantity not in bases:
+            bases.append(quantity)
+    if not panels:
+        raise DataError("the training history holds no numbers to draw")
+    ordered = sorted(panels, key=lambda p: (p != "loss", p == "learning_rate"))
+    columns = min(3, len(ordered))
+    rows = -(-len(ordered) // columns)
+    figure = Figure(figsize=(4.4 * columns, 3.3 * rows), dpi=_DPI, layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, panel in zip(grid, ordered, strict=False):
+        drawn = []
+        for i, quantity in enumerate(panels[panel]):
+            for column, style, kind in (
+                (quantity, "--", "training"),
+                (f"val_{quantity}", "-", "validation"),
+            ):
+                if column not in numeric:
+                    continue
+                name = f"{quantity.replace('_', ' ')}, {kind}" if panel == "loss" else kind
+                axes.plot(
+                    epoch,
+                    numeric[column],
+                    linestyle="-" if panel == "learning_rate" else style,
+                    color=CYCLE[i % len(CYCLE)],
+                    linewidth=1.6,
+                    label=name,
+                )
+                drawn.append(numeric[column])
+        _title(axes, panel.replace("_", " "))
+        axes.set_xlabel("epoch", fontsize=10, color=_INK)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        if panel in ("loss", "learning_rate") and min(float(d.min()) for d in drawn) > 0:
+            axes.set_yscale("log")
+        _clean(axes)
+        if panel != "learning_rate":
+            axes.legend(frameon=False, fontsize=8)
+    for axes in grid[len(ordered) :]:
+        axes.set_axis_off()
+    return figure

@@ -1,0 +1,198 @@
+"""The text files of a prepared data set and what can be wrong with them; see `prepared`."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kerasland import geometry
+from kerasland.errors import DataError, UsageError
+
+COLUMNS = ["image_id", "landmark", "x", "y"]
+UNFINISHED = ".unfinished"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How pixels become millimetres: two landmarks a known length apart, a spacing, or not at all.
+
+    landmarks: the two landmarks, counted from zero. length_mm: their distance.
+    mm_per_px: the spacing of every image, where it is known.
+    """
+
+    landmarks: tuple[int, int] | None = None
+    length_mm: float | None = None
+    mm_per_px: float | None = None
+
+    def __post_init__(self):
+        if (self.landmarks is None) != (self.length_mm is None):
+            raise UsageError("a scale by landmarks needs two landmarks and their length in mm")
+        if self.landmarks is not None:
+            if self.mm_per_px is not None:
+                raise UsageError("a scale is either two landmarks and a length or mm per pixel")
+            object.__setattr__(self, "landmarks", tuple(int(i) for i in self.landmarks))
+            if len(self.landmarks) != 2 or self.landmarks[0] == self.landmarks[1]:
+                raise UsageError(f"a scale needs two different landmarks, not {self.landmarks}")
+        for value in (self.length_mm, self.mm_per_px):
+            if value is not None and not (np.isfinite(value) and value > 0):
+                raise UsageError(f"a scale of {value} mm: expected a number above 0")
+
+    def per_image(self, points: np.ndarray) -> np.ndarray:
+        """Millimetres a pixel of each image.
+
+        Args:
+            points: (N, K, 2), pixels, NaN where not annotated.
+
+        Returns:
+            (N,), NaN where unknown.
+        """
+        if self.landmarks is not None:
+            return geometry.mm_per_px(points, self.landmarks, self.length_mm)
+        return np.full(len(points), np.nan if self.mm_per_px is None else self.mm_per_px)
+
+    def describe(self, landmarks: Sequence[str] | None = None) -> str:
+        """A phrase for tables, such as `a to b (0, 4) = 50 mm`; `landmarks`: all names in order."""
+        if self.landmarks is not None:
+            names = f"{' to '.join(landmarks[i] for i in self.landmarks)} " if landmarks else ""
+            return f"{names}{self.landmarks} = {self.length_mm:g} mm"
+        return "no millimetres known" if self.mm_per_px is None else f"{self.mm_per_px:g} mm per px"
+
+
+def read_about(folder: Path) -> dict:
+    """dataset.json, checked: name, landmarks, scale, counts, hash, image_hashes.
+
+    Raises:
+        DataError: missing, unfinished or unusable.
+    """
+    path = folder / "dataset.json"
+    if not path.is_file():
+        if (folder / UNFINISHED).exists():
+            raise DataError(
+                f"{folder}: its preparation did not finish (no dataset.json): "
+                "run the same data_prep command again, it goes on from there"
+            )
+        raise DataError(
+            f"{folder}: no dataset.json, so no prepared data set: make one with "
+            f"python -m data_prep.hand_atlas, data_prep.points_csv or data_prep.synthetic "
+            f"--out {folder}"
+        )
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        for key, kind in (("name", str), ("hash", str), ("landmarks", list), ("scale", dict)):
+            if not isinstance(about[key], kind):
+                raise TypeError(f"{key} is no {kind.__name__}")
+        count = len(about["landmarks"])
+        about["scale"] = Scale(**about["scale"])
+        if any(not 0 <= i < count for i in about["scale"].landmarks or ()):
+            raise ValueError(f"scale landmarks {about['scale'].landmarks} of {count}")
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: unusable ({error!r}): prepare the data set again") from error
+    return about
+
+
+def read_landmarks(
+    path: Path, landmarks: Sequence[str]
+) -> tuple[dict[str, np.ndarray], dict[tuple[str, int], int], list[str]]:
+    """landmarks.csv: points (K, 2) by image id, line by (image id, landmark index), and problems.
+
+    Raises:
+        DataError: no such file, or not these columns.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: missing: prepare the data set again")
+    number = {name: k for k, name in enumerate(landmarks)}
+    points: dict[str, np.ndarray] = {}
+    lines: dict[tuple[str, int], int] = {}
+    problems: list[str] = []
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = csv.reader(file)
+        header = next(rows, [])
+        if header != COLUMNS:
+            raise DataError(f"{path}: header {','.join(header)}, expected {','.join(COLUMNS)}")
+        for row in rows:
+            if not row:
+                continue
+            where = f"{path}, line {rows.line_num}"
+            if len(row) != len(COLUMNS) or not row[0]:
+                problems.append(f"{where}: {','.join(row)!r}, expected {','.join(COLUMNS)}")
+                continue
+            image_id, landmark, *numbers = row
+            key, point = (image_id, number.get(landmark, -1)), _numbers(numbers)
+            if key[1] < 0:
+                problems.append(f"{where}: unknown landmark {landmark!r}, not in dataset.json")
+            elif point is None:
+                problems.append(f"{where}: x, y = {', '.join(numbers)}, expected two numbers")
+            elif key in lines:
+                problems.append(f"{where}: {image_id} {landmark} again, first on line {lines[key]}")
+            else:
+                lines[key] = rows.line_num
+                points.setdefault(image_id, np.full((len(landmarks), 2), np.nan))[key[1]] = point
+    return points, lines, problems
+
+
+def _numbers(texts: Sequence[str]) -> tuple[float, ...] | None:
+    try:
+        values = tuple(float(text) for text in texts)
+    except ValueError:
+        return None
+    return values if all(np.isfinite(values)) else None
+
+
+def fold_names(folder: Path) -> tuple[str, ...]:
+    """The folds of a prepared folder."""
+    return tuple(sorted(p.name for p in (folder / "folds").glob("*") if p.is_dir()))
+
+
+def read_fold(
+    folder: Path, name: str, ids: set[str]
+) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], list[str]]:
+    """The train and test lists of a fold, and what is wrong with them; `ids`: those there are."""
+    lists, problems = [], []
+    for part in ("train", "test"):
+        path = folder / "folds" / name / f"{part}.txt"
+        text = path.read_text(encoding="utf-8-sig") if path.is_file() else ""
+        lists.append(tuple(line.strip() for line in text.splitlines() if line.strip()))
+        problems += list_problems(lists[-1], ids, path)
+    problems += [
+        f"{folder / 'folds' / name}: image {i} is in train.txt and in test.txt"
+        for i in sorted(set(lists[0]) & set(lists[1]))
+    ]
+    return tuple(lists), problems
+
+
+def list_problems(listed: Sequence[str], ids: set[str], where: object) -> list[str]:
+    """What is wrong with one list of image ids; `where` names it."""
+    if not listed:
+        return [f"{where}: no image ids"]
+    seen: set[str] = set()
+    problems = []
+    for image_id in listed:
+        if image_id in seen:
+            problems.append(f"{where}: image {image_id} is listed twice")
+        elif image_id not in ids:
+            problems.append(f"{where}: image {image_id} is not in this data set")
+        seen.add(image_id)
+    return problems
+
+
+def image_path(folder: Path, image_id: str) -> Path:
+    """The PNG of an image."""
+    return folder / "images" / f"{image_id}.png"
+
+
+def image_ids(folder: Path) -> set[str]:
+    """The ids of the images that are in a prepared folder."""
+    return {p.name.removesuffix(".png") for p in (folder / "images").glob("[!.]*.png")}
+
+
+def dataset_hash(table: bytes, image_hashes: Mapping[str, str]) -> str:
+    """SHA-256 over the bytes of landmarks.csv and `ID HASH` of each image in the order given."""
+    digest = hashlib.sha256(table)
+    digest.update("".join(f"{i} {h}\n" for i, h in image_hashes.items()).encode())
+    return digest.hexdigest()

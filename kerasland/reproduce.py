@@ -1,0 +1,105 @@
+"""The main job: every row of the ablation trained, evaluated, and set side by side."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pandas as pd
+
+from kerasland import evaluate, synthetic, tables, train
+from kerasland import experiment as experiments
+from kerasland.errors import UsageError
+from kerasland.experiment import METHODS, Experiment
+from kerasland.prepared import Prepared
+from kerasland.progress import track
+
+SYNTHETIC = {"count": 120, "shape": (700, 500)}
+
+
+def reproduce(
+    out: str | os.PathLike,
+    data: Prepared | None = None,
+    experiment: Experiment | None = None,
+    folds: tuple[str, ...] = ("dev",),
+    seeds: int = 1,
+) -> pd.DataFrame:
+    """Trains and evaluates every row of the ablation; goes on where an earlier call stopped.
+
+    The rows differ in their spatial feature maps alone: plain U-Net, + Cartesian, + polar, +
+    both. Errors of all folds and seeds are pooled.
+
+    Args:
+        out: folder for `ablation.csv`, `.md`, `.tex`, `cumulative_error.png`, `worst.png`, the
+            pooled errors of each row, and `runs/` with a folder for each training.
+        data: prepared data set; None for synthetic hands, which are drawn into `out`.
+        experiment: what the rows have in common; by default the preset `cpu`, or `quick` for
+            synthetic hands.
+        folds: names of folds of the data set.
+        seeds: how many seeds, from that of the experiment on.
+
+    Returns:
+        The table of `ablation.csv`.
+
+    Raises:
+        UsageError: if `seeds` is below 1, or `out` holds runs of another experiment.
+        DataError: if a fold is not sound.
+    """
+    if seeds < 1:
+        raise UsageError(f"--seeds {seeds}: at least 1")
+    out = Path(out)
+    experiment = experiment or (experiments.QUICK if data is None else experiments.CPU)
+    if data is None:
+        data = synthetic.write(
+            out / "data",
+            **SYNTHETIC,
+            track=lambda hands: track(hands, "drawing hands", SYNTHETIC["count"]),
+        )
+    splits = {fold: train.split(data, fold, experiment) for fold in folds}
+    pooled, rows = {}, []
+    baseline = [
+        evaluate.mean_shape_errors(data, part.train + part.validation, part.test)
+        for part in splits.values()
+    ]
+    pooled["mean_shape"] = pd.concat(baseline, ignore_index=True)
+    rows.append({"method": "mean_shape", **tables.summarize(pooled["mean_shape"])})
+    for number, (method, maps) in enumerate(METHODS.items(), start=1):
+        errors, minutes = [], []
+        for fold in folds:
+            for seed in range(experiment.seed, experiment.seed + seeds):
+                run = out / "runs" / f"{method}_{fold}_seed{seed}"
+                title = f"[{number}/{len(METHODS)}] {method}, fold {fold}, seed {seed}"
+                one = experiment.replace(maps=maps, seed=seed)
+                train.train(data, one, run, fold, resume=run.exists(), title=title)
+                summary = evaluate.evaluate(run, data, fold)
+                table = tables.read_errors(run / "evaluation" / "errors.csv")
+                errors.append(table.assign(seed=seed))
+                minutes.append(summary["minutes"])
+        pooled[method] = pd.concat(errors, ignore_index=True)
+        rows.append(
+            {
+                "method": method,
+                **tables.summarize(pooled[method]),
+                "minutes": round(sum(minutes), 2),
+                "parameters": summary["parameters"],
+            }
+        )
+    table = pd.DataFrame(rows)
+    caption = (
+        f"Ablation on {data.name}, fold {', '.join(folds)}: {len(splits[folds[0]].train)} training "
+        f"images, {rows[0]['images']} test images, {seeds} seed{'s' if seeds > 1 else ''}; scale: "
+        f"{data.scale.describe(data.landmarks)}."
+    )
+    tables.write_table(table, out / "ablation", caption)
+    tables.write_table(_comparisons(pooled), out / "paired", f"Paired over images. {caption}")
+    evaluate.write_figures(out, data, pooled[list(METHODS)[-1]], pooled)
+    return table
+
+
+def _comparisons(pooled: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Each regularised row against the plain U-Net."""
+    plain, *others = METHODS
+    return pd.DataFrame(
+        {"method": f"{method} - {plain}", **tables.paired(pooled[plain], pooled[method])}
+        for method in others
+    )

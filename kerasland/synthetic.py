@@ -1,0 +1,60 @@
+"""A prepared data set of drawn hands."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+
+from kerasland import phantom, prepared
+from kerasland.errors import UsageError
+
+SCALE = prepared.Scale(landmarks=(0, 4), length_mm=50.0)
+SMALLEST_PX = 64
+
+
+def write(
+    folder: str | os.PathLike,
+    count: int,
+    seed: int = 0,
+    shape: tuple[int, int] = (1400, 1000),
+    track: Callable[[Iterable], Iterable] = iter,
+) -> prepared.Prepared:
+    """Draws hands into a prepared folder with one fold, `dev` (80 to 20).
+
+    Hand i of a seed is the same whatever the count; different seeds share no hand.
+
+    Args:
+        folder: new, empty, or one that an earlier call made.
+        count: hands, at least 2.
+        seed: of the hands and of the split.
+        shape: (H, W) of the images, pixels.
+        track: wraps the records, to show progress.
+
+    Returns:
+        The data set.
+
+    Raises:
+        UsageError: fewer than two hands, a negative seed or a shape below 64 pixels.
+    """
+    if count < 2 or seed < 0 or min(shape) < SMALLEST_PX:
+        raise UsageError(
+            f"{count} hands, seed {seed}, shape {tuple(shape)}: expected 2 or more, a seed from 0 "
+            f"and at least {SMALLEST_PX} pixels a side"
+        )
+    ids = [f"hand_{seed}_{i:05d}" for i in range(count)]
+    return prepared.write(
+        folder,
+        name="synthetic",
+        landmarks=phantom.LANDMARK_NAMES,
+        records=track(_records(ids, seed, shape)),
+        scale=SCALE,
+        folds={"dev": prepared.split(ids, 0.2, seed)},
+    )
+
+
+def _records(ids: list[str], seed: int, shape: tuple[int, int]) -> Iterator[prepared.Record]:
+    for i, image_id in enumerate(ids):
+        hand_seed = int(np.random.SeedSequence([seed, i]).generate_state(1)[0])
+        yield image_id, *phantom.hand(hand_seed, shape=tuple(shape))

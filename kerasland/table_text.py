@@ -1,0 +1,182 @@
+"""A table as Markdown and LaTeX: which columns a reader sees, under which header, how rounded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class _Column:
+    """One column as shown: `header` in Markdown, `label` under `group` in LaTeX."""
+
+    header: str
+    group: str
+    label: str
+    sources: tuple[str, ...]
+    form: Callable[..., str]
+
+
+def _count(decimals: int, value: float) -> str:
+    return "–" if pd.isna(value) else f"{int(value):,}"
+
+
+def _number(decimals: int, value: float) -> str:
+    return "–" if pd.isna(value) else f"{value:.{decimals}f}"
+
+
+def _plus_minus(decimals: int, mean: float, sd: float) -> str:
+    return "–" if pd.isna(mean) else f"{mean:.{decimals}f} ± {sd:.{decimals}f}"
+
+
+def _interval(decimals: int, low: float, high: float) -> str:
+    return "–" if pd.isna(low) else f"{low:.{decimals}f} – {high:.{decimals}f}"
+
+
+def _outliers_cell(decimals: int, count: float, sdr: float) -> str:
+    return "–" if pd.isna(count) else f"{int(count):,} ({100.0 - sdr:.{decimals}f})"
+
+
+def _text(decimals: int, value: object) -> str:
+    if isinstance(value, float):
+        return _number(decimals, value)
+    return str(value)
+
+
+_MEAN_SD, _LIMITS = ("error_mm_mean", "error_mm_sd"), ("error_mm_mean_low", "error_mm_mean_high")
+_COLUMNS = (
+    _Column("Method", "", "Method", ("method",), _text),
+    _Column("Landmark", "", "Landmark", ("landmark",), _text),
+    _Column("PE median, mm", "PE, mm", "median", ("error_mm_median",), _number),
+    _Column("PE mean ± SD, mm", "PE, mm", "mean ± SD", _MEAN_SD, _plus_minus),
+    _Column("95 % CI", "PE, mm", "95 % CI", _LIMITS, _interval),
+    _Column("PE max, mm", "PE, mm", "max", ("error_mm_max",), _number),
+    _Column("IPE mean ± SD, mm", "IPE, mm", "mean ± SD", ("ipe_mm_mean", "ipe_mm_sd"), _plus_minus),
+    _Column("PE median, px", "PE, px", "median", ("error_px_median",), _number),
+    _Column(
+        "PE mean ± SD, px", "PE, px", "mean ± SD", ("error_px_mean", "error_px_sd"), _plus_minus
+    ),
+    _Column("PE mean, px", "PE, px", "mean", ("error_px_mean",), _number),
+    *(
+        _Column(
+            f"#O{r} (%)",
+            "#O (%)",
+            f"{r} mm",
+            (f"outliers_{r}mm", f"sdr_{r}mm"),
+            _outliers_cell,
+        )
+        for r in (2, 4, 10)
+    ),
+    *(
+        _Column(f"SDR {r} mm, %", "SDR, %", f"{r} mm", (f"sdr_{r}mm".replace(".", "_"),), _number)
+        for r in (2, 2.5, 3, 4, 10)
+    ),
+    _Column("Points", "", "Points", ("points",), _count),
+    _Column("Images", "", "Images", ("images",), _count),
+    _Column("Seeds", "", "Seeds", ("seeds",), _count),
+    _Column("Minutes", "", "Minutes", ("minutes",), lambda _, value: _number(1, value)),
+    _Column("Parameters", "", "Parameters", ("parameters",), _count),
+)
+
+
+def _shown_columns(table: pd.DataFrame) -> list[_Column]:
+    """The known columns in their order, then the others; without what no row knows."""
+    shown: dict[str, _Column] = {}
+    for column in _COLUMNS:
+        if set(column.sources) <= set(table):
+            shown.setdefault(column.sources[0], column)
+    used = {source for column in shown.values() for source in column.sources}
+    others = [_Column(str(c), "", str(c), (c,), _text) for c in table if c not in used]
+    return [c for c in (*shown.values(), *others) if table[c.sources[0]].notna().any()]
+
+
+def _cells(table: pd.DataFrame, columns: list[_Column], decimals: int) -> list[list[str]]:
+    return [
+        [column.form(decimals, *(row[source] for source in column.sources)) for column in columns]
+        for row in table.to_dict("records")
+    ]
+
+
+def _explained(columns: list[_Column], caption: str) -> str:
+    if any(column.group.startswith(("#O", "SDR")) for column in columns):
+        caption += " #Or: points with error > r mm, strictly; SDR r: 100 % − their percentage."
+    if any(column.sources == _LIMITS for column in columns):
+        caption += " CI: of the mean, bootstrap over images."
+    return caption
+
+
+def markdown(table: pd.DataFrame, caption: str, decimals: int) -> str:
+    """The caption and an aligned GitHub table.
+
+    Args:
+        table: rows with the column names of `kerasland.tables`; others are shown as they are.
+        caption: its abbreviations are explained after it.
+        decimals: digits after the point of millimetres, pixels and percentages.
+
+    Returns:
+        Text that ends in a newline. What no row knows is left out; an unknown value is a dash.
+    """
+    columns = _shown_columns(table)
+    cells = _cells(table, columns, decimals)
+    lines = [[column.header for column in columns], *cells]
+    lines = [[" ".join(cell.split()).replace("|", "\\|") for cell in line] for line in lines]
+    width = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
+    rows = [
+        [c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(line, width, strict=True))]
+        for line in lines
+    ]
+    rule = ["-" * w if i == 0 else "-" * (w - 1) + ":" for i, w in enumerate(width)]
+    body = "\n".join("| " + " | ".join(row) + " |" for row in (rows[0], rule, *rows[1:]))
+    return f"{_explained(columns, caption)}\n\n{body}\n"
+
+
+_LATEX = str.maketrans(
+    {
+        **{c: f"\\{c}" for c in "&%$#_{}"},
+        **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
+        **{"<": "$<$", ">": "$>$", "±": r"$\pm$", "−": "$-$", "–": "--", "·": r"$\cdot$"},
+    }
+)
+
+
+def latex(table: pd.DataFrame, caption: str, decimals: int) -> str:
+    """The table as a `table` environment with booktabs rules, escaped, to be read with \\input.
+
+    Args and Returns are those of `markdown`. The packages it needs stand in its first line.
+    """
+    columns = _shown_columns(table)
+    groups: list[list] = []
+    for column in columns:
+        if groups and column.group and groups[-1][0] == column.group:
+            groups[-1][1] += 1
+        else:
+            groups.append([column.group, 1])
+    top, rules, start = [], [], 1
+    for name, size in groups:
+        top.append(rf"\multicolumn{{{size}}}{{c}}{{{name.translate(_LATEX)}}}" if name else "")
+        rules += [rf"\cmidrule(lr){{{start}-{start + size - 1}}}"] if name else []
+        start += size
+    rows = [[cell.translate(_LATEX) for cell in row] for row in _cells(table, columns, decimals)]
+    labels = [column.label.translate(_LATEX) for column in columns]
+    return "\n".join(
+        [
+            r"% needs \usepackage{booktabs,graphicx}",
+            r"\begin{table}[tb]",
+            r"\centering",
+            rf"\caption{{{_explained(columns, caption).translate(_LATEX)}}}",
+            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+            rf"\begin{{tabular}}{{l{'r' * (len(columns) - 1)}}}",
+            r"\toprule",
+            " & ".join(top) + r" \\",
+            *rules,
+            " & ".join(labels) + r" \\",
+            r"\midrule",
+            *(" & ".join(row) + r" \\" for row in rows),
+            r"\bottomrule",
+            r"\end{tabular}}",
+            r"\end{table}",
+            "",
+        ]
+    )

@@ -1,0 +1,262 @@
+"""The statistics of the field, from the errors of points to the rows of a paper's table.
+
+Input everywhere is an "errors" table: one row a point, with the columns `ERROR_COLUMNS` (error_px
+and error_mm in the units they name; NaN where the landmark is not annotated, and error_mm NaN as
+well where no scale is known) and, where runs are pooled, a column `seed`.
+
+An outlier at radius r is a point with error > r, strictly; SDR_r is 100 minus the percentage of
+outliers. A standard deviation divides by n (ddof = 0), as the field's own code does. Points of
+several seeds are pooled: each counts once, so counts grow with the number of seeds.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from kerasland import files, table_text
+from kerasland.errors import DataError
+
+ERROR_COLUMNS = (
+    "image_id",
+    "landmark",
+    "x",
+    "y",
+    "x_true",
+    "y_true",
+    "error_px",
+    "error_mm",
+    "confidence",
+)
+THRESHOLDS_MM = (2.0, 2.5, 3.0, 4.0, 10.0)
+OUTLIERS_MM = (2.0, 4.0, 10.0)
+
+
+def _radius_name(radius_mm: float) -> str:
+    return f"{radius_mm:g}mm".replace(".", "_")
+
+
+def _statistics(values: np.ndarray, name: str) -> dict[str, float]:
+    """Median, mean and SD, under `name`_median, ...; NaN of nothing."""
+    functions = {"median": np.median, "mean": np.mean, "sd": np.std}
+    return {
+        f"{name}_{key}": float(function(values)) if values.size else math.nan
+        for key, function in functions.items()
+    }
+
+
+def _finite(values: pd.Series) -> np.ndarray:
+    values = values.to_numpy(dtype=np.float64)
+    return values[np.isfinite(values)]
+
+
+def _outliers(error_mm: np.ndarray, radius_mm: float) -> float:
+    return int(np.count_nonzero(error_mm > radius_mm)) if error_mm.size else math.nan
+
+
+def _sdr(error_mm: np.ndarray, radius_mm: float) -> float:
+    return 100.0 - 100.0 * _outliers(error_mm, radius_mm) / max(error_mm.size, 1)
+
+
+def _bootstrap_interval(
+    sums: np.ndarray, counts: np.ndarray, samples: int, seed: int
+) -> tuple[float, float]:
+    """95 % percentile interval of sum / count when the rows (images) are resampled."""
+    if len(sums) < 2:
+        return math.nan, math.nan
+    rng = np.random.default_rng(seed)
+    images = len(sums)
+    means = np.empty(samples)
+    step = max(1, 1_000_000 // images)
+    for start in range(0, samples, step):
+        chosen = rng.integers(0, images, (min(step, samples - start), images))
+        means[start : start + step] = sums[chosen].sum(axis=1) / counts[chosen].sum(axis=1)
+    low, high = np.percentile(means, (2.5, 97.5))
+    return float(low), float(high)
+
+
+def summarize(errors: pd.DataFrame, samples: int = 10_000, seed: int = 0) -> dict[str, float]:
+    """The statistics of one table row.
+
+    Args:
+        errors: errors table, as in the module docstring; several seeds are pooled.
+        samples: resamples of the bootstrap. It draws images with replacement, and every point of
+            an image, of all seeds, travels with it, since the errors within an image depend on
+            each other.
+        seed: of the bootstrap.
+
+    Returns:
+        error_mm_median, error_mm_mean, error_mm_sd (over points), error_mm_mean_low and
+        error_mm_mean_high (95 % interval of the mean; NaN with fewer than two images),
+        outliers_{2,4,10}mm (counts), sdr_{2,2_5,3,4,10}mm (percent), ipe_mm_mean and ipe_mm_sd
+        (over the mean error of each image, each seed for itself), error_px_median, error_px_mean,
+        error_px_sd, points (finite error_px), images (with such a point), seeds. What is in
+        millimetres covers the points whose scale is known, and is NaN if there are none.
+    """
+    seeds = errors["seed"] if "seed" in errors else pd.Series(0, index=errors.index)
+    known = np.isfinite(errors["error_mm"].to_numpy(dtype=np.float64))
+    error_mm, error_px = _finite(errors["error_mm"]), _finite(errors["error_px"])
+    annotated = np.isfinite(errors["error_px"].to_numpy(dtype=np.float64))
+
+    by_image = errors.loc[known].groupby("image_id")["error_mm"].agg(["sum", "count"])
+    low, high = _bootstrap_interval(
+        by_image["sum"].to_numpy(), by_image["count"].to_numpy(), samples, seed
+    )
+    keys = [errors.loc[known, "image_id"], seeds[known]]
+    ipe_mm = errors.loc[known].groupby(keys, sort=False)["error_mm"].mean().to_numpy()
+    ipe = _statistics(ipe_mm, "ipe_mm")
+    return {
+        **_statistics(error_mm, "error_mm"),
+        "error_mm_mean_low": low,
+        "error_mm_mean_high": high,
+        **{f"outliers_{_radius_name(r)}": _outliers(error_mm, r) for r in OUTLIERS_MM},
+        **{f"sdr_{_radius_name(r)}": _sdr(error_mm, r) for r in THRESHOLDS_MM},
+        "ipe_mm_mean": ipe["ipe_mm_mean"],
+        "ipe_mm_sd": ipe["ipe_mm_sd"],
+        **_statistics(error_px, "error_px"),
+        "points": int(error_px.size),
+        "images": int(errors.loc[annotated, "image_id"].nunique()),
+        "seeds": int(seeds.nunique()),
+    }
+
+
+def per_landmark(errors: pd.DataFrame) -> pd.DataFrame:
+    """The statistics of each landmark.
+
+    Args:
+        errors: errors table.
+
+    Returns:
+        A row a landmark, in the order of first appearance: landmark, points (finite error_px),
+        error_mm_median, error_mm_mean, error_mm_sd, sdr_2mm, sdr_10mm (percent),
+        outliers_10mm (count), error_mm_max, error_px_mean. NaN where nothing is known.
+    """
+    rows = []
+    for landmark, group in errors.groupby("landmark", sort=False):
+        error_mm, error_px = _finite(group["error_mm"]), _finite(group["error_px"])
+        rows.append(
+            {
+                "landmark": landmark,
+                "points": int(error_px.size),
+                **_statistics(error_mm, "error_mm"),
+                "sdr_2mm": _sdr(error_mm, 2.0),
+                "sdr_10mm": _sdr(error_mm, 10.0),
+                "outliers_10mm": _outliers(error_mm, 10.0),
+                "error_mm_max": float(error_mm.max()) if error_mm.size else math.nan,
+                "error_px_mean": float(error_px.mean()) if error_px.size else math.nan,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def paired(
+    errors_a: pd.DataFrame, errors_b: pd.DataFrame, samples: int = 10_000, seed: int = 0
+) -> dict[str, float]:
+    """Compares two methods on the same points, image by image.
+
+    Args:
+        errors_a, errors_b: errors tables. A point's error is its mean over the seeds; an image's
+            error the mean over its points.
+        samples: resamples of the bootstrap over images.
+        seed: of the bootstrap.
+
+    Returns:
+        difference_mm_mean (mean over images of b - a: negative where b is better),
+        difference_mm_low, difference_mm_high (95 % interval), wilcoxon_p (two-sided signed-rank
+        test over images; 1 where no image differs), images.
+
+    Raises:
+        DataError: A point is known in millimetres on one side only, or nowhere.
+    """
+    points = []
+    for errors in (errors_a, errors_b):
+        known = errors[np.isfinite(errors["error_mm"].to_numpy(dtype=np.float64))]
+        points.append(known.groupby(["image_id", "landmark"], sort=True)["error_mm"].mean())
+    for name, here, there in (("second", *points), ("first", *points[::-1])):
+        missing = here.index.difference(there.index)
+        if len(missing):
+            shown = "; ".join(f"image {i}, landmark {k}" for i, k in missing[:3])
+            more = " ..." if len(missing) > 3 else ""
+            raise DataError(
+                f"the {name} table of errors lacks {len(missing)} of the other's points: "
+                f"{shown}{more}"
+            )
+    if points[0].empty:
+        raise DataError("neither table of errors holds an error in millimetres")
+    mean_a, mean_b = (point.groupby(level="image_id").mean() for point in points)
+    difference = (mean_b - mean_a).to_numpy()
+    low, high = _bootstrap_interval(difference, np.ones(len(difference)), samples, seed)
+    p = float(stats.wilcoxon(difference).pvalue) if np.any(difference) else 1.0
+    return {
+        "difference_mm_mean": float(difference.mean()),
+        "difference_mm_low": low,
+        "difference_mm_high": high,
+        "wilcoxon_p": p,
+        "images": len(difference),
+    }
+
+
+def read_errors(path: str | os.PathLike) -> pd.DataFrame:
+    """Reads an `errors.csv`.
+
+    Args:
+        path: CSV with the columns `ERROR_COLUMNS` and, optionally, others such as `seed`.
+
+    Returns:
+        The errors table; image_id and landmark are strings ("007" and "NA" stay as they are).
+
+    Raises:
+        DataError: No such file, not a table, a column is missing or not of numbers, or a point
+            occurs twice.
+    """
+    texts, numbers = list(ERROR_COLUMNS[:2]), list(ERROR_COLUMNS[2:])
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise DataError(f"{path}: cannot be read as a table of errors ({error})") from error
+    missing = [column for column in ERROR_COLUMNS if column not in table]
+    if missing:
+        raise DataError(f"{path}: lacks the column(s) {', '.join(missing)}")
+    for column in numbers + [c for c in table if c == "seed"]:
+        value = pd.to_numeric(table[column], errors="coerce")
+        blank = table[column].str.strip().str.lower().isin(("", "nan", "na"))
+        wrong = np.flatnonzero(value.isna() & ~blank)
+        if len(wrong):
+            row = int(wrong[0])
+            found = table[column].iloc[row]
+            raise DataError(f"{path}: row {row + 1}, {column}: {found!r} is not a number")
+        table[column] = value.astype(np.float64) if column in numbers else value
+    keys = [*texts, *(c for c in table if c == "seed")]
+    repeated = table[table.duplicated(keys)]
+    if len(repeated):
+        first = ", ".join(f"{key} {repeated[key].iloc[0]}" for key in keys)
+        raise DataError(f"{path}: {first} occurs more than once")
+    return table
+
+
+def write_table(
+    table: pd.DataFrame, stem: str | os.PathLike, caption: str, decimals: int = 2
+) -> None:
+    """Writes one table as `stem.csv`, `stem.md` and `stem.tex`.
+
+    The CSV holds every column with all digits, under the names of the code. Markdown and LaTeX
+    hold the columns a reader wants, rounded, under human headers; a column that no row knows is
+    left out there, and a value that is not known is a dash.
+
+    Args:
+        table: rows of `summarize` (with `method`, `minutes`, `parameters`), or `per_landmark`.
+        stem: path without a suffix.
+        caption: what the table shows, and the scale that its millimetres rest on. What the
+            abbreviations mean is added, with the strict > of an outlier.
+        decimals: digits after the point of millimetres, pixels and percentages.
+    """
+    stem = Path(stem)
+    with files.replacing(stem.with_name(f"{stem.name}.csv")) as temporary:
+        table.to_csv(temporary, index=False)
+    for suffix, text in (("md", table_text.markdown), ("tex", table_text.latex)):
+        files.write_text(stem.with_name(f"{stem.name}.{suffix}"), text(table, caption, decimals))

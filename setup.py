@@ -1,0 +1,43 @@
+"""Installs kerasland. Everything about the package that pip needs stands here."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "kerasland/__init__.py").read_text()).group(1)
+REQUIRED = [
+    line
+    for line in (HERE / "requirements.txt").read_text().splitlines()
+    if line and not line.startswith("#")
+]
+EXTRAS = {
+    "dicom": ["SimpleITK>=2.3", "pydicom>=3.0"],
+    "onnx": ["onnx>=1.17", "tf2onnx>=1.16", "onnxruntime>=1.19"],
+}
+DEVELOPMENT = ["pytest>=8", "ruff==0.17.6", "nbclient>=0.10", "nbformat>=5.10", "ipykernel>=6.29"]
+
+setup(
+    name="kerasland",
+    version=VERSION,
+    description="Landmark localisation in hand radiographs with a spatial configuration loss",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_packages(include=["kerasland", "kerasland.*"]),
+    package_data={"kerasland": ["assets/*.json", "assets/pretrained/*"]},
+    install_requires=REQUIRED,
+    extras_require={**EXTRAS, "dev": [*DEVELOPMENT, *EXTRAS["dicom"]]},
+    entry_points={"console_scripts": ["kerasland = kerasland.__main__:main"]},
+    classifiers=[
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Medical Science Apps.",
+    ],
+)

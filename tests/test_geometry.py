@@ -1,0 +1,201 @@
+"""The coordinate convention, by hand and with a drawn disc that moves together with its point."""
+
+import naive
+import numpy as np
+import pytest
+import tensorflow as tf
+from drawing import centroid, disc
+
+from kerasland import geometry
+from kerasland.dataset import augment, bilinear, letterboxed
+from kerasland.experiment import Experiment
+from kerasland.layers import FrameToImage, Letterbox
+
+# source (H, W), frame (H, W): down, up, odd, not square, wider than high in a high frame
+FRAMES = [
+    ((200, 160), (64, 48)),
+    ((201, 133), (64, 64)),
+    ((33, 41), (96, 64)),
+    ((57, 91), (80, 81)),
+    ((90, 250), (64, 64)),
+    ((50, 40), (50, 40)),
+]
+STILL = {"rotation_deg": 0, "scale": 0, "shift": 0, "elastic_px": 0}
+PLAIN = Experiment(gamma=0, contrast=0, noise=0, **STILL)
+WARPS = {
+    "nothing": {},
+    "rotation": {"rotation_deg": 30},
+    "scale": {"scale": 0.3},
+    "shift": {"shift": 0.1},
+    "elastic": {"elastic_px": 2.0},
+    "everything": {"rotation_deg": 20, "scale": 0.2, "shift": 0.08, "elastic_px": 1.5},
+}
+
+
+def test_resizing_keeps_corners_and_moves_pixel_centres():
+    double = geometry.Similarity(2.0, 0.0, 0.0)
+    # the outer corner of the first pixel stays, and its centre is now between the first two
+    np.testing.assert_array_equal(double.apply([[-0.5, -0.5], [0, 0], [3, 1]])[0], [-0.5, -0.5])
+    np.testing.assert_array_equal(double.apply([0, 0]), [0.5, 0.5])
+    np.testing.assert_array_equal(double.apply([3, 1]), [6.5, 2.5])
+    np.testing.assert_array_equal(double.invert([6.5, 2.5]), [3, 1])
+    shifted = geometry.Similarity(0.5, 10.0, 20.0)
+    np.testing.assert_array_equal(shifted.apply([3, 7]), [11.25, 23.25])
+
+
+def test_letterbox_by_hand():
+    # 100 high and 40 wide into 50 x 50: halved, 15 pixels free on the left and on the right
+    assert geometry.letterbox((100, 40), (50, 50)) == (0.5, 15.0, 0.0)
+    assert geometry.letterbox((10, 20), (40, 40)) == (2.0, 0.0, 10.0)
+
+
+@pytest.mark.parametrize(("source", "frame"), FRAMES)
+def test_letterbox_round_trip_and_fit(source, frame):
+    fit = geometry.letterbox(source, frame)
+    points = np.random.default_rng(0).uniform(-5, 300, (4, 7, 2))
+    points[1, 2] = np.nan
+    np.testing.assert_allclose(fit.invert(fit.apply(points)), points, atol=1e-9)
+    assert np.isnan(fit.apply(points)[1, 2]).all()
+    corners = fit.apply([[-0.5, -0.5], [source[1] - 0.5, source[0] - 0.5]])
+    free = np.array([corners[0] + 0.5, (frame[1], frame[0]) - corners[1] - 0.5])
+    np.testing.assert_allclose(free[0], free[1], atol=1e-9)  # centred
+    assert free.min() >= -1e-9 and free[0].min() < 1e-9  # within the frame and touching it
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "scale", "shift"),
+    [(7, 5, 5 / 7, 0.0), (5, 9, 1.8, 0.0), (13, 20, 0.7, 3.3), (4, 12, 1.5, -2.0), (6, 6, 1.0, 0)],
+)
+def test_resample_matrix_against_loops(source, target, scale, shift):
+    matrix = geometry.resample_matrix(source, target, scale, shift)
+    assert matrix.shape == (target, source) and matrix.dtype == np.float32
+    wanted = naive.resample_weights(source, target, scale, shift)
+    np.testing.assert_allclose(matrix, wanted, atol=1e-6)
+    assert set(np.round(matrix.sum(axis=1), 5)) <= {0.0, 1.0}
+
+
+def test_resample_matrix_by_hand():
+    np.testing.assert_array_equal(geometry.resample_matrix(3, 3, 1.0, 0.0), np.eye(3))
+    np.testing.assert_array_equal(
+        geometry.resample_matrix(2, 4, 2.0, 0.0),
+        [[1, 0], [0.75, 0.25], [0.25, 0.75], [0, 1]],
+    )
+    # one pixel of margin on either side holds nothing
+    np.testing.assert_array_equal(
+        geometry.resample_matrix(2, 4, 1.0, 1.0), [[0, 0], [1, 0], [0, 1], [0, 0]]
+    )
+
+
+@pytest.mark.parametrize(("source", "frame"), [((40, 30), (16, 12)), ((15, 20), (45, 60))])
+def test_letterboxed_is_antialiased_resize_where_shapes_fit(source, frame):
+    image = np.random.default_rng(1).uniform(0, 255, source).astype(np.float32)
+    wanted = tf.image.resize(image[..., None], frame, antialias=True)[..., 0]
+    np.testing.assert_allclose(letterboxed(image, frame), wanted, atol=2e-3)
+
+
+def test_letterboxed_is_scale_and_translate():
+    source, frame = (41, 30), (32, 40)
+    image = np.random.default_rng(2).uniform(0, 1, source).astype(np.float32)
+    fit = geometry.letterbox(source, frame)
+    wanted = tf.raw_ops.ScaleAndTranslate(
+        images=image[None, ..., None],
+        size=frame,
+        scale=[fit.scale, fit.scale],
+        translation=[fit.shift_y, fit.shift_x],
+        kernel_type="triangle",
+        antialias=True,
+    )[0, ..., 0]
+    np.testing.assert_allclose(letterboxed(image, frame), wanted, atol=1e-5)
+
+
+def test_affine():
+    quarter = geometry.affine((10, 20), rotation=np.pi / 2, scale=2.0, shift=(1, 0))
+    # clockwise on the screen: what was to the right of the centre is now below it
+    np.testing.assert_allclose(quarter @ (13, 20, 1), (11, 26), atol=1e-12)
+    np.testing.assert_allclose(quarter @ (10, 20, 1), (11, 20), atol=1e-12)
+    np.testing.assert_allclose(geometry.affine((3, 4)), np.eye(2, 3), atol=1e-12)
+
+
+def test_mm_per_px():
+    points = np.array([[0.0, 0.0], [9.0, 9.0], [30.0, 40.0]])
+    assert geometry.mm_per_px(points, (0, 2), 50.0) == 1.0
+    assert geometry.mm_per_px(points * 2, (2, 0), 50.0) == 0.5
+    missing, same = points.copy(), points.copy()
+    missing[2, 1], same[2] = np.nan, same[0]
+    stack = np.stack([points, missing, same])
+    np.testing.assert_array_equal(geometry.mm_per_px(stack, (0, 2), 50.0), [1.0, np.nan, np.nan])
+
+
+@pytest.mark.parametrize(("source", "frame"), FRAMES)
+def test_disc_and_point_move_together_into_the_frame_and_back(source, frame):
+    fit = geometry.letterbox(source, frame)
+    for place in ((0.5, 0.5), (0.317, 0.701), (0.731, 0.258)):
+        point = np.array([place[0] * source[1] + 0.123, place[1] * source[0] - 0.271])
+        image = disc(source, point, radius=max(4.0, 4.0 / fit.scale))
+        np.testing.assert_allclose(centroid(image), point, atol=0.02)
+        in_numpy = letterboxed(image, frame)
+        in_graph = Letterbox(frame)(image[None, ..., None])
+        assert in_numpy.shape == frame and in_graph.shape == (1, *frame, 1)
+        np.testing.assert_allclose(in_graph[0, ..., 0], in_numpy, atol=2e-4)
+        seen = centroid(in_numpy)
+        np.testing.assert_allclose(seen, fit.apply(point), atol=0.05)
+        back = FrameToImage(frame)(seen[None, None].astype("float32"), image[None, ..., None])
+        np.testing.assert_allclose(back[0, 0], point, atol=0.05 * max(1.0, 1 / fit.scale))
+        np.testing.assert_allclose(back[0, 0], fit.invert(seen), atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(256, 192), (151, 223)])
+@pytest.mark.parametrize("warp", WARPS)
+def test_disc_and_point_move_together_under_augmentation(warp, shape):
+    experiment = PLAIN.replace(**WARPS[warp])
+    moved_by, checked = [], 0
+    for seed in range(4):
+        for place in ((0.5, 0.5), (0.36, 0.66), (0.68, 0.33)):
+            point = np.array([place[0] * shape[1] + 0.21, place[1] * shape[0] - 0.37], "float32")
+            points = np.stack([point, [np.nan, np.nan]]).astype("float32")
+            # small against the elastic waves, whose curvature moves a centroid by radius ** 2
+            image = disc(shape, point, radius=2.5)
+            warped, moved = augment(
+                tf.constant(image[..., None]), tf.constant(points), (7, seed), experiment
+            )
+            assert warped.shape == (*shape, 1) and np.isnan(moved[1]).all()
+            moved = moved.numpy()[0]
+            if min(*moved, shape[1] - 1 - moved[0], shape[0] - 1 - moved[1]) < 6:
+                continue
+            checked += 1
+            moved_by.append(np.abs(moved - point).max())
+            np.testing.assert_allclose(centroid(warped[..., 0]), moved, atol=0.1)
+    assert checked >= 9
+    assert (max(moved_by) < 1e-3) if warp == "nothing" else (np.median(moved_by) > 0.8)
+
+
+def test_augmentation_of_points_needs_no_image_content():
+    # the same seed moves the same points, whatever the image shows
+    points = tf.constant([[30.0, 40.0], [70.0, 20.0]])
+    experiment = PLAIN.replace(**WARPS["everything"])
+    blank, noise = np.zeros((64, 96, 1), "f"), np.random.default_rng(0).random((64, 96, 1), "f")
+    moved = [augment(tf.constant(im), points, (1, 2), experiment)[1] for im in (blank, noise)]
+    np.testing.assert_array_equal(*moved)
+    other = augment(tf.constant(blank), points, (1, 3), experiment)[1]
+    assert np.abs(other - moved[0]).max() > 0.5
+
+
+def test_elastic_displacement_has_its_size_and_intensities_stay_in_range():
+    grid = np.stack(np.meshgrid(np.arange(4, 96, 8.0), np.arange(4, 128, 8.0)), -1).reshape(-1, 2)
+    image = tf.constant(disc((128, 96), (40, 50), 20)[..., None])
+    moves = []
+    for seed in range(30):
+        experiment = PLAIN.replace(elastic_px=2.0)
+        moved = augment(image, tf.constant(grid, tf.float32), (0, seed), experiment)[1]
+        moves.append(moved - grid)
+    assert 1.7 < np.sqrt(np.mean(np.square(moves))) < 2.3  # root mean square of a coordinate
+    for seed in range(3):
+        warped, _ = augment(image, tf.constant(grid, tf.float32), (0, seed), Experiment())
+        assert warped.numpy().min() >= 0 and warped.numpy().max() <= 1
+
+
+def test_bilinear_by_hand():
+    image = tf.constant([[[1.0], [2.0]], [[3.0], [4.0]]])
+    where = [[[0, 0], [1, 0], [0.5, 0.5], [0, 0.25], [-0.5, 0], [-1, 0], [1.5, 1], [9, -9]]]
+    found = bilinear(image, tf.constant(where, tf.float32))[0, :, 0]
+    np.testing.assert_allclose(found, [1, 2, 2.5, 1.5, 0.5, 0, 2, 0])

@@ -1,0 +1,212 @@
+"""Losses: their values against dense loops, their gradients against finite differences."""
+
+import naive
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kerasland import heatmaps
+from kerasland.losses import HEATMAP_LOSSES, HeatmapLoss, SpatialConfigurationLoss
+
+SHAPE, GRID, SIGMA = (12, 20), (6, 5), 2.5
+NAN = (np.nan, np.nan)
+KINDS = [
+    ("both", "cosine"),
+    ("cartesian", "cosine"),
+    ("both", "pearson"),
+    ("polar", "pearson"),
+    ("polar", "inner"),
+    ("cartesian", "distance"),
+    ("both", "distance"),
+]
+# complete; some not annotated, outside, on the border
+POINTS = np.array(
+    [
+        [(3.2, 4.1), (16.5, 7.7), (8.0, 2.0), (11.3, 9.6)],
+        [(3.2, 4.1), NAN, (19.5, 11.5), (20.1, 3.0)],
+    ],
+    "float32",
+)
+AWKWARD = {
+    "nothing annotated": [NAN] * 4,
+    "all outside": [(-5, 3), (30, 3), (4, -9), (4, 90)],
+    "all at the centre": [(9.5, 5.5)] * 4,
+    "coincident": [(3, 3), (3, 3), (12, 5), (12, 5)],
+    "one annotated": [(3, 3), NAN, NAN, NAN],
+}
+
+
+def logits_like(points, seed=0):
+    shape = (len(points), *GRID, points.shape[1])
+    return np.random.default_rng(seed).normal(0, 1.5, shape).astype("float32")
+
+
+def vectors_of(logits, maps):
+    per_map = np.moveaxis(logits, -1, 0)
+    return np.stack([naive.embedding(one, maps) for one in per_map])
+
+
+@pytest.mark.parametrize("kind", HEATMAP_LOSSES)
+def test_heatmap_loss_against_dense_loops(kind):
+    logits = logits_like(POINTS)
+    found = HeatmapLoss(SHAPE, SIGMA, kind, reduction="none")(POINTS, logits)
+    wanted = [
+        naive.heatmap_loss(sample, points, SHAPE, SIGMA, kind)
+        for sample, points in zip(logits, POINTS, strict=True)
+    ]
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+    per_landmark = HEATMAP_LOSSES[kind](logits, POINTS, SHAPE, SIGMA)
+    assert per_landmark.shape == (2, 4)
+    assert per_landmark[1, 1] == 0 and per_landmark[1, 3] == 0 and per_landmark[1, 2] > 0
+
+
+def test_cross_entropy_is_least_at_the_target_where_it_is_its_entropy():
+    points = np.array([[(3.3, 8.1), (17.2, 2.6)]], "float32")
+    dense = np.stack([naive.gaussian_map(p, SHAPE, GRID, SIGMA) for p in points[0]], axis=-1)
+    q = dense / dense.sum(axis=(0, 1))
+    entropy = -(q * np.log(q)).sum(axis=(0, 1))
+    at_target = heatmaps.cross_entropy(np.log(q)[None].astype("f"), points, SHAPE, SIGMA)
+    np.testing.assert_allclose(at_target[0], entropy, rtol=1e-5)
+    for seed in range(5):
+        near = np.log(q)[None] + np.random.default_rng(seed).normal(0, 0.1, (1, *GRID, 2))
+        value = heatmaps.cross_entropy(near.astype("float32"), points, SHAPE, SIGMA)
+        assert (np.array(value)[0] > entropy).all()
+    # a constant added to the logits changes nothing
+    shifted = heatmaps.cross_entropy(np.log(q)[None].astype("f") + 7, points, SHAPE, SIGMA)
+    np.testing.assert_allclose(shifted[0], entropy, rtol=1e-5)
+
+
+def test_squared_error_by_hand():
+    points = np.array([[(1.0, 1.0)]], "float32")
+    blank = np.zeros((1, 3, 3, 1), "float32")
+    one = np.exp(-0.5)  # sigma 1, stride 1: the neighbours' height, squared it is exp(-1)
+    value = heatmaps.squared_error(blank, points, (3, 3), 1.0)
+    np.testing.assert_allclose(value, [[1 + 4 * one**2 + 4 * one**4]], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("maps", "kind"), KINDS)
+@pytest.mark.parametrize("difference", ["absolute", "squared"])
+def test_configuration_loss_against_loops(maps, kind, difference):
+    logits = logits_like(POINTS)
+    vectors = np.stack([vectors_of(sample, maps) for sample in logits]).astype("float32")
+    loss = SpatialConfigurationLoss(
+        SHAPE, maps, correlation=kind, difference=difference, reduction="none"
+    )
+    wanted = [
+        naive.configuration_loss(v, p, SHAPE, maps, kind, difference)
+        for v, p in zip(vectors, POINTS, strict=True)
+    ]
+    np.testing.assert_allclose(loss(POINTS, vectors), wanted, atol=2e-4, rtol=1e-4)
+    # the embedding of the annotation itself costs nothing
+    perfect = heatmaps.embed_points(np.nan_to_num(POINTS), SHAPE, maps)
+    np.testing.assert_allclose(loss(POINTS, perfect), [0, 0], atol=1e-6)
+
+
+def test_configuration_loss_by_hand():
+    # two landmarks at right angles about the centre of 9 x 9, predicted in the same direction
+    points = np.array([[(8, 4), (4, 8)]], "float32")
+    vectors = np.array([[(0.5, 0.0), (0.3, 0.0)]], "float32")
+    absolute = SpatialConfigurationLoss((9, 9), "cartesian")
+    np.testing.assert_allclose(absolute(points, vectors), 1.0, atol=1e-4)
+    distance = SpatialConfigurationLoss(
+        (9, 9), "cartesian", correlation="distance", difference="squared"
+    )
+    wanted = (np.hypot(8 / 9, 8 / 9) - 0.2) ** 2
+    np.testing.assert_allclose(distance(points, vectors), wanted, atol=1e-4)
+
+
+def analytic(function, logits):
+    logits = tf.constant(logits)
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        value = function(logits)
+    return tape.gradient(value, logits).numpy()
+
+
+def assert_slopes_agree(gradient, oracle, logits):
+    """The gradient along random directions against central differences of a float64 oracle."""
+    rng = np.random.default_rng(9)
+    for _ in range(4):
+        direction = rng.normal(size=logits.shape)
+        step = 1e-5 * direction
+        exact = logits.astype(np.float64)
+        slope = (oracle(exact + step) - oracle(exact - step)) / 2e-5
+        assert abs(slope) > 1e-3
+        np.testing.assert_allclose((gradient * direction).sum(), slope, rtol=5e-3, atol=2e-4)
+
+
+@pytest.mark.parametrize("kind", HEATMAP_LOSSES)
+def test_gradient_of_heatmap_loss(kind):
+    logits, loss = logits_like(POINTS), HeatmapLoss(SHAPE, SIGMA, kind, reduction="sum")
+    gradient = analytic(lambda h: loss(POINTS, h), logits)
+
+    def oracle(values):
+        pairs = zip(values, POINTS, strict=True)
+        return sum(naive.heatmap_loss(h, p, SHAPE, SIGMA, kind) for h, p in pairs)
+
+    assert_slopes_agree(gradient, oracle, logits)
+    assert np.abs(gradient[1, ..., (1, 3)]).max() == 0  # NaN and outside
+    assert np.abs(gradient[1, ..., 2]).max() > 0
+
+
+@pytest.mark.parametrize(("maps", "kind"), KINDS)
+@pytest.mark.parametrize("difference", ["absolute", "squared"])
+def test_gradient_through_embedding_and_correlation(maps, kind, difference):
+    logits = logits_like(POINTS, seed=4)
+    loss = SpatialConfigurationLoss(
+        SHAPE, maps, correlation=kind, difference=difference, reduction="sum"
+    )
+    gradient = analytic(lambda h: loss(POINTS, heatmaps.embed(h, maps)), logits)
+
+    def oracle(values):
+        return sum(
+            naive.configuration_loss(vectors_of(h, maps), p, SHAPE, maps, kind, difference)
+            for h, p in zip(values, POINTS, strict=True)
+        )
+
+    assert_slopes_agree(gradient, oracle, logits)
+    assert np.abs(gradient[1, ..., (1, 3)]).max() == 0
+
+
+@pytest.mark.parametrize("points", AWKWARD.values(), ids=AWKWARD)
+@pytest.mark.parametrize("sharp", [0.0, 1.0, 60.0])
+def test_gradients_stay_finite(points, sharp):
+    points = np.array([points], "float32")
+    logits = sharp * logits_like(points)
+    if sharp > 1:
+        logits[..., 1] = logits[..., 0]  # predictions coincide too
+    for kind in HEATMAP_LOSSES:
+        loss = HeatmapLoss(SHAPE, SIGMA, kind)
+        assert np.isfinite(loss(points, logits))
+        assert np.isfinite(analytic(lambda h, loss=loss: loss(points, h), logits)).all()
+    for maps, kind in KINDS:
+        for angle in ("unit", "raw"):
+            if kind == "pearson" and heatmaps.feature_count(maps, angle) < 3:
+                continue
+            loss = SpatialConfigurationLoss(SHAPE, maps, angle, kind)
+
+            def value(h, loss=loss, maps=maps, angle=angle):
+                return loss(points, heatmaps.embed(h, maps, 1.0, angle))
+
+            assert np.isfinite(value(logits))
+            assert np.isfinite(analytic(value, logits)).all()
+
+
+def test_nothing_annotated_costs_nothing():
+    points = np.full((2, 4, 2), np.nan, "float32")
+    logits = logits_like(points)
+    assert float(HeatmapLoss(SHAPE)(points, logits)) == 0
+    assert float(SpatialConfigurationLoss(SHAPE)(points, heatmaps.embed(logits))) == 0
+
+
+def test_impossible_settings_are_refused():
+    with pytest.raises(ValueError, match="kind must be one of"):
+        HeatmapLoss(SHAPE, kind="dice")
+    with pytest.raises(ValueError, match="sigma_px must be above 0"):
+        HeatmapLoss(SHAPE, sigma_px=0)
+    with pytest.raises(ValueError, match="correlation must be one of"):
+        SpatialConfigurationLoss(SHAPE, correlation="kendall")
+    with pytest.raises(ValueError, match="three components"):
+        SpatialConfigurationLoss(SHAPE, "cartesian", correlation="pearson")
+    with pytest.raises(ValueError, match="difference must be"):
+        SpatialConfigurationLoss(SHAPE, difference="cubed")

@@ -1,0 +1,90 @@
+"""Metrics with numbers worked out by hand."""
+
+import numpy as np
+import pytest
+
+from kerasland.metrics import RadialError, SuccessDetectionRate
+
+# a wrist of 100 px between landmarks 0 and 4 is 50 mm: half a millimetre a pixel
+TRUE = np.array([[(0, 0), (10, 10), (20, 30), (50, 50), (100, 0)]], "float32")
+# 5, 10, 4, 0 and 2 px away, that is 2.5, 5, 2, 0 and 1 mm
+PRED = TRUE + np.array([[(3, 4), (-6, 8), (0, 4), (0, 0), (2, 0)]], "float32")
+ERROR_PX = np.array([5, 10, 4, 0, 2.0])
+
+
+def value(metric, *batches):
+    for batch in batches:
+        metric.update_state(*batch)
+    return float(metric.result())
+
+
+def test_error_by_hand():
+    assert value(RadialError(), (TRUE, PRED)) == pytest.approx(2.1)
+    assert value(RadialError(None), (TRUE, PRED)) == pytest.approx(4.2)
+    assert value(RadialError(length_mm=100.0), (TRUE, PRED)) == pytest.approx(4.2)
+    assert value(RadialError(mm_per_px=0.1), (TRUE, PRED)) == pytest.approx(0.42)
+    width = np.hypot(90, 10)
+    assert value(RadialError((1, 4)), (TRUE, PRED)) == pytest.approx(4.2 * 50 / width)
+
+
+def test_a_point_at_the_radius_is_a_success():
+    for radius, percentage in ((2.0, 60), (1.999, 40), (2.5, 80), (4.99, 80), (5.0, 100), (0, 20)):
+        found = value(SuccessDetectionRate(radius), (TRUE, PRED))
+        assert found == pytest.approx(percentage), radius
+    assert value(SuccessDetectionRate(4.0, None), (TRUE, PRED)) == pytest.approx(60)
+    assert value(SuccessDetectionRate(0.5, mm_per_px=0.1), (TRUE, PRED)) == pytest.approx(80)
+
+
+def test_each_image_has_its_own_scale():
+    true, pred = np.concatenate([TRUE, 2 * TRUE]), np.concatenate([PRED, 2 * PRED])
+    assert value(RadialError(), (true, pred)) == pytest.approx(2.1)
+    assert value(RadialError(None), (true, pred)) == pytest.approx(6.3)
+
+
+def test_points_without_annotation_are_left_out():
+    true = TRUE.copy()
+    true[0, 1] = np.nan
+    assert value(RadialError(), (true, PRED)) == pytest.approx(5.5 / 4)
+    assert value(SuccessDetectionRate(), (true, PRED)) == pytest.approx(75)
+    true = TRUE.copy()
+    true[0, 1, 0] = np.nan  # one coordinate is as bad as none
+    assert value(RadialError(), (true, PRED)) == pytest.approx(5.5 / 4)
+
+
+@pytest.mark.parametrize("wrist", [np.nan, 0.0])
+def test_images_without_a_scale_are_left_out(wrist):
+    broken = TRUE.copy()
+    broken[0, 4] = wrist
+    batch = np.concatenate([TRUE, broken]), np.concatenate([PRED, PRED])
+    assert value(RadialError(), batch) == pytest.approx(2.1)
+    assert value(SuccessDetectionRate(), batch) == pytest.approx(60)
+    assert value(RadialError(), (broken, PRED)) == 0  # nothing seen, and no NaN
+
+
+def test_batches_accumulate_over_points_and_reset():
+    few = TRUE.copy()
+    few[0, 1:4] = np.nan  # leaves 2.5 and 1 mm
+    metric = RadialError()
+    assert value(metric, (TRUE, PRED), (few, PRED)) == pytest.approx((10.5 + 3.5) / 7)
+    metric.reset_state()
+    assert value(metric, (few, PRED)) == pytest.approx(1.75)
+    together = np.concatenate([TRUE, few]), np.concatenate([PRED, PRED])
+    assert value(RadialError(), together) == pytest.approx(14 / 7)
+
+
+def test_weights():
+    true, pred = np.concatenate([TRUE, TRUE]), np.concatenate([PRED, TRUE])
+    assert value(RadialError(), (true, pred)) == pytest.approx(1.05)
+    assert value(RadialError(), (true, pred, [1.0, 0.0])) == pytest.approx(2.1)
+    assert value(RadialError(), (true, pred, [1.0, 3.0])) == pytest.approx(2.1 / 4)
+    assert value(RadialError(), (true, pred, [0.0, 0.0])) == 0
+    points = np.array([[1, 0, 0, 0, 1], [0, 0, 0, 0, 0.0]])
+    assert value(RadialError(), (true, pred, points)) == pytest.approx((2.5 + 1) / 2)
+    assert value(SuccessDetectionRate(), (true, pred, points)) == pytest.approx(50)
+    assert value(RadialError(), (true, pred, np.float32(2.0))) == pytest.approx(1.05)
+
+
+def test_names():
+    assert RadialError().name == "radial_error_mm"
+    assert SuccessDetectionRate(2.5).name == "sdr_2_5mm"
+    assert SuccessDetectionRate(10).name == "sdr_10mm"

@@ -1,0 +1,251 @@
+"""The U-Net as a user of Keras sees it: shapes, refusals, heads, fit, save, raw images."""
+
+from __future__ import annotations
+
+import keras
+import naive
+import numpy as np
+import pytest
+from drawing import disc
+
+import kerasland
+from kerasland import geometry
+from kerasland.dataset import letterboxed
+from kerasland.models import bare
+
+SHAPE, RAW = (32, 24), (61, 40)
+# three discs of different brightness, so that a network can tell them apart
+HEIGHTS = (1.0, 0.6, 0.35)
+
+
+def small(landmarks=3, **options):
+    options = {"width": 8, "depth": 3, "stem_stride": 1, "output_stride": 1, **options}
+    return kerasland.unet(landmarks, options.pop("image_shape", SHAPE), **options)
+
+
+def compile_small(model, **options):
+    losses = {
+        "heatmaps": kerasland.HeatmapLoss(SHAPE, 1.5),
+        "embedding": kerasland.SpatialConfigurationLoss(SHAPE),
+    }
+    metrics = {
+        "landmarks": [
+            kerasland.RadialError((0, 2), name="error"),
+            kerasland.SuccessDetectionRate(12.0, (0, 2), name="sdr"),
+        ]
+    }
+    model.compile(
+        optimizer=keras.optimizers.Adam(5e-3),
+        loss=losses,
+        loss_weights={"heatmaps": 1.0, "embedding": 5.0},
+        metrics=metrics,
+        **options,
+    )
+
+
+def examples(count=12, seed=0):
+    rng = np.random.default_rng(seed)
+    points = rng.uniform((3, 3), (20, 28), (count, 3, 2)).astype("float32")
+    images = [
+        sum(h * disc(SHAPE, p, 2.5) for h, p in zip(HEIGHTS, sample, strict=True))
+        for sample in points
+    ]
+    return np.stack(images)[..., None].astype("float32"), points
+
+
+def targets_of(model, points):
+    return dict.fromkeys(model.output, points)
+
+
+@pytest.mark.parametrize("stem", [1, 2, 4])
+@pytest.mark.parametrize("output", [1, 2, 4])
+def test_named_outputs_and_their_shapes(stem, output):
+    model = kerasland.unet(
+        5, (48, 32), width=4, depth=3, stem_stride=stem, output_stride=output, maps="both"
+    )
+    assert isinstance(model, keras.Model) and model.input_shape == (None, 48, 32, 1)
+    grid = (48 // output, 32 // output)
+    wanted = {
+        "heatmaps": (None, *grid, 5),
+        "landmarks": (None, 5, 2),
+        "confidence": (None, 5),
+        "embedding": (None, 5, 5),
+    }
+    assert {name: tensor.shape for name, tensor in model.output.items()} == wanted
+    found = model(np.random.default_rng(0).random((2, 48, 32, 1), "float32"))
+    assert {n: tuple(v.shape) for n, v in found.items()} == {
+        n: (2, *shape[1:]) for n, shape in wanted.items()
+    }
+    # the decoder reads the heatmaps that the model gives, in pixels of the input
+    heatmap = np.array(found["heatmaps"])[1, :, :, 3]
+    radius = max(2, round(8 / output))
+    point, mass = naive.decoded(heatmap, (48, 32), radius)
+    np.testing.assert_allclose(found["landmarks"][1, 3], point, atol=1e-3)
+    np.testing.assert_allclose(found["confidence"][1, 3], mass, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "components"),
+    [
+        ({"normalization": "group", "maps": "cartesian", "width": 12}, 2),
+        ({"normalization": "layer", "maps": "polar", "depth": 1}, 3),
+        ({"normalization": "none", "maps": "polar", "angle": "raw", "depth": 2}, 2),
+        ({"dropout": 0.3, "maps": "none"}, None),
+        ({"learn_beta": True, "beta": 0.5, "depth": 4}, 5),
+    ],
+)
+def test_variants(options, components):
+    model = small(**options)
+    found = model(np.ones((1, *SHAPE, 1), "float32"))
+    assert all(np.isfinite(value).all() for value in found.values())
+    assert ("embedding" in found) == (components is not None)
+    if components:
+        assert found["embedding"].shape == (1, 3, components)
+    assert any("log_beta" in w.path for w in model.weights) == bool(options.get("learn_beta"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"image_shape": (30, 24)}, r"image_shape \(30, 24\) must be multiples of .* = 4"),
+        ({"output_stride": 8}, "output_stride 8 is coarser than the last level 4"),
+        ({"output_stride": 3}, "output_stride 3 is none of the levels' strides"),
+        ({"stem_stride": 2, "output_stride": 3}, "output_stride 3 .* stem_stride 2"),
+        ({"normalization": "instance"}, "normalization must be one of .* not 'instance'"),
+        ({"maps": "spherical"}, "maps must be one of .* not 'spherical'"),
+        ({"angle": "degrees"}, "angle must be one of"),
+        ({"beta": -1.0}, "beta must be above 0"),
+    ],
+)
+def test_impossible_models_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        small(**options)
+
+
+def test_names_travel_with_the_model(tmp_path):
+    model = small(["wrist", "thumb", "tip"])
+    assert kerasland.landmark_names(model) == ("wrist", "thumb", "tip")
+    model.save(tmp_path / "m.keras")
+    again = keras.saving.load_model(tmp_path / "m.keras")
+    assert kerasland.landmark_names(again) == ("wrist", "thumb", "tip")
+    assert kerasland.landmark_names(small(2)) == ("0", "1")
+    other = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    with pytest.raises(ValueError, match="not made by unet"):
+        kerasland.landmark_names(other)
+
+
+def by_hand(outputs, points):
+    """Losses and metrics from what `predict` gives, with loops over the images."""
+    found, images = {}, range(len(points))
+    heatmap = [
+        naive.heatmap_loss(outputs["heatmaps"][i], points[i], SHAPE, 1.5, "cross_entropy")
+        for i in images
+    ]
+    vectors = outputs["embedding"].astype(float)
+    configuration = [
+        naive.configuration_loss(vectors[i], points[i], SHAPE, "both", "cosine", "absolute")
+        for i in images
+    ]
+    found["heatmaps_loss"], found["embedding_loss"] = np.mean(heatmap), np.mean(configuration)
+    found["loss"] = found["heatmaps_loss"] + 5 * found["embedding_loss"]
+    error_px = np.linalg.norm(outputs["landmarks"] - points, axis=-1)
+    error_mm = error_px * geometry.mm_per_px(points, (0, 2), 50.0)[:, None]
+    found["landmarks_error"] = np.nanmean(error_mm)
+    known = error_mm[np.isfinite(error_mm)]
+    found["landmarks_sdr"] = 100 * np.mean(known <= 12.0)
+    return found
+
+
+def assert_evaluates_as_by_hand(model, images, points):
+    found = model.evaluate(
+        images, targets_of(model, points), batch_size=4, verbose=0, return_dict=True
+    )
+    wanted = by_hand(model.predict(images, verbose=0), points)
+    assert set(found) == set(wanted)
+    for name, value in wanted.items():
+        np.testing.assert_allclose(found[name], value, rtol=2e-4, atol=2e-4, err_msg=name)
+    return found
+
+
+@pytest.mark.slow
+def test_compile_fit_evaluate_save_with_each_head_its_own_values(tmp_path):
+    keras.utils.set_random_seed(1)
+    images, points = examples()
+    points[3, 1] = np.nan
+    points[5, 2] = (50.0, 2.0)
+    model = small()
+    compile_small(model, jit_compile=False)
+    before = assert_evaluates_as_by_hand(model, images, points)
+    targets = targets_of(model, points)
+    history = model.fit(
+        images,
+        targets,
+        validation_data=(images, targets),
+        batch_size=4,
+        epochs=12,
+        shuffle=False,
+        verbose=0,
+    ).history
+    for name, values in history.items():
+        assert np.isfinite(values).all(), name
+    assert history["loss"][-1] < 0.75 * history["loss"][0]
+    assert history["heatmaps_loss"][-1] < history["heatmaps_loss"][0]
+    after = assert_evaluates_as_by_hand(model, images, points)
+    assert after["loss"] < before["loss"] and after["landmarks_error"] < before["landmarks_error"]
+    for name, value in after.items():  # the history's validation is that of the last epoch
+        np.testing.assert_allclose(history[f"val_{name}"][-1], value, rtol=1e-4, err_msg=name)
+
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    outputs, reloaded = (m.predict(images, verbose=0) for m in (model, again))
+    for name, value in outputs.items():
+        np.testing.assert_allclose(reloaded[name], value, atol=1e-5)
+    assert int(again.optimizer.iterations) == int(model.optimizer.iterations) == 36
+    for one, other in zip(again.optimizer.variables, model.optimizer.variables, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-7)
+    rest = [m.fit(images, targets, batch_size=4, verbose=0, shuffle=False) for m in (again, model)]
+    np.testing.assert_allclose(rest[0].history["loss"], rest[1].history["loss"], rtol=1e-3)
+
+    plain = bare(model)
+    assert getattr(plain, "optimizer", None) is None
+    np.testing.assert_array_equal(
+        plain.predict(images, verbose=0)["landmarks"], model.predict(images, verbose=0)["landmarks"]
+    )
+
+
+def test_pipeline_is_the_path_by_hand():
+    keras.utils.set_random_seed(3)
+    model = small(4, output_stride=2)
+    whole = kerasland.pipeline(model)
+    assert whole.input_shape == (None, None, None, 1)
+    rng = np.random.default_rng(0)
+    for size in (RAW, (20, 90), (48, 36)):
+        raw = rng.integers(0, 255, (2, *size, 1)).astype("uint8")
+        found = whole.predict(raw, verbose=0)
+        frames = np.stack([letterboxed(image[..., 0], SHAPE) for image in raw])[..., None]
+        wanted = model.predict(frames, verbose=0)
+        back = geometry.letterbox(size, SHAPE).invert(wanted["landmarks"])
+        np.testing.assert_allclose(found["landmarks"], back, atol=1e-3)
+        np.testing.assert_allclose(found["confidence"], wanted["confidence"], atol=1e-4)
+        assert set(found) == {"landmarks", "confidence"}
+
+
+def test_range_of_intensities_does_not_matter():
+    model = small()
+    image = np.random.default_rng(0).random((1, *SHAPE, 1), "float32")
+    wanted = model(image)["landmarks"]
+    for scaled in (image * 255, image * 65535, image * 3 - 7):
+        np.testing.assert_allclose(model(scaled)["landmarks"], wanted, atol=1e-2)
+
+
+def test_mixed_precision_keeps_outputs_in_single_precision():
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = small()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    image = 65535 * np.random.default_rng(0).random((1, *SHAPE, 1), "float32")
+    outputs = model(image)
+    assert {value.dtype for value in outputs.values()} == {outputs["landmarks"].dtype}
+    assert outputs["landmarks"].dtype == "float32"
+    assert all(np.isfinite(value).all() for value in outputs.values())

@@ -1,0 +1,207 @@
+"""The pictures: drawn where the data are, in the colours and sizes they promise."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
+
+from kerasland import overlays, plots, tables
+from kerasland.errors import DataError
+
+
+def rendered(figure):
+    """(H, W, 3), 0..255."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].astype(int)
+
+
+def coloured(picture, color):
+    target = np.round(255 * np.array(to_rgb(color))).astype(int)
+    return np.abs(picture - target).max(axis=-1) <= 40
+
+
+def centroid_in_image(figure, mask):
+    """Centroid of the coloured pixels inside the image, in image pixels; their number."""
+    axes = figure.axes[0]
+    rows, columns = np.nonzero(mask)
+    display = np.stack([columns + 0.5, len(mask) - rows - 0.5], axis=1)
+    data = axes.transData.inverted().transform(display)
+    left, right, bottom, top = (*axes.get_xlim(), *axes.get_ylim())
+    x, y = data.T
+    data = data[(x > left) & (x < right) & (y < bottom) & (y > top)]
+    return data.mean(axis=0), len(data)
+
+
+def hand(height=1500, width=1100, dtype=np.uint8):
+    rng = np.random.default_rng(0)
+    top = np.iinfo(dtype).max
+    return rng.integers(0, top, (height, width, 1), dtype=dtype, endpoint=True)
+
+
+def errors(scale_mm, images=20, landmarks=5, seed=0):
+    rng = np.random.default_rng(seed)
+    table = pd.DataFrame(index=range(images * landmarks), columns=list(tables.ERROR_COLUMNS))
+    table["image_id"] = np.repeat(np.arange(images), landmarks).astype(str)
+    table["landmark"] = [f"landmark_{k}" for k in range(landmarks)] * images
+    table["error_mm"] = rng.gamma(2.0, scale_mm, len(table))
+    table["error_px"] = table["error_mm"] * 8
+    return table
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [((2000, 1500), np.uint8), ((600, 900), np.uint16), ((90, 70), np.uint8)],
+)
+def test_overlay_draws_points_where_they_are(shape, dtype):
+    black = np.zeros(shape, dtype)
+    point = np.array([0.3 * shape[1], 0.7 * shape[0]])
+    truth = np.array([0.6 * shape[1], 0.2 * shape[0]])
+    nowhere = np.array([np.nan, 5.0])
+    figure = plots.overlay(black, np.stack([point, nowhere]), np.stack([nowhere, truth]))
+    picture = rendered(figure)
+    tolerance_px = 0.001 * max(shape)
+    for expected, color in ((point, overlays.PREDICTED), (truth, overlays.ANNOTATED)):
+        centre, count = centroid_in_image(figure, coloured(picture, color))
+        assert count > 20
+        assert centre == pytest.approx(expected, abs=tolerance_px)
+
+
+def test_overlay_shows_the_image_itself_where_it_is():
+    image = np.zeros((2000, 1500), np.uint16)
+    image[500:540, 1000:1060] = 40_000
+    figure = plots.overlay(image, np.full((3, 2), np.nan))
+    drawn = figure.axes[0].images[0]
+    assert drawn.get_array().shape == (1200, 900)
+    assert drawn.get_extent() == pytest.approx((-0.5, 1499.5, 1999.5, -0.5))
+    centre, count = centroid_in_image(figure, rendered(figure).min(axis=-1) > 128)
+    assert count > 100
+    assert centre == pytest.approx((1029.5, 519.5), abs=0.3)
+
+
+def test_marks_keep_their_share_of_the_image():
+    share = []
+    for size in (300, 2400):
+        figure = plots.overlay(np.zeros((size, size)), np.array([[size / 2, size / 2]]))
+        mask = coloured(rendered(figure), overlays.PREDICTED)
+        share.append(np.sqrt(centroid_in_image(figure, mask)[1]))
+    assert share[0] == pytest.approx(share[1], rel=0.05)
+
+
+def test_a_prediction_is_joined_to_its_annotation_and_its_error_written():
+    points, truth = np.array([[300.0, 750.0], [600, 300]]), np.array([[800.0, 750.0], [600, 301]])
+    figure = plots.overlay(hand(), points, truth, names=["tip", "base"], mm_per_px=0.1)
+    axes = figure.axes[0]
+    (segment, _) = axes.collections[-1].get_segments()
+    np.testing.assert_allclose(segment, [[800, 750], [300, 750]])
+    written = {text.get_text() for text in axes.texts}
+    assert written == {"tip", "base", "50.0 mm", "10 mm"}  # 0.1 mm is not worth a label
+    assert "error: mean 25.05 mm, largest 50.00 mm" in {text.get_text() for text in figure.texts}
+    bar = next(line for line in axes.lines if line.get_color() == "white")
+    assert np.ptp(bar.get_xdata()) == pytest.approx(100.0)  # 10 mm at 0.1 mm a pixel
+
+
+def test_without_a_scale_errors_are_pixels_and_there_is_no_bar():
+    points = np.array([[300.0, 750.0]])
+    for unknown in (None, np.nan):
+        figure = plots.overlay(hand(), points, points + [3, 4], mm_per_px=unknown)
+        assert not figure.axes[0].texts
+        assert "error: mean 5.0 px, largest 5.0 px" in {text.get_text() for text in figure.texts}
+
+
+def test_nothing_to_draw_is_still_a_picture():
+    points = np.full((2, 2), np.nan)
+    rendered(plots.overlay(np.full((50, 40), 7), points, points, ["a", "b"], 0.1, "flat"))
+
+
+def test_overlay_grid_titles_every_image():
+    items = [
+        plots.Overlay(hand(*shape), np.array([[50.0, 60.0]]), None, None, 0.1, f"image {i}")
+        for i, shape in enumerate([(300, 200), (200, 300), (250, 250), (300, 150)])
+    ]
+    figure = plots.overlay_grid(items, columns=3)
+    rendered(figure)
+    assert [axes.get_title() for axes in figure.axes] == [*(f"image {i}" for i in range(4)), "", ""]
+    assert [len(axes.images) for axes in figure.axes] == [1, 1, 1, 1, 0, 0]
+    with pytest.raises(DataError):
+        plots.overlay_grid([])
+
+
+def test_cumulative_error_reads_as_a_percentage():
+    table = errors(1.0)[:5]
+    table["error_mm"] = [1.0, 2.0, 3.0, 20.0, np.nan]
+    figure = plots.cumulative_error({"four points": table, "other": errors(0.5)})
+    axes = figure.axes[0]
+    curve = next(line for line in axes.lines if line.get_label() == "four points: 6.50 mm")
+    x, y = curve.get_data()
+    read = {at: y[np.searchsorted(x, at, side="right") - 1] for at in (0.5, 1.0, 2.0, 2.9, 4, 10)}
+    assert read == {0.5: 0, 1.0: 25, 2.0: 50, 2.9: 50, 4: 75, 10: 75}
+    assert axes.get_xlim()[1] == 10.0
+    rendered(figure)
+    with pytest.raises(DataError, match="empty"):
+        plots.cumulative_error({"empty": table.assign(error_mm=np.nan)})
+
+
+def test_correlation_maps_share_a_scale_and_centre_the_difference():
+    rng = np.random.default_rng(0)
+    predicted, annotated = rng.uniform(-0.5, 0.8, (2, 37, 37))
+    annotated[3] = annotated[:, 3] = np.nan
+    figure = plots.correlation_maps(predicted, annotated, [f"landmark {k}" for k in range(37)])
+    rendered(figure)
+    left, middle, right = (axes.images[0] for axes in figure.axes[:3])
+    assert left.get_clim() == middle.get_clim()
+    assert right.get_clim()[0] == -right.get_clim()[1]
+    np.testing.assert_allclose(right.get_array().filled(np.nan), predicted - annotated)
+    assert len(figure.axes[0].get_yticklabels()) == 8
+    rendered(plots.correlation_maps(predicted[:4, :4], predicted[:4, :4]))
+
+
+def test_per_landmark_bars_are_in_order():
+    table = tables.per_landmark(errors(1.0))
+    axes = plots.per_landmark_bars(table).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(table.landmark)
+    assert [bar.get_width() for bar in axes.patches] == pytest.approx(list(table.error_mm_mean))
+    assert axes.get_ylim()[0] > axes.get_ylim()[1]  # the first landmark on top
+    pixels = plots.per_landmark_bars(tables.per_landmark(errors(1.0).assign(error_mm=np.nan)))
+    assert pixels.axes[0].get_xlabel() == "error, px"
+
+
+def test_history_takes_what_there_is():
+    steps = np.arange(4.0)
+    frame = pd.DataFrame(
+        {
+            "epoch": steps,
+            "loss": 4 - steps,
+            "heatmaps_loss": 3 - steps,
+            "val_loss": 5 - steps,
+            "val_landmarks_error": [np.nan, 3, np.nan, 2],
+            "learning_rate": 1e-3,
+            "note": ["a", "b", "c", "d"],
+        }
+    )
+    figure = plots.history(frame)
+    rendered(figure)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == [
+        "loss",
+        "landmarks error",
+        "learning rate",
+    ]
+    assert [len(axes.lines) for axes in figure.axes] == [3, 1, 1]
+    assert len(plots.history(frame[["loss"]]).axes) == 1
+    with pytest.raises(DataError):
+        plots.history(frame[["epoch", "note"]])
+
+
+@pytest.mark.parametrize("suffix", ["png", "pdf", "svg"])
+def test_save_is_whole_or_absent(tmp_path, suffix):
+    figure = plots.per_landmark_bars(tables.per_landmark(errors(1.0)))
+    path = tmp_path / "deep" / f"bars.{suffix}"
+    plots.save(figure, path)
+    assert path.stat().st_size > 1000
+    before = path.read_bytes()
+    figure.savefig = lambda path: (path.write_text("half"), 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        plots.save(figure, path)
+    assert path.read_bytes() == before
+    assert [p.name for p in path.parent.iterdir()] == [path.name]

@@ -1,0 +1,150 @@
+"""Anyone's own images and points, in every kind of table, and the tables that are refused."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_prep import points_csv
+from kerasland import prepared
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def noise(path: Path, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (100, 80), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def own(tmp_path):
+    """Eight own images `p0.png` ... and a function that prepares a table of their points."""
+    for i in range(8):
+        noise(tmp_path / "mine" / f"p{i}.png", seed=i)
+
+    def prepare(table: str, *options: str) -> int:
+        (tmp_path / "points.csv").write_text(table)
+        paths = ("--images", "mine", "--points", "points.csv", "--out", "out")
+        args = [arg if arg.startswith("--") else str(tmp_path / arg) for arg in paths]
+        return points_csv.main([*args, *options])
+
+    prepare.folder = tmp_path
+    return prepare
+
+
+WIDE = "p0.png,1,2,3.5,4\np1.png,5,6,,\n"
+KINDS = {
+    "NAME_x": "image,a_x,a_y,b_x,b_y\n" + WIDE,
+    "NAME x, spare column": "age,file,a x,a y,b x,b y\n9,p0.png,1,2,3.5,4\n9,p1,5,6,nan,nan\n",
+    "alike": "image,a,a,b,b\n" + WIDE,
+    "semicolons": ("image,a_x,a_y,b_x,b_y\n" + WIDE).replace(",", ";"),
+    "byte order mark": "\ufeffimage,a_y,a_x,b_x,b_y\np0,2,1,3.5,4\np1,6,5,,\n",
+    "tidy": "image,landmark,x,y\np0,a,1,2\np0,b,3.5,4\np1.png,a,5,6\n",
+    "tidy, other order": "y,x,landmark,image_id\n2,1,a,p0\n4,3.5,b,p0\n6,5,a,p1\n,,b,p1\n",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_points_csv_kinds(own, kind):
+    assert own(KINDS[kind], "--mm-per-px", "0.5") == 0
+    dataset = prepared.read(own.folder / "out")
+    assert dataset.landmarks == ("a", "b") and dataset.ids == ("p0", "p1")
+    expected = [[[1, 2], [3.5, 4]], [[5, 6], [np.nan, np.nan]]]
+    np.testing.assert_array_equal(dataset.points, expected)
+    np.testing.assert_array_equal(dataset.mm_per_px, [0.5, 0.5])
+
+
+@pytest.mark.parametrize("header", ["x0,y0,x1,y1", "x_0,y_0,x_1,y_1", "x,y,x,y"])
+def test_points_csv_numbered(own, header):
+    assert own(f"image,{header}\n{WIDE}") == 0
+    dataset = prepared.read(own.folder / "out")
+    assert dataset.landmarks == ("landmark_0", "landmark_1")
+    assert np.isnan(dataset.mm_per_px).all()
+
+
+@pytest.mark.parametrize(
+    ("table", "options", "status", "expected"),
+    [
+        ("p0.png,1,2,3,4\n", [], 1, "points.csv: can't tell the columns of 'p0.png,1,2,3,4'"),
+        ("image,a_x,b_x\np0,1,2\n", [], 1, "x of 'a', not x and y; expected a header such as"),
+        ("image,a_x,a_y\np0,1\n", [], 1, "line 2: 2 fields, the header has 3 columns"),
+        ("image,a_x,a_y\np0,1,z\n", [], 1, "line 2: x, y = '1', 'z'"),
+        ("image,a_x,a_y\np0,1,\n", [], 1, "line 2: x, y = '1', ''"),
+        ("image,a_x,a_y\np0,1,2\np0,1,2\n", [], 1, "line 3: image p0 again, first on line 2"),
+        ("image,a_x,a_y\np0,1,2\np0.png,1,2\n", [], 1, "'p0' and 'p0.png' name the same image"),
+        ("image,a_x,a_y\n,1,2\n", [], 1, "line 2: no image named"),
+        ("image,landmark,x,y\np0,a,1,2\np0,a,3,4\n", [], 1, "line 3: p0 a again, first on line 2"),
+        ("image,landmark,x,y\np0,a,1,2\np0,b,300,4\n", [], 1, "line 3: landmark 1 (b) of p0"),
+        ("image,a_x,a_y\nq0,1,2\n", [], 1, "none of the images that"),
+        ("image,a_x,a_y\n", [], 1, "points.csv: no points"),
+        ("image,a_x,a_y\np0,1,2\n", ["--mm-per-px", "0"], 2, "a scale of 0.0 mm"),
+        ("image,a_x,a_y\np0,1,2\n", ["--length-mm", "5"], 2, "two landmarks and their length"),
+        (
+            "image,a_x,a_y\np0,1,2\n",
+            ["--scale-landmarks", "a", "c", "--length-mm", "5"],
+            2,
+            "--scale-landmarks c: no such landmark; there: a",
+        ),
+        ("image,a_x,a_y\np0,1,2\np1,1,2\n", ["--test-fraction", "2"], 2, "fraction of 2"),
+    ],
+)
+def test_points_csv_refuses(own, capsys, table, options, status, expected):
+    assert own(table, *options) == status
+    said = capsys.readouterr().err
+    assert expected in said and said.startswith("error: ") and said.count("\n") == 1
+    assert not (own.folder / "out").exists()
+
+
+def test_points_csv_scale_and_folds(own, capsys):
+    rows = "".join(f"p{i}.png,0,0,30,40\n" for i in range(8)) + "gone.png,1,1,2,2\n"
+    table = "image,a_x,a_y,b_x,b_y\n" + rows
+    (own.folder / "train.txt").write_text("p0.png\np1\n")
+    (own.folder / "test.txt").write_text("p2.jpg\n")
+    lists = [str(own.folder / "train.txt"), str(own.folder / "test.txt")]
+    scale = ["--scale-landmarks", "a", "1", "--length-mm", "25"]
+    assert own(table, *scale, "--fold", "mine", *lists) == 0
+    dataset = prepared.read(own.folder / "out")
+    np.testing.assert_array_equal(dataset.mm_per_px, np.full(8, 0.5))
+    assert dataset.fold("mine") == (("p0", "p1"), ("p2",))
+    assert "1 of 9 images not found: gone.png" in capsys.readouterr().out
+    assert own(table, "--test-fraction", "0.5", "--seed", "1") == 0
+    train, test = prepared.read(own.folder / "out").fold("dev")
+    assert (len(train), len(test)) == (4, 4)
+    (own.folder / "test.txt").write_text("p9\n")
+    assert own(table, "--fold", "mine", *lists) == 1
+    assert "test.txt: image 'p9' has no points or no file" in capsys.readouterr().err
+
+
+def test_points_csv_same_name_in_two_folders(own, capsys):
+    for i, folder in enumerate(("left", "right")):
+        noise(own.folder / "mine" / folder / "hand.png", seed=20 + i)
+    assert own("image,a_x,a_y\nleft/hand.png,1,2\nright/hand.png,3,4\n") == 0
+    assert prepared.read(own.folder / "out").ids == ("left_hand", "right_hand")
+    assert own("image,a_x,a_y\nhand,1,2\n") == 1
+    assert "image 'hand' may be" in capsys.readouterr().err
+
+
+def test_points_csv_does_not_write_over_its_own_source(own, capsys):
+    (own.folder / "out").mkdir()
+    (own.folder / "out" / "landmarks.csv").write_text("mine")
+    assert own("image,a_x,a_y\np0,1,2\n") == 2
+    assert (own.folder / "out" / "landmarks.csv").read_text() == "mine"
+
+
+def test_chest_radiographs(chest, tmp_path):
+    command = [sys.executable, "-m", "data_prep.points_csv", "--mm-per-px", "0.35"]
+    command += ["--images", chest / "images", "--points", chest / "landmarks.csv"]
+    command += ["--out", tmp_path / "out"]
+    done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    dataset = prepared.read(tmp_path / "out")
+    assert dataset.points.shape == (120, 120, 2) and dataset.landmarks[0] == "right_lung_0"
+    np.testing.assert_array_equal(dataset.mm_per_px, np.full(120, 0.35))
+    np.testing.assert_array_equal(dataset.points[0, 1], [357.619, 64.381])
+    assert [len(part) for part in dataset.fold("dev")] == [90, 30]

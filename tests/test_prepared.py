@@ -1,0 +1,336 @@
+"""The prepared data set on disk: what goes in comes out, and what is wrong is named."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kerasland import prepared
+from kerasland.errors import DataError, KeraslandError, UsageError, run
+from kerasland.images import pixel_hash, write_png
+
+NAMES = ("wrist_a", "wrist_b", "tip")
+SCALE = prepared.Scale(landmarks=(0, 1), length_mm=50.0)
+
+
+def records(count: int = 4, seed: int = 0) -> list:
+    rng = np.random.default_rng(seed)
+    made = []
+    for i in range(count):
+        depth = np.uint16 if i % 2 else np.uint8
+        image = rng.integers(0, np.iinfo(depth).max, (50, 40 + i), dtype=depth, endpoint=True)
+        made.append((f"im{i}", image, rng.uniform(0, 39, (3, 2))))
+    made[1][2][2] = np.nan
+    return made
+
+
+def write(folder, made=None, **options) -> prepared.Prepared:
+    made = records() if made is None else made
+    options = {"name": "test", "landmarks": NAMES, "scale": SCALE, **options}
+    return prepared.write(folder, records=made, **options)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write(tmp_path / "set", folds={"dev": (["im0", "im1", "im2"], ["im3"])})
+    return tmp_path / "set"
+
+
+def test_what_goes_in_comes_out(folder):
+    dataset = prepared.read(folder)
+    assert (dataset.name, dataset.landmarks, dataset.scale) == ("test", NAMES, SCALE)
+    assert dataset.ids == ("im0", "im1", "im2", "im3")
+    for i, (image_id, image, points) in enumerate(records()):
+        read = prepared.read_image(dataset.image_path(image_id))
+        assert read.dtype == image.dtype
+        np.testing.assert_array_equal(read, image)
+        np.testing.assert_array_equal(dataset.points[i], points)
+    assert dataset.fold("dev") == (("im0", "im1", "im2"), ("im3",))
+    assert dataset.folds() == ("dev",)
+    np.testing.assert_array_equal(dataset.index(["im2", "im0"]), [2, 0])
+    about = json.loads((folder / "dataset.json").read_text())
+    assert about["counts"] == {"images": 4, "points": 11}
+    lines = (folder / "landmarks.csv").read_text().splitlines()
+    assert lines[0] == "image_id,landmark,x,y" and len(lines) == 12
+
+
+def test_millimetres():
+    points = np.array([[[0, 0], [30, 40], [1, 1]], [[0, 0], [np.nan, np.nan], [1, 1]]], float)
+    np.testing.assert_array_equal(SCALE.per_image(points), [1.0, np.nan])
+    np.testing.assert_array_equal(prepared.Scale(mm_per_px=0.35).per_image(points), [0.35, 0.35])
+    assert np.isnan(prepared.Scale().per_image(points)).all()
+    assert SCALE.describe(NAMES) == "wrist_a to wrist_b (0, 1) = 50 mm"
+    assert prepared.Scale(mm_per_px=0.35).describe(NAMES) == "0.35 mm per px"
+    for wrong in ({"landmarks": (0, 0), "length_mm": 5}, {"mm_per_px": 0.0}, {"length_mm": 5}):
+        with pytest.raises(UsageError):
+            prepared.Scale(**wrong)
+
+
+def test_hash_depends_on_pixels_and_points_alone(tmp_path, folder):
+    first = prepared.read(folder).hash
+    assert write(tmp_path / "again").hash == first
+    assert write(tmp_path / "reversed", records()[::-1]).hash == first
+    moved = records()
+    moved[0][2][0, 0] += 1e-9
+    assert write(tmp_path / "moved", moved).hash != first
+    brighter = records()
+    brighter[0][1][0, 0] ^= 1
+    assert write(tmp_path / "brighter", brighter).hash != first
+    image = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    assert pixel_hash(image) != pixel_hash(image.reshape(3, 2))
+    assert pixel_hash(image) != pixel_hash(image.astype(np.uint16))
+    assert pixel_hash(image) == pixel_hash(np.asfortranarray(image))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (9, 1), (300, 200)])
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+def test_png_is_lossless(tmp_path, shape, depth):
+    image = np.random.default_rng(1).integers(0, np.iinfo(depth).max, shape, depth, endpoint=True)
+    write_png(tmp_path / "a.png", image)
+    with Image.open(tmp_path / "a.png") as read:
+        assert read.mode == ("L" if depth is np.uint8 else "I;16")
+        np.testing.assert_array_equal(np.asarray(read), image)
+
+
+def test_a_broken_off_write_goes_on_where_it_stopped(tmp_path):
+    def broken():
+        yield from records()[:3]
+        raise DataError("the fourth")
+
+    target = tmp_path / "set"
+    with pytest.raises(DataError, match="the fourth"):
+        write(target, broken())
+    assert not (target / "dataset.json").exists()
+    with pytest.raises(DataError, match="did not finish"):
+        prepared.read(target)
+    images = target / "images"
+    assert set(os.listdir(images)) <= {"im0.png", "im1.png", "im2.png"}
+    for image_id, image, _ in records()[:3]:
+        write_png(images / f"{image_id}.png", image)
+    (images / ".im2.999.tmp.png").write_bytes(b"left by a killed process")
+    whole = (images / "im1.png").read_bytes()
+    (images / "im1.png").write_bytes(whole[:-5])
+    before = {p: p.stat().st_mtime_ns for p in images.glob("im[02].png")}
+    write(target)
+    assert (images / "im1.png").read_bytes() == whole
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+    assert sorted(os.listdir(images)) == ["im0.png", "im1.png", "im2.png", "im3.png"]
+    assert sorted(os.listdir(target)) == ["dataset.json", "images", "landmarks.csv"]
+
+
+def test_another_source_replaces_what_is_there(folder):
+    changed = write(folder, records(2, seed=5))
+    assert changed.ids == ("im0", "im1") and changed.folds() == ()
+    assert sorted(os.listdir(folder / "images")) == ["im0.png", "im1.png"]
+    np.testing.assert_array_equal(
+        prepared.read_image(changed.image_path("im0")), records(2, seed=5)[0][1]
+    )
+
+
+def test_write_refuses_a_folder_of_something_else(tmp_path):
+    (tmp_path / "landmarks.csv").write_text("mine")
+    with pytest.raises(UsageError, match="not empty"):
+        write(tmp_path)
+    assert os.listdir(tmp_path) == ["landmarks.csv"]
+    with pytest.raises(UsageError, match="not empty"):
+        write(tmp_path / "landmarks.csv")
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        (("a/b", np.zeros((9, 9), np.uint8), np.ones((3, 2))), "'a/b'"),
+        ((".a", np.zeros((9, 9), np.uint8), np.ones((3, 2))), "'.a'"),
+        (("im0", np.zeros((9, 9), np.uint8), np.ones((3, 2))), "'im0'"),
+        (("b", np.zeros((9, 9), np.uint8), np.ones((4, 2))), "image b.*4, 2"),
+        (("b", np.zeros((9, 9), np.uint8), np.full((3, 2), np.inf)), "image b"),
+        (("b", np.zeros((9, 9), np.uint8), np.full((3, 2), np.nan)), "image b.*no annotated"),
+        (("b", np.zeros((9, 9, 3), np.uint8), np.ones((3, 2))), "b.png.*9, 9, 3"),
+        (("b", np.full((9, 9), 0.5), np.ones((3, 2))), "b.png.*float64"),
+    ],
+)
+def test_write_refuses_a_record(tmp_path, record, said):
+    with pytest.raises(DataError, match=said):
+        write(tmp_path / "set", [*records(), record])
+    assert not (tmp_path / "set" / "dataset.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("folds", "said"),
+    [
+        ({"dev": (["im0"], ["im0"])}, "im0 is in train and in test"),
+        ({"dev": (["im0"], [])}, "dev, test: no image ids"),
+        ({"dev": (["im0", "im0"], ["im1"])}, "im0 is listed twice"),
+        ({"dev": (["im0"], ["im9"])}, "test.txt: image im9 is not in"),
+        ({"../x": (["im0"], ["im1"])}, "'../x'"),
+    ],
+)
+def test_write_refuses_a_fold(tmp_path, folds, said):
+    with pytest.raises(KeraslandError, match=said):
+        write(tmp_path / "set", folds=folds)
+    assert not (tmp_path / "set" / "dataset.json").exists()
+
+
+def test_read_refuses_a_folder_without_dataset(tmp_path):
+    with pytest.raises(DataError, match=f"{tmp_path}: no dataset.json.*data_prep.points_csv"):
+        prepared.read(tmp_path)
+    (tmp_path / "dataset.json").write_text('{"name": "x"}')
+    with pytest.raises(DataError, match="dataset.json: unusable.*hash"):
+        prepared.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("im0,thumb,1,2", "line 13: unknown landmark 'thumb'"),
+        ("im0,tip,1,b", "line 13: x, y = 1, b"),
+        ("im0,tip,1,nan", "line 13: x, y = 1, nan"),
+        ("im0,tip,1", "line 13: 'im0,tip,1'"),
+        ("im0,tip,1,2", "line 13: im0 tip again, first on line 4"),
+        ("im9,tip,1,2", "im9.png: missing"),
+    ],
+)
+def test_read_refuses_a_row(folder, line, said):
+    with (folder / "landmarks.csv").open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(DataError, match=said):
+        prepared.read(folder)
+
+
+def test_read_refuses_missing_files(folder):
+    (folder / "images" / "im2.png").unlink()
+    with pytest.raises(DataError, match=r"im2.png: missing"):
+        prepared.read(folder)
+    (folder / "landmarks.csv").write_text("id,x,y\n")
+    with pytest.raises(DataError, match="header id,x,y, expected image_id,landmark,x,y"):
+        prepared.read(folder)
+    (folder / "landmarks.csv").unlink()
+    with pytest.raises(DataError, match="landmarks.csv: missing"):
+        prepared.read(folder)
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "said"),
+    [
+        ("im0\nim7\n", "im3\n", "train.txt: image im7 is not in this data set"),
+        ("im0\nim3\n", "im3\n", "dev: image im3 is in train.txt and in test.txt"),
+        ("im0\n", "\n", "test.txt: no image ids"),
+        ("im0\nim0\n", "im1\n", "train.txt: image im0 is listed twice"),
+    ],
+)
+def test_fold_refuses(folder, train, test, said):
+    (folder / "folds/dev/train.txt").write_text(train)
+    (folder / "folds/dev/test.txt").write_text(test)
+    with pytest.raises(DataError, match=said):
+        prepared.read(folder).fold("dev")
+
+
+def test_unknown_fold_and_image(folder):
+    with pytest.raises(UsageError, match="no fold 'set1'; there: dev"):
+        prepared.read(folder).fold("set1")
+    with pytest.raises(DataError, match="no image 'im9'"):
+        prepared.read(folder).index(["im9"])
+
+
+def test_split_is_seeded_and_never_empty():
+    ids = [f"{i}" for i in range(10)]
+    train, test = prepared.split(ids, 0.2, seed=3)
+    assert sorted(train + test) == sorted(ids) and len(test) == 2
+    assert prepared.split(reversed(ids), 0.2, seed=3) == (train, test)
+    assert prepared.split(ids, 0.2, seed=4) != (train, test)
+    assert [len(part) for part in prepared.split(["a", "b"], 0.01)] == [1, 1]
+    with pytest.raises(UsageError, match="1 images"):
+        prepared.split(["a"])
+
+
+def test_images_of_all_kinds_become_grey(tmp_path):
+    rng = np.random.default_rng(0)
+    grey = rng.integers(0, 256, (20, 30), dtype=np.uint8)
+    deep = rng.integers(0, 65536, (20, 30), dtype=np.uint16)
+    Image.fromarray(deep).save(tmp_path / "deep.tif")
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    Image.fromarray(np.dstack([grey] * 3)).save(tmp_path / "colour.png")
+    Image.fromarray(grey).convert("P").save(tmp_path / "palette.png")
+    Image.fromarray(np.dstack([grey] * 3 + [grey])).save(tmp_path / "alpha.png")
+    for name, expected in (
+        ("deep.tif", deep),
+        ("deep.png", deep),
+        ("colour.png", grey),
+        ("palette.png", grey),
+        ("alpha.png", grey),
+    ):
+        read = prepared.read_image(tmp_path / name)
+        assert read.dtype == expected.dtype, name
+        np.testing.assert_array_equal(read, expected, err_msg=name)
+        assert prepared.image_shape(tmp_path / name) == (20, 30)
+    red = np.zeros((4, 4, 3), np.uint8)
+    red[..., 0] = 255
+    Image.fromarray(red).save(tmp_path / "red.png")
+    assert (prepared.read_image(tmp_path / "red.png") == 76).all()  # 0.299 of 255
+
+
+def test_stated_orientation_is_applied(tmp_path):
+    grey = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown a quarter turn clockwise
+    Image.fromarray(grey).save(tmp_path / "turned.png", exif=exif)
+    np.testing.assert_array_equal(prepared.read_image(tmp_path / "turned.png"), np.rot90(grey, -1))
+    assert prepared.image_shape(tmp_path / "turned.png") == (3, 2)
+
+
+def test_unreadable_images_are_named(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (90, 90), dtype=np.uint8)
+    for name in ("cut.jpg", "cut.png"):
+        Image.fromarray(noise).save(tmp_path / name)
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content[: len(content) // 2])
+    (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    page = Image.fromarray(noise)
+    page.save(tmp_path / "pages.tif", save_all=True, append_images=[page])
+    Image.fromarray(noise / np.float32(3)).save(tmp_path / "real.tif")
+    for name in ("cut.jpg", "cut.png", "text.png", "empty.jpg", "pages.tif", "real.tif", "no.png"):
+        with pytest.raises(DataError, match=rf"{name}: ") as caught:
+            prepared.read_image(tmp_path / name)
+        assert "\n" not in str(caught.value)
+
+
+def test_metaimage(hand_atlas):
+    pytest.importorskip("SimpleITK")
+    path = hand_atlas / "mha" / "3177.mha"
+    image = prepared.read_image(path)
+    assert image.shape == prepared.image_shape(path) == (2100, 1450)
+    # The JPEG is the same radiograph, compressed and with another grey scale curve.
+    jpeg = prepared.read_image(hand_atlas / "images" / "3177.jpg")
+    assert np.corrcoef(image.ravel(), jpeg.ravel())[0, 1] > 0.99
+
+
+def test_metaimage_without_simpleitk(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "SimpleITK", None)
+    with pytest.raises(DataError, match=r"a.mha: .*kerasland\[dicom\]"):
+        prepared.read_image(tmp_path / "a.mha")
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (DataError("a\nb"), 1),
+        (UsageError("a b"), 2),
+        (OSError("a b"), 1),
+        (KeyboardInterrupt(), 1),
+    ],
+)
+def test_run_turns_errors_into_a_line_and_a_status(capsys, error, status):
+    def body():
+        raise error
+
+    assert run(body) == status
+    said = capsys.readouterr().err
+    assert said in ("error: a b\n", "error: interrupted\n")
+    with pytest.raises(type(error)):
+        run(body, debug=True)
+    assert run(lambda: None) == 0

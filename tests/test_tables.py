@@ -1,0 +1,316 @@
+"""The statistics of the field, against numbers by hand and slow oracles."""
+
+import math
+import re
+
+import naive
+import numpy as np
+import pandas as pd
+import pytest
+
+from kerasland import tables
+from kerasland.errors import DataError
+
+NAN = math.nan
+
+
+def errors_table(rows, seeds=None):
+    """`rows`: (image_id, landmark, error_px, error_mm)."""
+    table = pd.DataFrame(
+        [(i, k, e, 0.0, 0.0 if math.isfinite(e) else NAN, 0.0, e, m, 0.5) for i, k, e, m in rows],
+        columns=list(tables.ERROR_COLUMNS),
+    )
+    return table if seeds is None else table.assign(seed=seeds)
+
+
+def clustered(rng, images=30, landmarks=10, spread_mm=0.5):
+    """Errors whose level belongs to the image, as with a blurred or turned hand."""
+    level = rng.normal(2.0, spread_mm, images)
+    mm = level[:, None] + rng.normal(0, 0.05, (images, landmarks))
+    return errors_table(
+        [(f"{i}", f"{k}", 4 * mm[i, k], mm[i, k]) for i in range(images) for k in range(landmarks)]
+    )
+
+
+@pytest.fixture
+def by_hand():
+    return errors_table(
+        [
+            ("a", "tip", 10.0, 1.0),
+            ("a", "base", 20.0, 2.0),
+            ("b", "tip", 30.0, 3.0),
+            ("b", "base", NAN, NAN),
+            ("c", "tip", 100.0, 11.0),
+            ("c", "base", 40.0, 4.0),
+        ]
+    )
+
+
+def test_summary_by_hand(by_hand):
+    summary = tables.summarize(by_hand, samples=200)
+    assert summary["error_mm_median"] == 3.0
+    assert summary["error_mm_mean"] == pytest.approx(4.2)  # 21 / 5
+    assert summary["error_mm_sd"] == pytest.approx(math.sqrt(62.8 / 5))
+    assert (summary["outliers_2mm"], summary["outliers_4mm"], summary["outliers_10mm"]) == (3, 1, 1)
+    assert [summary[f"sdr_{r}"] for r in ("2mm", "2_5mm", "3mm", "4mm", "10mm")] == pytest.approx(
+        [40, 40, 60, 80, 80]
+    )
+    assert summary["ipe_mm_mean"] == pytest.approx((1.5 + 3.0 + 7.5) / 3)
+    assert summary["ipe_mm_sd"] == pytest.approx(math.sqrt((6.25 + 1.0 + 12.25) / 3))
+    assert (summary["error_px_median"], summary["error_px_mean"]) == (30.0, 40.0)
+    assert summary["error_px_sd"] == pytest.approx(math.sqrt(1000))
+    assert (summary["points"], summary["images"], summary["seeds"]) == (5, 3, 1)
+
+
+def test_an_error_on_the_threshold_is_no_outlier():
+    radii = tables.THRESHOLDS_MM
+    table = errors_table([("a", f"{r}", r, r) for r in radii])
+    table = pd.concat([table, errors_table([("b", "1", 2.0, np.nextafter(2.0, 3.0))])])
+    summary = tables.summarize(table, samples=10)
+    assert summary["outliers_2mm"] == 5
+    assert summary["outliers_10mm"] == 0
+    assert summary["sdr_10mm"] == 100.0
+
+
+@pytest.mark.parametrize("with_seeds", [False, True])
+def test_summary_against_loops(with_seeds):
+    rng = np.random.default_rng(1)
+    rows = []
+    for _ in range(2 if with_seeds else 1):
+        for i in range(12):
+            for k in range(7):
+                mm = rng.gamma(1.5, 2.0) if rng.random() > 0.2 else NAN
+                rows.append((f"{i}", f"{k}", 10 * mm, mm))
+    table = errors_table(rows, np.repeat([3, 8], 84) if with_seeds else None)
+    table = table.sample(frac=1.0, random_state=0)
+    summary, expected = tables.summarize(table, samples=300, seed=5), naive.statistics(table)
+    for key in ("error_mm_median", "error_mm_mean", "error_mm_sd", "ipe_mm_mean", "ipe_mm_sd"):
+        assert summary[key] == pytest.approx(expected[key], rel=1e-12), key
+    for r in (2, 4, 10):
+        assert summary[f"outliers_{r}mm"] == expected["outliers"][r]
+    for r in tables.THRESHOLDS_MM:
+        share = 100 - 100 * expected["outliers"][r] / expected["points"]
+        assert summary[f"sdr_{r:g}mm".replace(".", "_")] == pytest.approx(share)
+    assert summary["points"] == expected["points"]
+    assert (summary["images"], summary["seeds"]) == (12, 2 if with_seeds else 1)
+    limits = (summary["error_mm_mean_low"], summary["error_mm_mean_high"])
+    assert limits == pytest.approx(naive.bootstrap_over_images(table, 300, 5), rel=1e-12)
+
+
+def test_bootstrap_in_several_chunks_is_the_same():
+    table = clustered(np.random.default_rng(0))
+    before = tables.summarize(table, samples=40_000, seed=1)  # 30 images: two chunks
+    low, high = naive.bootstrap_over_images(table, 2_000, 1)
+    assert before["error_mm_mean_low"] == pytest.approx(low, abs=0.02)
+    assert before["error_mm_mean_high"] == pytest.approx(high, abs=0.02)
+    assert before == tables.summarize(table, samples=40_000, seed=1)
+
+
+def test_interval_covers_the_mean_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(200):
+        summary = tables.summarize(clustered(rng, images=40, landmarks=3), samples=400)
+        covered += summary["error_mm_mean_low"] <= 2.0 <= summary["error_mm_mean_high"]
+    assert 0.88 <= covered / 200 <= 0.99
+
+
+def test_images_are_resampled_not_points():
+    table = clustered(np.random.default_rng(2), images=40, landmarks=25)
+    summary = tables.summarize(table, samples=1000)
+    width = summary["error_mm_mean_high"] - summary["error_mm_mean_low"]
+    low, high = naive.bootstrap_over_points(table, 1000, 0)
+    assert width == pytest.approx(2 * 1.96 * 0.5 / math.sqrt(40), rel=0.3)
+    assert width > 3 * (high - low)  # points alone would claim about 5 times too much
+
+
+def test_seeds_of_an_image_travel_together():
+    one = clustered(np.random.default_rng(3))
+    three = pd.concat([one.assign(seed=s) for s in range(3)])
+    a, b = tables.summarize(one), tables.summarize(three)
+    assert b["error_mm_mean_low"] == pytest.approx(a["error_mm_mean_low"])
+    assert b["error_mm_mean_high"] == pytest.approx(a["error_mm_mean_high"])
+    assert (b["points"], b["images"], b["seeds"]) == (3 * a["points"], a["images"], 3)
+
+
+def test_unknown_millimetres_are_nan_and_pixels_stay(by_hand):
+    summary = tables.summarize(by_hand.assign(error_mm=NAN))
+    assert summary["error_px_mean"] == 40.0
+    assert summary["points"] == 5
+    assert all(math.isnan(v) for k, v in summary.items() if "mm" in k)
+
+
+def test_one_image_gives_no_interval(by_hand):
+    summary = tables.summarize(by_hand[by_hand.image_id == "a"])
+    assert summary["error_mm_mean"] == 1.5
+    assert math.isnan(summary["error_mm_mean_low"])
+
+
+def test_per_landmark_by_hand(by_hand):
+    table = tables.per_landmark(by_hand).set_index("landmark")
+    assert list(table.index) == ["tip", "base"]
+    tip, base = table.loc["tip"], table.loc["base"]
+    assert (tip.points, base.points) == (3, 2)
+    assert (tip.error_mm_median, tip.error_mm_mean, tip.error_mm_max) == (3.0, 5.0, 11.0)
+    assert tip.error_mm_sd == pytest.approx(math.sqrt((16 + 4 + 36) / 3))
+    assert (tip.sdr_2mm, tip.outliers_10mm) == (pytest.approx(100 / 3), 1)
+    assert (base.sdr_2mm, base.outliers_10mm, base.error_px_mean) == (50.0, 0, 30.0)
+
+
+def test_paired_by_hand_and_against_every_sign():
+    difference = [0.5, -0.2, 0.9, 0.4, 1.1, 0.3, -0.1]
+    a = errors_table([(f"{i}", k, 9.0, 2.0) for i in range(7) for k in "uv"])
+    b = errors_table(
+        [
+            (f"{i}", k, 9.0, 2.0 + d + s)
+            for i, d in enumerate(difference)
+            for k, s in zip("uv", (0.05, -0.05), strict=True)
+        ]
+    )
+    result = tables.paired(a, b.sample(frac=1.0, random_state=0))
+    assert result["difference_mm_mean"] == pytest.approx(2.9 / 7)
+    assert result["difference_mm_low"] < 2.9 / 7 < result["difference_mm_high"]
+    assert result["wilcoxon_p"] == pytest.approx(naive.signed_rank_p(np.array(difference)))
+    assert result["images"] == 7
+    back = tables.paired(b, a)
+    assert back["difference_mm_mean"] == pytest.approx(-2.9 / 7)
+    assert back["difference_mm_low"] == pytest.approx(-result["difference_mm_high"], abs=0.02)
+
+
+def test_paired_averages_the_seeds_first():
+    a = errors_table([("1", "u", 1.0, 1.0), ("2", "u", 1.0, 2.0)])
+    b = errors_table(
+        [("1", "u", 1.0, 1.0), ("2", "u", 1.0, 2.0), ("1", "u", 1.0, 3.0), ("2", "u", 1.0, 2.0)],
+        seeds=[0, 0, 1, 1],
+    )
+    assert tables.paired(a, b)["difference_mm_mean"] == pytest.approx(0.5)
+
+
+def test_paired_without_a_difference(by_hand):
+    result = tables.paired(by_hand, by_hand)
+    assert result == {
+        "difference_mm_mean": 0.0,
+        "difference_mm_low": 0.0,
+        "difference_mm_high": 0.0,
+        "wilcoxon_p": 1.0,
+        "images": 3,
+    }
+
+
+def test_paired_names_what_is_missing(by_hand):
+    with pytest.raises(DataError, match="second .* lacks 2 .* image b, landmark tip; image c"):
+        tables.paired(by_hand, by_hand.drop(index=[2, 4]))
+    with pytest.raises(DataError, match="first .* lacks 1 .* image a, landmark base"):
+        tables.paired(by_hand.drop(index=1), by_hand)
+    with pytest.raises(DataError, match="millimetres"):
+        tables.paired(by_hand.assign(error_mm=NAN), by_hand.assign(error_mm=NAN))
+
+
+def test_read_errors_keeps_names_and_numbers(tmp_path, by_hand):
+    path = tmp_path / "errors.csv"
+    table = by_hand.assign(image_id=["007", "007", "NA", "NA", "1e3", "1e3"], seed=[0] * 6)
+    table["x"] = np.random.default_rng(0).normal(1000, 300, 6)
+    table.to_csv(path, index=False)
+    read = tables.read_errors(path)
+    assert list(read.image_id) == list(table.image_id)
+    pd.testing.assert_frame_equal(read, table, check_dtype=False, check_exact=True)
+
+
+def test_read_errors_says_what_is_wrong(tmp_path, by_hand):
+    path = tmp_path / "errors.csv"
+    cases = [
+        (by_hand.drop(columns=["error_mm", "x"]), "lacks the column.s. x, error_mm"),
+        (by_hand.astype({"y": object}).assign(y=[0, 0, "left", 0, 0, 0]), "row 3, y: 'left'"),
+        (pd.concat([by_hand, by_hand[:1]]), "image_id a, landmark tip occurs more than once"),
+    ]
+    for table, message in cases:
+        table.to_csv(path, index=False)
+        with pytest.raises(DataError, match=message) as caught:
+            tables.read_errors(path)
+        assert "\n" not in str(caught.value)
+    path.write_text("")
+    for wrong in (path, tmp_path / "absent.csv"):
+        with pytest.raises(DataError, match=wrong.name):
+            tables.read_errors(wrong)
+
+
+@pytest.fixture
+def ablation(by_hand):
+    rows = [
+        {"method": method, **tables.summarize(by_hand), "minutes": minutes, "parameters": size}
+        for method, minutes, size in (
+            ("mean_shape", NAN, 0),
+            ("50% & a|b_{c} #1 $x$ ~^\\", 12.345, 1_234_567),
+        )
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_csv_holds_every_digit(tmp_path, ablation):
+    tables.write_table(ablation, tmp_path / "run.v2", "A caption.")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["run.v2.csv", "run.v2.md", "run.v2.tex"]
+    read = pd.read_csv(tmp_path / "run.v2.csv", dtype=str, keep_default_na=False)
+    assert list(read) == list(ablation)
+    assert list(read.method) == list(ablation.method)
+    for column in ablation.columns[1:]:
+        values = [float(text or "nan") for text in read[column]]
+        np.testing.assert_array_equal(values, ablation[column])
+
+
+def test_markdown_parses_back(tmp_path, ablation):
+    tables.write_table(ablation, tmp_path / "t", "Wrist: 50 mm.", decimals=3)
+    text = (tmp_path / "t.md").read_text(encoding="utf-8")
+    first, second = naive.markdown_table(text)
+    assert text.startswith("Wrist: 50 mm. ") and "error > r mm" in text.splitlines()[0]
+    assert len({len(line) for line in text.splitlines() if line.startswith("|")}) == 1  # aligned
+    assert second["Method"] == ablation.method[1]
+    assert first["PE mean ± SD, mm"] == "4.200 ± 3.544"
+    assert first["PE median, mm"] == "3.000"
+    low, high = map(float, first["95 % CI"].split(" – "))
+    assert low == pytest.approx(ablation.error_mm_mean_low[0], abs=5e-4)
+    assert high == pytest.approx(ablation.error_mm_mean_high[0], abs=5e-4)
+    assert (first["#O2 (%)"], first["#O10 (%)"]) == ("3 (60.000)", "1 (20.000)")
+    assert [first[f"SDR {r} mm, %"] for r in ("2", "2.5", "3", "4", "10")] == [
+        "40.000",
+        "40.000",
+        "60.000",
+        "80.000",
+        "80.000",
+    ]
+    assert (first["Points"], first["Images"], first["Seeds"]) == ("5", "3", "1")
+    assert (first["Minutes"], first["Parameters"]) == ("–", "0")
+    assert (second["Minutes"], second["Parameters"]) == ("12.3", "1,234,567")
+
+
+def test_latex_is_balanced_and_escaped(tmp_path, ablation):
+    tables.write_table(ablation, tmp_path / "t", "5 % of a_b & c.")
+    text = (tmp_path / "t.tex").read_text(encoding="utf-8")
+    opened = re.findall(r"\\begin\{(\w+)\}", text)
+    assert sorted(opened) == sorted(re.findall(r"\\end\{(\w+)\}", text)) == ["table", "tabular"]
+    plain = re.sub(r"\\[{}]", "", text)
+    assert plain.count("{") == plain.count("}")
+    assert text.isascii()
+    assert r"50\% \& a|b\_\{c\} \#1 \$x\$ \textasciitilde{}\textasciicircum{}" in text
+    assert r"5 \% of a\_b \& c." in text
+    columns = len(re.search(r"\\begin\{tabular\}\{(l?r+)\}", text)[1])
+    body = text[text.index(r"\midrule") : text.index(r"\bottomrule")]
+    rows = [line for line in body.splitlines() if line.endswith(r"\\")]
+    assert [len(re.findall(r"(?<!\\)&", row)) + 1 for row in rows] == [columns] * 2
+    top = next(line for line in text.splitlines() if r"\multicolumn" in line)
+    spans = [int(n) for n in re.findall(r"multicolumn\{(\d+)\}", top)]
+    assert len(re.findall(r"(?<!\\)&", top)) + 1 + sum(spans) - len(spans) == columns
+
+
+def test_per_landmark_and_unknown_columns_are_shown(tmp_path, by_hand):
+    table = tables.per_landmark(by_hand).assign(note=["x", "y"])
+    tables.write_table(table, tmp_path / "t", "Caption.")
+    tip, base = naive.markdown_table((tmp_path / "t.md").read_text(encoding="utf-8"))
+    assert (tip["Landmark"], tip["PE max, mm"], tip["#O10 (%)"]) == ("tip", "11.00", "1 (33.33)")
+    assert (base["note"], base["SDR 2 mm, %"]) == ("y", "50.00")
+
+
+def test_what_no_row_knows_is_left_out(tmp_path, by_hand):
+    table = tables.per_landmark(by_hand.assign(error_mm=NAN))
+    tables.write_table(table, tmp_path / "t", "Caption.")
+    rows = naive.markdown_table((tmp_path / "t.md").read_text(encoding="utf-8"))
+    assert list(rows[0]) == ["Landmark", "PE mean, px", "Points"]

@@ -1,0 +1,281 @@
+"""Training as it runs: replicas, a kill and a resume, models that come back in a fresh process."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+
+from kerasland import dataset, prepared, synthetic, train
+from kerasland.errors import DataError, UsageError
+from kerasland.experiment import Experiment
+
+TINY = Experiment(
+    image_shape=(64, 48),
+    width=8,
+    max_width=16,
+    depth=3,
+    sigma_px=1.5,
+    epochs=3,
+    batch_size=4,
+    warmup_epochs=1,
+    validation_images=2,
+)
+STILL = {"rotation_deg": 0.0, "scale": 0.0, "shift": 0.0, "elastic_px": 0.0}
+EXACT = TINY.replace(
+    optimizer="sgd", learning_rate=1e-2, gamma=0.0, contrast=0.0, noise=0.0, **STILL
+)
+
+
+@pytest.fixture(scope="module")
+def hands(tmp_path_factory):
+    return synthetic.write(tmp_path_factory.mktemp("hands") / "data", 14, shape=(140, 100))
+
+
+def python(code: str, *args: object, **kwargs) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, args)], capture_output=True, text=True, **kwargs
+    )
+
+
+REPLICAS = """
+import json, sys, dataclasses
+import numpy as np, keras
+from kerasland import dataset, experiment, prepared, train
+folder, out, replicas, settings = sys.argv[1:]
+e = experiment.from_dict(json.loads(settings), "test").replace(replicas=int(replicas))
+data = prepared.read(folder)
+scope = train.strategy(e.replicas)
+assert scope.num_replicas_in_sync == max(1, int(replicas))
+frames = dataset.load_frames(data, data.ids, e.image_shape)
+keras.utils.set_random_seed(e.seed)
+with scope.scope():
+    model = train.build(e, data.landmarks)
+    train.compile_model(model, e, 100, data.scale)
+history = model.fit(
+    dataset.with_targets(dataset.training(frames, e), model), epochs=2, steps_per_epoch=3,
+    shuffle=False, verbose=0,
+)
+np.savez(out, *model.get_weights())
+print(json.dumps(history.history))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "change",
+    [{"normalization": "group"}, {"normalization": "batch", "clip_norm": 0.5}],
+    ids=["group", "synchronized_batch_clipped"],
+)
+def test_two_replicas_give_one_replicas_weights(hands, tmp_path, change):
+    settings = {**EXACT.__dict__, **change, "ema_momentum": 0.9}
+    weights, losses = [], []
+    for replicas in (1, 2):
+        out = tmp_path / f"{replicas}.npz"
+        done = python(REPLICAS, hands.folder, out, replicas, json.dumps(settings))
+        assert done.returncode == 0, done.stderr[-2000:]
+        losses.append(json.loads(done.stdout.splitlines()[-1]))
+        weights.append(np.load(out))
+    assert losses[0]["embedding_loss"][0] > 0 and losses[0]["heatmaps_loss"][0] > 0
+    for key in weights[0]:
+        np.testing.assert_allclose(weights[0][key], weights[1][key], rtol=0, atol=1e-6)
+    for key, values in losses[0].items():
+        np.testing.assert_allclose(values, losses[1][key], rtol=1e-4, err_msg=key)
+
+
+def test_training_moves_the_weights_that_the_replica_test_compares(hands):
+    """Guards the test above: were nothing learnt, equal weights would mean nothing."""
+    keras.utils.set_random_seed(0)
+    model = train.build(EXACT, hands.landmarks)
+    train.compile_model(model, EXACT, 100, hands.scale)
+    before = model.get_weights()
+    frames = dataset.load_frames(hands, hands.ids, EXACT.image_shape)
+    batches = dataset.with_targets(dataset.training(frames, EXACT), model)
+    model.fit(batches, epochs=1, steps_per_epoch=3, shuffle=False, verbose=0)
+    moved = max(np.abs(a - b).max() for a, b in zip(before, model.get_weights(), strict=True))
+    assert moved > 1e-4
+
+
+TRAIN = """
+import json, sys
+from kerasland import experiment, prepared, train
+folder, run, settings, resume = sys.argv[1:]
+e = experiment.from_dict(json.loads(settings), "test")
+train.train(prepared.read(folder), e, run, "dev", resume=resume == "True", title="run")
+"""
+
+
+def start(hands, run, experiment, resume):
+    command = [TRAIN, hands.folder, run, json.dumps(experiment.__dict__), resume]
+    return subprocess.Popen(
+        [sys.executable, "-c", *map(str, command)], stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.slow
+def test_resume_after_kill_goes_on_from_the_last_epoch(hands, tmp_path):
+    experiment = TINY.replace(epochs=8, dropout=0.2)
+    whole = tmp_path / "whole"
+    process = start(hands, whole, experiment, False)
+    assert process.wait(timeout=300) == 0, process.stderr.read()[-2000:]
+
+    run = tmp_path / "killed"
+    process = start(hands, run, experiment, False)
+    deadline = time.monotonic() + 300
+    while train.last_checkpoint(run)[1] < 3:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    _, epochs = train.last_checkpoint(run)
+    assert 3 <= epochs < 8
+    assert not (run / "model.keras").exists()
+
+    process = start(hands, run, experiment, True)
+    errors = process.communicate(timeout=300)[1]
+    assert process.returncode == 0, errors[-2000:]
+    assert f"resumed after epoch {epochs}" in errors
+
+    history = pd.read_csv(run / "history.csv")
+    assert list(history["epoch"]) == list(range(8))
+    expected = pd.read_csv(whole / "history.csv")
+    np.testing.assert_allclose(history["loss"], expected["loss"], rtol=1e-4)
+    rate = "learning_rate"
+    np.testing.assert_allclose(history[rate], expected[rate], rtol=1e-6)
+    assert not list(run.rglob("*.tmp*")) and not (run / "checkpoints").exists()
+
+
+@pytest.fixture(scope="module")
+def finished(hands, tmp_path_factory):
+    run = tmp_path_factory.mktemp("run") / "tiny"
+    train.train(hands, TINY, run, "dev", quiet=True)
+    return run
+
+
+def test_a_run_folder_holds_what_the_design_says(hands, finished):
+    names = {path.name for path in finished.iterdir()}
+    assert {"experiment.json", "model.keras", "best.keras", "history.csv", "tensorboard"} <= names
+    notes = json.loads((finished / "experiment.json").read_text())
+    assert notes["experiment"]["image_shape"] == [64, 48]
+    assert notes["data"]["hash"] == hands.hash
+    _, test = hands.fold("dev")
+    seen = {*notes["train_ids"], *notes["validation_ids"]}
+    assert len(notes["validation_ids"]) == 2 and not seen & set(test)
+    assert notes["parameters"] > 0 and notes["minutes"] > 0
+    history = pd.read_csv(finished / "history.csv")
+    assert {"heatmaps_loss", "embedding_loss", "val_landmarks_radial_error_mm"} <= set(history)
+
+
+def test_tensorboard_holds_scalars_pictures_and_the_experiment(finished):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    tags = {}
+    for part in ("train", "validation"):
+        log = EventAccumulator(str(finished / "tensorboard" / part), {"tensors": 0})
+        log.Reload()
+        tags[part] = log
+    train_tags = set(tags["train"].Tags()["tensors"])
+    assert {
+        "loss/total",
+        "loss/heatmaps",
+        "loss/embedding",
+        "optimizer/learning_rate",
+    } <= train_tags
+    assert any("experiment" in tag for tag in train_tags)
+    validation_tags = set(tags["validation"].Tags()["tensors"])
+    assert {"error/radial_error_mm", "error/sdr_2mm"} <= validation_tags
+    assert len(tags["validation"].Tensors("error/radial_error_mm")) == TINY.epochs
+    for tag in (
+        "landmarks/predicted_and_annotated",
+        "correlation_map/predicted_annotated_difference",
+    ):
+        value = tags["validation"].Tensors(tag)[-1].tensor_proto.string_val
+        picture = tf.io.decode_png(value[2]).numpy()
+        assert min(picture.shape[:2]) > 300 and picture.std() > 5
+
+
+def test_the_same_seed_gives_the_same_run(hands, finished, tmp_path):
+    train.train(hands, TINY, tmp_path / "again", "dev", quiet=True)
+    first, second = (pd.read_csv(run / "history.csv") for run in (finished, tmp_path / "again"))
+    pd.testing.assert_frame_equal(first, second, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_the_saved_model_predicts_the_same_in_a_fresh_process(finished, tmp_path):
+    model = train.load_model(finished)
+    image = np.random.default_rng(0).uniform(0, 255, (2, 64, 48, 1)).astype("float32")
+    np.save(tmp_path / "image.npy", image)
+    done = python(
+        "import sys, numpy as np, kerasland, keras\n"
+        "model = keras.saving.load_model(sys.argv[1])\n"
+        "out = model.predict(np.load(sys.argv[2]), verbose=0)\n"
+        "np.savez(sys.argv[3], **out)",
+        finished / "model.keras",
+        tmp_path / "image.npy",
+        tmp_path / "out.npz",
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    there = np.load(tmp_path / "out.npz")
+    for name, value in model.predict(image, verbose=0).items():
+        np.testing.assert_allclose(there[name], value, atol=1e-5)
+
+
+def test_averaged_weights_are_what_is_validated_and_kept(hands, tmp_path):
+    model = train.train(hands, TINY.replace(epochs=2), tmp_path / "run", "dev", quiet=True)
+    history = pd.read_csv(tmp_path / "run" / "history.csv")
+    notes = json.loads((tmp_path / "run" / "experiment.json").read_text())
+    frames = dataset.load_frames(hands, tuple(notes["validation_ids"]), TINY.image_shape)
+    train.compile_model(model, TINY, 10, hands.scale)
+    batches = dataset.with_targets(dataset.validation(frames, 8), model)
+    logs = model.evaluate(batches, return_dict=True, verbose=0)
+    # the batch statistics of the last epoch's end and the average of the weights, as validated
+    np.testing.assert_allclose(logs["loss"], history["val_loss"].iloc[-1], rtol=1e-4)
+
+
+def test_mixed_precision_trains(hands, tmp_path):
+    experiment = TINY.replace(epochs=1, mixed_precision=True)
+    model = train.train(hands, experiment, tmp_path / "run", "dev", quiet=True)
+    assert model.get_layer("stem_conv").compute_dtype == "float16"
+    image = np.zeros((1, 64, 48, 1), "float32")
+    assert model.predict(image, verbose=0)["landmarks"].dtype == np.float32
+    assert keras.config.dtype_policy().name == "float32"
+
+
+def test_any_number_of_landmarks_and_missing_ones(tmp_path):
+    rng = np.random.default_rng(0)
+    points = rng.uniform(20, 80, (6, 4, 2))
+    points[:, 3] = np.nan
+    points[0, 3] = 50
+    data = prepared.write(
+        tmp_path / "data",
+        name="four",
+        landmarks=list("abcd"),
+        records=[(str(i), rng.integers(0, 255, (100, 100), np.uint8), points[i]) for i in range(6)],
+    )
+    model = train.train(data, TINY.replace(epochs=1), tmp_path / "run", quiet=True)
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())
+    history = pd.read_csv(tmp_path / "run" / "history.csv")
+    assert np.isfinite(history.to_numpy()).all() and "val_landmarks_radial_error_px" in history
+
+
+def test_a_run_is_not_overwritten_nor_mixed(hands, finished, tmp_path):
+    with pytest.raises(UsageError, match="--resume"):
+        train.train(hands, TINY, finished, "dev")
+    with pytest.raises(UsageError, match="epochs=3, not 5"):
+        train.train(hands, TINY.replace(epochs=5), finished, "dev", resume=True)
+    with pytest.raises(UsageError, match="not empty"):
+        (tmp_path / "mine.txt").write_text("keep")
+        train.train(hands, TINY, tmp_path, "dev")
+    with pytest.raises(UsageError, match="validation_images=50"):
+        train.train(hands, TINY.replace(validation_images=50), tmp_path / "new", "dev")
+    other = synthetic.write(tmp_path / "other", 14, seed=99, shape=(140, 100))
+    with pytest.raises(DataError, match="other data"):
+        train.train(other, TINY, finished, "dev", resume=True)
+    assert not (tmp_path / "new").exists()
