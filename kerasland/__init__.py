@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 
-from kerasland.registration import register_with_keras
+import wrapt
 
 __version__ = "0.1.0"
 
@@ -43,4 +43,13 @@ def __dir__():
     return sorted(__all__)
 
 
-register_with_keras()
+@wrapt.when_imported("keras")
+def _register(keras) -> None:
+    """Lets `keras.saving.load_model` find kerasland's classes after `import kerasland` alone.
+
+    Keras looks among the registered classes only, and to register them needs Keras: so they are
+    imported as soon as Keras is. A module of kerasland may be half imported at that moment, so
+    the four below use no contents of others while they are imported themselves.
+    """
+    for home in ("layers", "losses", "metrics", "optimizers"):
+        importlib.import_module(f"{__name__}.{home}")

@@ -59,7 +59,7 @@ class Experiment:
     beta: float = _option(1.0, "inverse temperature of the soft-argmax")
     learn_beta: bool = _option(False, "whether beta is trained")
 
-    epochs: int = _option(100, "passes over the training images")
+    epochs: int = _option(60, "passes over the training images")
     batch_size: int = _option(4, "images a step, over all replicas")
     learning_rate: float = _option(2e-3, "at the end of the warm-up")
     optimizer: str = _choice("adamw", "sgd", default="adamw", help="sgd is for tests of exactness")

@@ -12,10 +12,7 @@ from keras import ops
 
 from kerasland import heatmaps
 
-HEATMAP_LOSSES = {
-    "cross_entropy": heatmaps.cross_entropy,
-    "squared_error": heatmaps.squared_error,
-}
+HEATMAP_LOSSES = ("cross_entropy", "squared_error")  # functions of `heatmaps`
 _register = keras.saving.register_keras_serializable(package="kerasland")
 
 
@@ -64,7 +61,7 @@ class HeatmapLoss(_PointLoss):
         dtype="float32",
     ):
         if kind not in HEATMAP_LOSSES:
-            raise ValueError(f"kind must be one of {tuple(HEATMAP_LOSSES)}, not {kind!r}")
+            raise ValueError(f"kind must be one of {HEATMAP_LOSSES}, not {kind!r}")
         if sigma_px <= 0:
             raise ValueError(f"sigma_px must be above 0, not {sigma_px}")
         super().__init__(
@@ -72,7 +69,8 @@ class HeatmapLoss(_PointLoss):
         )
 
     def call(self, y_true, y_pred):
-        values = HEATMAP_LOSSES[self.kind](y_pred, y_true, self.image_shape, self.sigma_px)
+        compare = getattr(heatmaps, self.kind)
+        values = compare(y_pred, y_true, self.image_shape, self.sigma_px)
         return heatmaps.masked_mean(values, heatmaps.annotated(y_true, self.image_shape))
 
 

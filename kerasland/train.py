@@ -17,7 +17,14 @@ import tensorflow as tf
 
 from kerasland import dataset, files, optimizers
 from kerasland import experiment as experiments
-from kerasland.callbacks import CHECKPOINTS, Averaging, Checkpoint, Progress, Reseeding, TensorBoardLog
+from kerasland.callbacks import (
+    CHECKPOINTS,
+    Averaging,
+    Checkpoint,
+    Progress,
+    Reseeding,
+    TensorBoardLog,
+)
 from kerasland.errors import DataError, UsageError
 from kerasland.experiment import Experiment
 from kerasland.losses import HeatmapLoss, SpatialConfigurationLoss

@@ -139,21 +139,28 @@ def test_loss_or_metric_saved_with_its_model(name, tmp_path):
 
 
 FRESH = """
-import sys, numpy as np, kerasland
-assert "tensorflow" not in sys.modules, "importing the package must not start TensorFlow"
-import keras
-folder = sys.argv[1]
-data = np.load(folder + "/data.npz")
-model = keras.saving.load_model(folder + "/model.keras")
+import numpy as np
+data = np.load(sys.argv[1] + "/data.npz")
+model = keras.saving.load_model(sys.argv[1] + "/model.keras")
 outputs = model.predict(data["image"], verbose=0)
 for name in ("landmarks", "confidence", "embedding"):
     np.testing.assert_allclose(outputs[name], data[name], atol=1e-4)
 assert type(model.loss["embedding"]).__name__ == "SpatialConfigurationLoss"
 """
+IMPORTS = {
+    "the package, then Keras": """
+import sys, kerasland
+assert "tensorflow" not in sys.modules, "importing the package must not start TensorFlow"
+import keras
+""",
+    "Keras, then the package": "import sys, keras, kerasland",
+    "a module that itself imports Keras": "import sys, kerasland.heatmaps, keras",
+}
 
 
-@pytest.mark.slow
-def test_reload_in_a_fresh_process_that_imported_only_the_package(tmp_path):
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved")
     model = kerasland.unet(4, (16, 16), width=4, depth=2, stem_stride=1)
     model.compile(
         optimizer="adam",
@@ -164,11 +171,16 @@ def test_reload_in_a_fresh_process_that_imported_only_the_package(tmp_path):
         metrics={"landmarks": [kerasland.RadialError((0, 3)), kerasland.SuccessDetectionRate()]},
     )
     image = np.random.default_rng(0).random((2, 16, 16, 1), "float32")
-    outputs = model.predict(image, verbose=0)
-    model.save(tmp_path / "model.keras")
-    np.savez(tmp_path / "data.npz", image=image, **outputs)
+    np.savez(folder / "data.npz", image=image, **model.predict(image, verbose=0))
+    model.save(folder / "model.keras")
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("imports", IMPORTS.values(), ids=IMPORTS)
+def test_reload_in_a_fresh_process(imports, saved):
     done = subprocess.run(
-        [sys.executable, "-c", FRESH, str(tmp_path)],
+        [sys.executable, "-c", imports + FRESH, str(saved)],
         capture_output=True,
         text=True,
         cwd=Path(__file__).resolve().parents[1],

@@ -1,0 +1,253 @@
+"""The verbs as a user meets them: what they print, refuse and leave behind."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from kerasland import prepared, synthetic
+from kerasland.__main__ import main
+
+SMALL = ["image_shape=64x48", "width=8", "max_width=16", "depth=3", "epochs=1"]
+SMALL += ["validation_images=2", "sigma_px=1.5"]
+
+
+def kerasland(*args: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "kerasland", *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def hands(tmp_path_factory):
+    return synthetic.write(tmp_path_factory.mktemp("cli") / "hands", 12, shape=(140, 100))
+
+
+@pytest.fixture(scope="module")
+def run(hands):
+    path = hands.folder.parent / "run"
+    args = ["train", "--data", hands.folder, "--fold", "dev", "--out", path, "--set", *SMALL]
+    assert main([str(arg) for arg in args]) == 0
+    return path
+
+
+def refused(capsys, status: int, *args: object) -> str:
+    """The single line that a command says before it exits with `status`."""
+    capsys.readouterr()
+    assert main([str(arg) for arg in args]) == status
+    captured = capsys.readouterr()
+    lines = [line for line in captured.err.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1 and "Traceback" not in captured.err
+    return lines[0]
+
+
+def copied(hands, tmp_path):
+    folder = tmp_path / "hands"
+    shutil.copytree(hands.folder, folder)
+    return folder
+
+
+VERBS = ["reproduce", "train", "evaluate", "predict", "export"]
+
+
+@pytest.mark.parametrize("verb", [[], *([verb] for verb in VERBS)])
+def test_help_says_what_to_do(verb, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([*verb, "--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert "usage: kerasland" in text and (not verb or "example:" in text)
+
+
+def test_help_does_not_start_tensorflow():
+    code = (
+        "import sys\nfrom kerasland.__main__ import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "sys.exit('tensorflow' in sys.modules or 'numpy' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True)
+    assert done.returncode == 0
+
+
+def test_unknown_option_is_usage():
+    assert kerasland("train", "--dataa", "x").returncode == 2
+    assert kerasland().returncode == 2
+
+
+def test_errors_come_without_traceback_from_a_real_process(tmp_path):
+    done = kerasland("train", "--data", tmp_path / "none", "--out", tmp_path / "run")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert str(tmp_path / "none") in done.stderr.splitlines()[-1]
+    shown = kerasland("train", "--data", tmp_path / "none", "--out", tmp_path / "run", "--debug")
+    assert "Traceback" in shown.stderr and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("epoch=3", ["'epoch'", "epochs"]),
+        ("colour=red", ["'colour'"]),
+        ("epochs=many", ["epochs=many", "int"]),
+        ("epochs=0", ["epochs=0"]),
+        ("epochs", ["epochs", "key=value"]),
+        ("maps=spherical", ["maps='spherical'", "polar"]),
+        ("image_shape=100x100", ["(100, 100)", "32"]),
+        ("dropout=1.5", ["dropout=1.5"]),
+        ("mixed_precision=perhaps", ["mixed_precision=perhaps", "bool"]),
+    ],
+)
+def test_settings_that_cannot_be_meant(hands, tmp_path, capsys, setting, words):
+    out = tmp_path / "run"
+    line = refused(capsys, 2, "train", "--data", hands.folder, "--out", out, "--set", setting)
+    assert all(word in line for word in words), line
+    assert not out.exists()
+
+
+def test_unknown_preset_and_fold(hands, tmp_path, capsys):
+    out = tmp_path / "run"
+    common = ["train", "--data", hands.folder, "--out", out]
+    assert "'huge'" in refused(capsys, 2, *common, "--preset", "huge")
+    assert "'set9'" in refused(capsys, 2, *common, "--fold", "set9")
+    assert not out.exists()
+
+
+def test_a_missing_image(hands, tmp_path, capsys):
+    folder = copied(hands, tmp_path)
+    gone = prepared.read(folder).image_path(hands.ids[3])
+    gone.unlink()
+    line = refused(capsys, 1, "train", "--data", folder, "--out", tmp_path / "run")
+    assert str(gone) in line and not (tmp_path / "run").exists()
+
+
+def test_a_truncated_image(hands, tmp_path, capsys):
+    folder = copied(hands, tmp_path)
+    cut = prepared.read(folder).image_path(hands.ids[3])
+    cut.write_bytes(cut.read_bytes()[:2000])
+    out = tmp_path / "run"
+    line = refused(capsys, 1, "train", "--data", folder, "--out", out, "--set", *SMALL)
+    assert cut.name in line and not (out / "model.keras").exists()
+
+
+def test_a_fold_that_names_an_id_the_folder_lacks(hands, tmp_path, capsys):
+    folder = copied(hands, tmp_path)
+    with (folder / "folds/dev/test.txt").open("a") as file:
+        file.write("hand_of_nobody\n")
+    line = refused(capsys, 1, "train", "--data", folder, "--fold", "dev", "--out", tmp_path / "run")
+    assert "hand_of_nobody" in line and "test.txt" in line and not (tmp_path / "run").exists()
+
+
+def test_a_dataset_with_other_landmarks_than_the_model(run, tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    prepared.write(
+        tmp_path / "four",
+        name="four",
+        landmarks=list("abcd"),
+        records=[
+            (str(i), rng.integers(0, 255, (80, 60), np.uint8), rng.uniform(5, 50, (4, 2)))
+            for i in range(4)
+        ],
+        folds={"dev": (["0", "1"], ["2", "3"])},
+    )
+    out = tmp_path / "evaluation"
+    line = refused(capsys, 1, "evaluate", run, "--data", tmp_path / "four", "--out", out)
+    assert "37" in line and "4" in line and str(tmp_path / "four") in line and not out.exists()
+
+
+def test_evaluate_refuses_images_that_were_trained_on(hands, run, tmp_path, capsys):
+    train, _ = hands.fold("dev")
+    ids = tmp_path / "ids.txt"
+    ids.write_text(f"{train[0]}\n")
+    out = tmp_path / "evaluation"
+    line = refused(capsys, 1, "evaluate", run, "--data", hands.folder, "--ids", ids, "--out", out)
+    assert train[0] in line and "trained on" in line and not out.exists()
+
+
+def test_evaluate_refuses_another_model_and_unknown_ids(hands, run, tmp_path, capsys):
+    data = ["--data", hands.folder]
+    assert "experiment.json" in refused(capsys, 1, "evaluate", tmp_path / "none", *data)
+    ids = tmp_path / "ids.txt"
+    ids.write_text("nobody\n")
+    assert "'nobody'" in refused(capsys, 1, "evaluate", run, *data, "--ids", ids)
+    ids.write_text("")
+    assert "no image id" in refused(capsys, 2, "evaluate", run, *data, "--ids", ids)
+    assert not (run / "evaluation").exists()
+
+
+def test_evaluate_writes_what_the_design_says(hands, run, tmp_path, capsys):
+    out = tmp_path / "evaluation"
+    assert main(["evaluate", str(run), "--data", str(hands.folder), "--out", str(out)]) == 0
+    text = capsys.readouterr().out
+    assert "mean_shape" in text and "unet+cartesian+polar" in text and "(0, 4) = 50 mm" in text
+    errors = pd.read_csv(out / "errors.csv")
+    _, test = hands.fold("dev")
+    assert set(errors["image_id"]) == set(test) and len(errors) == 37 * len(test)
+    truth = hands.points[hands.index(test)].reshape(-1, 2)
+    np.testing.assert_allclose(errors[["x_true", "y_true"]], truth)
+    off = np.hypot(errors["x"] - errors["x_true"], errors["y"] - errors["y_true"])
+    np.testing.assert_allclose(errors["error_px"], off)
+    scale = 50 / np.linalg.norm(
+        truth.reshape(-1, 37, 2)[:, 0] - truth.reshape(-1, 37, 2)[:, 4], axis=1
+    )
+    np.testing.assert_allclose(errors["error_mm"], off * np.repeat(scale, 37))
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["error_mm_mean"] == pytest.approx(errors["error_mm"].mean())
+    assert summary["mean_shape"]["images"] == len(test)
+    for name in (
+        "table.csv",
+        "table.md",
+        "table.tex",
+        "per_landmark.csv",
+        "worst.png",
+        "cumulative_error.png",
+        "per_landmark.png",
+    ):
+        assert (out / name).stat().st_size > 100, name
+
+
+def test_predict_writes_landmarks_and_overlays(hands, run, tmp_path, capsys):
+    images = [hands.image_path(i) for i in hands.ids[:2]]
+    out = tmp_path / "out"
+    assert main(["predict", *map(str, images), "--model", str(run), "--out", str(out)]) == 0
+    table = pd.read_csv(out / "landmarks.csv")
+    assert list(table) == ["image", "landmark", "x", "y", "confidence"]
+    assert list(table["landmark"][:37]) == list(hands.landmarks)
+    assert table["confidence"].between(0, 1).all()
+    document = json.loads((out / "landmarks.json").read_text())
+    assert [part["image"] for part in document] == [str(path) for path in images]
+    assert document[1]["landmarks"][36]["x"] == pytest.approx(table["x"].iloc[-1])
+    for path in images:
+        assert Image.open(out / "overlays" / f"{path.stem}.png").size[1] > 300
+
+
+def test_predict_of_a_bad_image_keeps_the_others(hands, run, tmp_path, capsys):
+    good = hands.image_path(hands.ids[0])
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"\xff\xd8\xff\xe0 not a picture")
+    out = tmp_path / "out"
+    line = refused(capsys, 1, "predict", bad, good, "--model", run, "--out", out)
+    assert "bad.jpg" in line
+    assert set(pd.read_csv(out / "landmarks.csv")["image"]) == {str(good)}
+    missing = tmp_path / "nowhere.png"
+    assert str(missing) in refused(capsys, 1, "predict", missing, "--model", run, "--out", out)
+    broken = tmp_path / "broken.keras"
+    broken.write_bytes(b"PK nothing")
+    assert str(broken) in refused(capsys, 1, "predict", good, "--model", broken, "--out", out)
+
+
+def test_predict_works_straight_after_install(hands, tmp_path):
+    """The pretrained model ships with the package; no network, no option."""
+    image = hands.image_path(hands.ids[0])
+    done = kerasland("predict", image, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert len(pd.read_csv(tmp_path / "out" / "landmarks.csv")) == 37
+
+
+def test_export_refuses_what_it_cannot_write(run, tmp_path, capsys):
+    (tmp_path / "there").mkdir()
+    assert "there" in refused(capsys, 2, "export", run, "--out", tmp_path / "there")
+    line = refused(capsys, 2, "export", run, "--format", "pdf", "--out", tmp_path / "new")
+    assert "'pdf'" in line and not (tmp_path / "new").exists()

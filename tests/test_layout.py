@@ -1,0 +1,70 @@
+"""The house: each file imports from lower floors only, and the command line starts fast."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "kerasland"
+FLOORS = [
+    {"errors", "files", "geometry", "phantom_bones", "progress", "table_text"},
+    {
+        "experiment",
+        "heatmaps",
+        "images",
+        "optimizers",
+        "overlays",
+        "phantom_film",
+        "prepared_tables",
+    },
+    {"layers", "losses", "metrics", "phantom", "plots", "prepared", "tables"},
+    {"dataset", "models", "synthetic"},
+    {"callbacks", "predict"},
+    {"evaluate", "train"},
+    {"reproduce"},
+    {"__main__"},
+]
+FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
+FILES = sorted(path for path in PACKAGE.glob("*.py") if path.stem != "__init__")
+
+
+def imported(path: Path) -> set[str]:
+    """The modules of kerasland that a file imports, anywhere in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == "kerasland":
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("kerasland."):
+            names.add(node.module.split(".")[1])
+        elif isinstance(node, ast.Import):
+            names |= {a.name.split(".")[1] for a in node.names if a.name.startswith("kerasland.")}
+    return names - {"__version__"}
+
+
+def test_every_file_has_a_floor():
+    assert {path.stem for path in FILES} == set(FLOOR)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_file_imports_lower_floors_only(path):
+    for name in imported(path):
+        assert FLOOR[name] < FLOOR[path.stem], f"{path.name} imports {name}"
+
+
+@pytest.mark.parametrize(
+    "name", sorted(FLOORS[0] | {"experiment", "phantom", "prepared", "tables"})
+)
+def test_the_light_modules_do_not_start_tensorflow(name):
+    code = f"import sys, kerasland.{name}; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_public_functions_and_classes_have_docstrings(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert ast.get_docstring(tree), path.name
+    for node in tree.body:
+        public = isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name[0] != "_"
+        assert not public or ast.get_docstring(node), f"{path.name}: {node.name}"

@@ -1,0 +1,118 @@
+"""The README does what it says: each command and snippet is run as it stands there."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from kerasland import synthetic
+
+ROOT = Path(__file__).resolve().parents[1]
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL)
+COMMANDS = [
+    line
+    for language, block in BLOCKS
+    if language == "sh"
+    for line in block.replace("\\\n", " ").splitlines()
+    if line.strip() and not line.startswith("#")
+]
+MAIN_JOB, TESTS, *OTHERS = COMMANDS
+SNIPPETS = [block for language, block in BLOCKS if language == "python"]
+# long trainings are cut short; what stands in the README is otherwise run word for word
+SHORT = "epochs=1 image_shape=64x48 width=8 max_width=16 depth=3 validation_images=2 sigma_px=1.5"
+ENVIRONMENT = {
+    **os.environ,
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    "PYTHONPATH": str(ROOT),
+}
+
+
+@pytest.mark.slow
+def test_the_main_job_on_a_fresh_machine(tmp_path):
+    """A checkout of its own, an environment of its own, and the README's first line."""
+    checkout = tmp_path / "checkout"
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    for name in tracked.stdout.splitlines():
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, checkout / name)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL"))}
+    with (tmp_path / "log.txt").open("w") as log:
+        done = subprocess.run(
+            ["bash", "-c", MAIN_JOB], cwd=checkout, env=environment, stdout=log, stderr=log
+        )
+    said = (tmp_path / "log.txt").read_text()
+    assert done.returncode == 0, said[-3000:]
+    out = checkout / "runs" / "reproduce"
+    table = pd.read_csv(out / "ablation.csv").set_index("method")
+    assert list(table.index) == [
+        "mean_shape", "unet", "unet+cartesian", "unet+polar", "unet+cartesian+polar",
+    ]  # fmt: skip
+    mean = table["error_mm_mean"]
+    assert (mean.iloc[1:] <= mean["mean_shape"] / 5).all(), mean
+    assert table["minutes"].sum() <= 12, table["minutes"]
+    for name in ("ablation.md", "ablation.tex", "paired.md", "cumulative_error.png", "worst.png"):
+        assert (out / name).stat().st_size > 100, name
+    for method in table.index[1:]:
+        assert (out / "runs" / f"{method}_dev_seed0" / "evaluation" / "errors.csv").exists()
+        assert re.search(rf"{re.escape(method)}, .*: epoch \d+/\d+, .* min left", said)
+    print(said[-4000:])
+
+
+def test_the_test_command_is_the_one_that_ci_runs():
+    script = (ROOT / ".ci" / "run").read_text()
+    pattern = re.search(r"s/\^\\\((.*)\\\)\$/", script).group(1)
+    assert [line for line in COMMANDS if re.fullmatch(pattern, line)] == [TESTS]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A folder where the README's relative paths lead somewhere; tracked files stay untouched."""
+    folder = tmp_path_factory.mktemp("readme")
+    for name in ("data_prep", "docs"):
+        (folder / name).symlink_to(ROOT / name)
+    atlas = ROOT.parent / "shared" / "data" / "hand_atlas"
+    if atlas.is_dir():
+        (folder / "DHA").symlink_to(atlas)
+    else:
+        synthetic.write(folder / "data" / "hand_atlas", 12, shape=(140, 100))
+    hands = synthetic.write(folder / "hands", 6, shape=(140, 100))
+    shutil.copy(hands.image_path(hands.ids[0]), folder / "hand.png")
+    (folder / "images").symlink_to(hands.folder / "images")
+    rows = pd.read_csv(hands.folder / "landmarks.csv", dtype={"image_id": str})
+    rows = rows.rename(columns={"image_id": "image"})
+    rows.to_csv(folder / "points.csv", index=False)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", OTHERS)
+def test_a_command(workplace, command):
+    """In the order of the README: later commands use what earlier ones wrote."""
+    if "DHA" in command and not (workplace / "DHA").exists():
+        pytest.skip("no radiographs of the Digital Hand Atlas at ../shared/data/hand_atlas")
+    if "pip install" in command:
+        pytest.skip("installs into the environment that runs the tests")
+    if re.match(r"kerasland (train|reproduce)", command):
+        command = f"{command} --set {SHORT}"
+    words = shlex.split(command)
+    done = subprocess.run(
+        words, cwd=workplace, env=ENVIRONMENT, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr[-2000:]}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(len(SNIPPETS)))
+def test_a_python_snippet(workplace, number):
+    done = subprocess.run(
+        [sys.executable, "-c", SNIPPETS[number]],
+        cwd=workplace, env=ENVIRONMENT, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
