@@ -36,13 +36,14 @@ class _PointMetric(keras.metrics.Mean):
         y_true = ops.cast(y_true, self.dtype)
         y_pred = ops.cast(y_pred, self.dtype)
         error = _distance(y_true, y_pred)
+        valid = ops.all(ops.isfinite(y_true), axis=-1)
         if self.mm_per_px is not None:
             error = error * self.mm_per_px
         elif self.scale_landmarks is not None:
             a, b = self.scale_landmarks
-            width = _distance(y_true[:, a], y_true[:, b])
-            error = error * (self.length_mm / width)[:, None]
-        valid = ops.isfinite(error)
+            scale = self.length_mm / _distance(y_true[:, a], y_true[:, b])
+            error = error * scale[:, None]
+            valid = ops.logical_and(valid, ops.isfinite(scale)[:, None])
         values = self.point_values(ops.where(valid, error, ops.zeros_like(error)))
         weight = ops.cast(valid, self.dtype)
         if sample_weight is not None:

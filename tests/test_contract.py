@@ -153,7 +153,6 @@ import sys, kerasland
 assert "tensorflow" not in sys.modules, "importing the package must not start TensorFlow"
 import keras
 """,
-    "Keras, then the package": "import sys, keras, kerasland",
     "a module that itself imports Keras": "import sys, kerasland.heatmaps, keras",
 }
 

@@ -182,13 +182,13 @@ def test_compile_fit_evaluate_save_with_each_head_its_own_values(tmp_path):
         targets,
         validation_data=(images, targets),
         batch_size=4,
-        epochs=12,
+        epochs=8,
         shuffle=False,
         verbose=0,
     ).history
     for name, values in history.items():
         assert np.isfinite(values).all(), name
-    assert history["loss"][-1] < 0.75 * history["loss"][0]
+    assert history["loss"][-1] < 0.85 * history["loss"][0]
     assert history["heatmaps_loss"][-1] < history["heatmaps_loss"][0]
     after = assert_evaluates_as_by_hand(model, images, points)
     assert after["loss"] < before["loss"] and after["landmarks_error"] < before["landmarks_error"]
@@ -200,7 +200,7 @@ def test_compile_fit_evaluate_save_with_each_head_its_own_values(tmp_path):
     outputs, reloaded = (m.predict(images, verbose=0) for m in (model, again))
     for name, value in outputs.items():
         np.testing.assert_allclose(reloaded[name], value, atol=1e-5)
-    assert int(again.optimizer.iterations) == int(model.optimizer.iterations) == 36
+    assert int(again.optimizer.iterations) == int(model.optimizer.iterations) == 24
     for one, other in zip(again.optimizer.variables, model.optimizer.variables, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-7)
     rest = [m.fit(images, targets, batch_size=4, verbose=0, shuffle=False) for m in (again, model)]

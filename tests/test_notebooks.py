@@ -7,9 +7,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("nbclient", reason="executing notebooks needs nbclient (pip install -e .[dev])")
-pytest.importorskip("ipykernel", reason="executing notebooks needs ipykernel")
-
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 SHRUNK = {
     "1_data": {"IMAGES": 5},
@@ -73,6 +70,8 @@ def test_every_notebook_is_tested():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SHRUNK)
 def test_runs_on_drawn_hands(name, tmp_path):
+    for module in ("nbclient", "ipykernel"):
+        pytest.importorskip(module, reason=f"{module} is not installed: pip install -e '.[dev]'")
     executed = _executor().execute(FOLDER / f"{name}.ipynb", tmp_path, **SHRUNK[name])
     assert not [o for o in _outputs(executed) if o["output_type"] == "error"]
     assert len(_of_kind(executed, "image/png")) == PICTURES[name]
