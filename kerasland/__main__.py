@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from pathlib import Path
@@ -17,7 +18,8 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         0; 1 where the work failed; 2 for wrong usage.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     args = _parser().parse_args(argv)
     return errors.run(lambda: args.verb(args), args.debug)
 

@@ -21,7 +21,7 @@ from kerasland.experiment import Experiment
 from kerasland.models import bare
 
 CHECKPOINTS = "checkpoints"
-PICTURES = 12
+PICTURES = 6
 
 
 class Averaging(keras.callbacks.Callback):

@@ -35,12 +35,15 @@ def model_errors(model: keras.Model, data: Prepared, ids: tuple[str, ...]) -> pd
         not annotated is NaN.
 
     Raises:
-        DataError: if the landmarks of model and data differ, or an image cannot be read.
+        DataError: if the landmarks of model and data differ, an image cannot be read, or the model
+            gives no numbers.
     """
     check_landmarks(model, data)
     localize = localizer(model)
     found = [localize(read_image(data.image_path(i))) for i in track(ids, "evaluating")]
     points, confidence = (np.stack(values) for values in zip(*found, strict=True))
+    if not np.isfinite(points).all():
+        raise DataError("the model gives coordinates that are not numbers: its training failed")
     return point_errors(data, ids, points, confidence)
 
 

@@ -51,6 +51,14 @@ def test_points_without_annotation_are_left_out():
     assert value(RadialError(), (true, PRED)) == pytest.approx(5.5 / 4)
 
 
+def test_a_prediction_that_is_no_number_is_a_failure():
+    pred = PRED.copy()
+    pred[0, 1] = np.nan
+    assert np.isnan(value(RadialError(), (TRUE, pred)))
+    found = value(SuccessDetectionRate(10.0), (TRUE, PRED))
+    assert value(SuccessDetectionRate(10.0), (TRUE, pred)) == pytest.approx(found - 20)
+
+
 @pytest.mark.parametrize("wrist", [np.nan, 0.0])
 def test_images_without_a_scale_are_left_out(wrist):
     broken = TRUE.copy()

@@ -1,0 +1,64 @@
+"""Clipping by the gradient of the whole batch, and what survives a reload."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kerasland import optimizers
+
+
+def test_clipping_by_hand():
+    grads = [tf.constant([3.0, 0.0]), None, tf.constant([[4.0]])]
+    halved = optimizers.clip_batch_gradient(grads, 2.5)
+    np.testing.assert_allclose(halved[0], [1.5, 0.0])
+    assert halved[1] is None
+    np.testing.assert_allclose(halved[2], [[2.0]])
+    kept = optimizers.clip_batch_gradient(grads, 5.0)
+    np.testing.assert_allclose(kept[2], [[4.0]])
+
+
+def trained(optimizer, steps=3):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    model.compile(optimizer, "mse", jit_compile=False)
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(8, 4)), 10 * rng.normal(size=(8, 3))
+    model.fit(x, y, batch_size=8, epochs=steps, verbose=0, shuffle=False)
+    return model
+
+
+def test_without_replicas_it_is_the_clipping_of_keras():
+    ours = trained(optimizers.SGD(0.1, clip_norm=0.5)).get_weights()
+    theirs = trained(keras.optimizers.SGD(0.1, global_clipnorm=0.5)).get_weights()
+    free = trained(optimizers.SGD(0.1)).get_weights()
+    for a, b, c in zip(ours, theirs, free, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+        assert np.abs(a - c).max() > 1e-3
+
+
+@pytest.mark.parametrize("reload", [False, True])
+def test_biases_do_not_decay_not_even_after_a_reload(tmp_path, reload):
+    model = trained(optimizers.AdamW(0.0, weight_decay=0.5))
+    if reload:
+        model.save(tmp_path / "model.keras")
+        model = keras.saving.load_model(tmp_path / "model.keras")
+    model.optimizer.learning_rate = 0.1
+    model.layers[0].bias.assign([1.0, 1.0, 1.0])
+    kernel = model.layers[0].kernel.numpy()
+    zeros = [tf.zeros_like(v.value) for v in model.trainable_variables]
+    model.optimizer.build(model.trainable_variables)
+    for moment in model.optimizer.variables[2:]:
+        moment.assign(keras.ops.zeros_like(moment))
+    model.optimizer.apply(zeros, model.trainable_variables)
+    np.testing.assert_allclose(model.layers[0].bias.numpy(), 1.0)
+    np.testing.assert_allclose(model.layers[0].kernel.numpy(), kernel * (1 - 0.1 * 0.5), rtol=1e-5)
+
+
+@pytest.mark.parametrize("make", [optimizers.AdamW, optimizers.SGD])
+def test_config_round_trip(make):
+    optimizer = make(0.01, clip_norm=2.0, use_ema=True, ema_momentum=0.9)
+    config = optimizer.get_config()
+    assert config["clip_norm"] == 2.0 and make.from_config(config).get_config() == config
+    document = keras.saving.serialize_keras_object(optimizer)
+    assert keras.saving.deserialize_keras_object(document).get_config() == config
