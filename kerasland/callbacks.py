@@ -149,7 +149,7 @@ class TensorBoardLog(keras.callbacks.Callback):
             writer.flush()
 
     def _pictures(self, step: int) -> None:
-        outputs = self.model.predict_on_batch(self.images)
+        outputs = {k: np.asarray(v) for k, v in self.model(self.images, training=False).items()}
         names = list(self.landmarks)
         drawn = [
             overlays.overlay(image[..., 0].astype(np.uint16), found, truth)

@@ -208,6 +208,24 @@ def test_evaluate_writes_what_the_design_says(hands, run, tmp_path, capsys):
         assert (out / name).stat().st_size > 100, name
 
 
+@pytest.mark.slow
+def test_two_replicas_from_the_command_line(hands, tmp_path):
+    """Validation, averaging, checkpoints and the final model under two logical devices."""
+    out = tmp_path / "run"
+    settings = [*SMALL[:4], "epochs=2", *SMALL[5:]]
+    done = kerasland(
+        "train", "--data", hands.folder, "--fold", "dev", "--out", out, "--replicas", 2,
+        "--set", *settings,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    history = pd.read_csv(out / "history.csv")
+    assert len(history) == 2 and np.isfinite(history.to_numpy()).all()
+    again = kerasland("evaluate", out, "--data", hands.folder)
+    assert again.returncode == 0, again.stderr[-2000:]
+    odd = kerasland("train", "--data", hands.folder, "--out", tmp_path / "odd", "--replicas", 3)
+    assert odd.returncode == 2 and "batch_size=4" in odd.stderr
+
+
 def test_predict_writes_landmarks_and_overlays(hands, run, tmp_path, capsys):
     images = [hands.image_path(i) for i in hands.ids[:2]]
     out = tmp_path / "out"
