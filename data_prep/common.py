@@ -1,11 +1,14 @@
-"""What the sources share: finding images, checking points, showing progress, reporting."""
+"""What the sources share: opening tables, finding images, checking points, reporting."""
 
 from __future__ import annotations
 
 import argparse
+import csv
 import filecmp
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 
@@ -24,6 +27,22 @@ def parser(module: str, description: str, example: str) -> argparse.ArgumentPars
     )
     made.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return made
+
+
+@contextmanager
+def open_table(path: Path) -> Iterator[TextIO]:
+    """A CSV file, open for reading.
+
+    Raises:
+        DataError: no such file, or no text in UTF-8.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such table")
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            yield file
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: no CSV in UTF-8 ({error})") from None
 
 
 def find_images(folder: Path, out: Path) -> dict[str, list[Path]]:

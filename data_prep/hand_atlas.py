@@ -32,10 +32,8 @@ def read_table(path: Path) -> dict[str, Row]:
     Raises:
         DataError: no such file; a row that is not 75 fields, not numeric, or of an id seen before.
     """
-    if not path.is_file():
-        raise DataError(f"{path}: no such table of landmarks")
     rows: dict[str, Row] = {}
-    with path.open(newline="", encoding="utf-8-sig") as file:
+    with common.open_table(path) as file:
         reader = csv.reader(file)
         for fields in reader:
             line = reader.line_num

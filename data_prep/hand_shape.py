@@ -8,17 +8,18 @@ Generalized Procrustes analysis (Gower 1975), then principal components of the a
 draws around them; no picture and no single hand.
 """
 
-import argparse
-import csv
 import json
-import os
 import sys
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from sklearn.decomposition import PCA
 
+from data_prep import common, hand_atlas
 from data_prep.bone_outlines import LONG_BONES, WRIST_BONES
+from kerasland import files
+from kerasland.errors import DataError, run
 from kerasland.phantom import LANDMARK_NAMES
 
 COMMAND = (
@@ -31,37 +32,6 @@ KEPT_VARIANCE = 0.98
 MAX_ALIGNMENTS = 50
 ALIGNED_BELOW = 1e-10
 DECIMALS = 4
-
-
-def read_landmarks(path: Path) -> dict[str, np.ndarray]:
-    """Reads rows of ``id, x0, y0, ..., x36, y36``.
-
-    Args:
-        path: CSV file without a header; coordinates in pixels, x right, y down.
-
-    Returns:
-        Points of shape (37, 2), float64, pixels, by picture id.
-
-    Raises:
-        ValueError: A row has the wrong length, a value is no finite number, or an id repeats.
-    """
-    points_by_id: dict[str, np.ndarray] = {}
-    with path.open(newline="", encoding="utf-8") as file:
-        for number, row in enumerate(csv.reader(file), start=1):
-            if len(row) != 1 + 2 * len(LANDMARK_NAMES):
-                raise ValueError(f"{path.name}, row {number}: {len(row)} fields, expected 75")
-            try:
-                points = np.array(row[1:], dtype=np.float64).reshape(-1, 2)
-            except ValueError:
-                raise ValueError(f"{path.name}, row {number}: a value is no number") from None
-            if not np.isfinite(points).all():
-                raise ValueError(f"{path.name}, row {number}: a value is not finite")
-            if row[0] in points_by_id:
-                raise ValueError(f"{path.name}, row {number}: id {row[0]} repeats")
-            points_by_id[row[0]] = points
-    if len(points_by_id) < 2:
-        raise ValueError(f"{path.name}: fewer than two rows")
-    return points_by_id
 
 
 def _as_complex(points: np.ndarray) -> np.ndarray:
@@ -114,15 +84,12 @@ def principal_modes(aligned: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, 
         deviations (modes,) in the unit of the shapes; share of the variance kept, 0..1.
     """
     deviations = (aligned - mean).reshape(len(aligned), -1)
-    deviations = deviations - deviations.mean(axis=0)
-    _, singular, modes = np.linalg.svd(deviations, full_matrices=False)
-    share = np.cumsum(singular**2) / np.sum(singular**2)
-    kept = int(np.searchsorted(share, KEPT_VARIANCE)) + 1
-    modes, singular = modes[:kept], singular[:kept]
+    analysis = PCA(KEPT_VARIANCE, svd_solver="full").fit(deviations)
+    modes = analysis.components_
     largest = np.abs(modes).argmax(axis=1)
-    modes = modes * np.sign(modes[np.arange(kept), largest])[:, None]
-    sd = singular / np.sqrt(len(aligned) - 1)
-    return modes.reshape(kept, -1, 2), sd, float(share[kept - 1])
+    modes = modes * np.sign(modes[np.arange(len(modes)), largest])[:, None]
+    share = float(analysis.explained_variance_ratio_.sum())
+    return modes.reshape(len(modes), -1, 2), np.sqrt(analysis.explained_variance_), share
 
 
 def frame_of_pictures(points_by_id: dict[str, np.ndarray], images: Path) -> dict[str, np.ndarray]:
@@ -138,7 +105,7 @@ def frame_of_pictures(points_by_id: dict[str, np.ndarray], images: Path) -> dict
         and above the box, 0..1.
 
     Raises:
-        ValueError: Fewer than two annotated pictures were found.
+        DataError: Fewer than two annotated pictures were found.
     """
     rows = []
     for path in sorted(images.glob("*.jpg")):
@@ -150,7 +117,7 @@ def frame_of_pictures(points_by_id: dict[str, np.ndarray], images: Path) -> dict
         left_top = low / (size - (high - low))
         rows.append([((high - low) / size).max(), *left_top])
     if len(rows) < 2:
-        raise ValueError("fewer than two annotated pictures in the image folder")
+        raise DataError(f"{images}: fewer than two annotated pictures <id>.jpg in this folder")
     return dict(zip(("fill", "left", "top"), np.array(rows).T, strict=True))
 
 
@@ -160,40 +127,34 @@ def _spread(values: np.ndarray) -> dict[str, float]:
     return {name: round(float(number), DECIMALS) for name, number in numbers.items()}
 
 
-def derive(landmarks: Path, images: Path | None = None) -> dict:
+def derive(landmarks: Path, images: Path) -> dict:
     """Derives the shape model.
 
     Args:
         landmarks: CSV of ``id, x0, y0, ..., x36, y36``, pixels.
-        images: Folder of ``<id>.jpg``; without it the model has no frame spread, which the
-            phantom needs.
+        images: Folder of ``<id>.jpg``, for how hands lie in their pictures.
 
     Returns:
         The model as JSON-ready numbers, rounded to four decimals.
 
     Raises:
-        OSError: The CSV cannot be read.
-        ValueError: The CSV or the folder does not hold what it should.
+        DataError: The CSV or the folder does not hold what it should.
     """
-    points_by_id = read_landmarks(landmarks)
+    points_by_id = {i: row.points for i, row in hand_atlas.read_table(landmarks).items()}
     aligned, mean, rotation_deg = align(np.stack(list(points_by_id.values())))
     modes, sd, share = principal_modes(aligned, mean)
-    pose = {"rotation_deg": _spread(rotation_deg)}
-    pictures = 0
-    if images is not None:
-        frame = frame_of_pictures(points_by_id, images)
-        pictures = len(frame["fill"])
-        pose |= {name: _spread(values) for name, values in frame.items()}
+    frame = frame_of_pictures(points_by_id, images)
+    spread = {"rotation_deg": rotation_deg, **frame}
     return {
         "about": "Procrustes mean (RMS radius 1, x right, y down) and modes of hand landmarks",
         "command": COMMAND,
         "rows": len(points_by_id),
-        "pictures": pictures,
+        "pictures": len(frame["fill"]),
         "landmarks": list(LANDMARK_NAMES),
         "wrist_landmarks": list(WRIST_LANDMARKS),
         "wrist_width_mm": WRIST_WIDTH_MM,
         "kept_variance": round(share, DECIMALS),
-        "pose": pose,
+        "pose": {name: _spread(values) for name, values in spread.items()},
         "mean": mean.round(DECIMALS).tolist(),
         "sd": sd.round(DECIMALS).tolist(),
         "modes": modes.round(DECIMALS).tolist(),
@@ -209,41 +170,26 @@ def derive(landmarks: Path, images: Path | None = None) -> dict:
     }
 
 
-def write_json(model: dict, out: Path) -> None:
-    """Writes the model as JSON, whole or not at all.
-
-    Args:
-        model: JSON-ready numbers.
-        out: File to write or replace.
-
-    Raises:
-        OSError: The file cannot be written.
-    """
-    temporary = out.with_name(out.name + ".tmp")
-    lines = [
-        f"{json.dumps(key)}: {json.dumps(value, separators=(', ', ': '))}"
-        for key, value in model.items()
-    ]
-    temporary.write_text("{\n  " + ",\n  ".join(lines) + "\n}\n", encoding="utf-8")
-    os.replace(temporary, out)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Runs the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m data_prep.hand_shape", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+def main(argv: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = common.parser(
+        "hand_shape",
+        "Derives the shape model of the drawn hands from the atlas's landmark annotations.",
+        "--landmarks all.csv --images images --out kerasland/assets/hand_shape.json",
+    )
     parser.add_argument("--landmarks", type=Path, required=True, help="annotations, CSV")
-    parser.add_argument("--images", type=Path, help="folder of <id>.jpg, for the frame's spread")
+    parser.add_argument("--images", type=Path, required=True, help="folder of <id>.jpg")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
-    args = parser.parse_args(arguments)
-    try:
+    args = parser.parse_args(argv)
+
+    def body() -> None:
         model = derive(args.landmarks, args.images)
-        write_json(model, args.out)
-    except (OSError, ValueError) as error:
-        print(f"hand_shape: {error}", file=sys.stderr)
-        return 1
-    print(f"{model['rows']} hands, {len(model['sd'])} modes, {model['kept_variance']:.1%} kept")
-    return 0
+        lines = ",\n  ".join(f"{json.dumps(key)}: {json.dumps(model[key])}" for key in model)
+        files.write_text(args.out, f"{{\n  {lines}\n}}\n")
+        modes, share = len(model["sd"]), model["kept_variance"]
+        print(f"{model['rows']} hands, {modes} modes, {share:.1%} of the variance kept")
+
+    return run(body, args.debug)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data_prep import common
 from kerasland.errors import DataError
 
 IMAGE_COLUMNS = (
@@ -54,9 +55,7 @@ def read_points(path: Path) -> Table:
     Raises:
         DataError: no such file, a header that can't be told, a row that can't be read (its line).
     """
-    if not path.is_file():
-        raise DataError(f"{path}: no such table of points")
-    with path.open(newline="", encoding="utf-8-sig") as file:
+    with common.open_table(path) as file:
         first = file.readline()
         file.seek(0)
         reader = csv.reader(file, delimiter=max(",;\t", key=first.count))

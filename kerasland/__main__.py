@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from kerasland import __version__, errors
+from kerasland import __version__, errors, experiment
 from kerasland.errors import DataError, UsageError
 
 
@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
         return made
 
     def experiment_options(made, default):
+        made.epilog += f"\n\nsettings of --set, with their defaults:\n{experiment.describe()}"
         made.add_argument("--preset", metavar="P", help=f"quick, cpu or paper (default: {default})")
         made.add_argument(
             "--set",
@@ -127,8 +128,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _experiment(args, default: str):
-    from kerasland import experiment
-
     chosen = experiment.preset(args.preset or default).with_settings(args.set)
     return chosen if args.replicas is None else chosen.with_settings([f"replicas={args.replicas}"])
 
@@ -178,11 +177,15 @@ def _export(args) -> None:
 
 def _ids(path: Path) -> tuple[str, ...]:
     try:
-        ids = tuple(path.read_text(encoding="utf-8").split())
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise DataError(f"{path}: not a text file of image ids") from None
+    ids = tuple(line.strip() for line in lines if line.strip())
     if not ids:
         raise UsageError(f"{path}: holds no image id")
+    for image_id in ids:
+        if ids.count(image_id) > 1:
+            raise DataError(f"{path}: names image {image_id!r} more than once")
     return ids
 
 

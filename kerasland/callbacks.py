@@ -17,6 +17,7 @@ from PIL import Image
 
 from kerasland import files, heatmaps, overlays, plots
 from kerasland.dataset import Frames
+from kerasland.errors import DataError
 from kerasland.experiment import Experiment
 from kerasland.models import bare
 
@@ -74,9 +75,18 @@ class Checkpoint(keras.callbacks.Callback):
             known = pd.read_csv(history)
             self.rows = known[known["epoch"] < first_epoch].to_dict("records")
 
+    def on_epoch_begin(self, epoch, logs=None):
+        self.began = time.monotonic()
+
     def on_epoch_end(self, epoch, logs=None):
+        if not np.isfinite(logs["loss"]):
+            raise DataError(
+                f"{self.history.parent}: the loss is {logs['loss']} in epoch {epoch + 1}: try a "
+                "smaller learning_rate or configuration_weight"
+            )
         rate = float(self.model.optimizer.learning_rate)
-        self.rows.append({"epoch": epoch, "learning_rate": rate, **(logs or {})})
+        seconds = time.monotonic() - self.began
+        self.rows.append({"epoch": epoch, "seconds": seconds, "learning_rate": rate, **logs})
         with files.replacing(self.history) as temporary:
             pd.DataFrame(self.rows).to_csv(temporary, index=False)
         path = self.folder / f"epoch_{epoch + 1:05d}.keras"
@@ -134,7 +144,15 @@ class TensorBoardLog(keras.callbacks.Callback):
             tf.summary.text("experiment", "| setting | value |\n|---|---|\n" + table)
             hparams.hparams(values)
 
+    def on_epoch_begin(self, epoch, logs=None):
+        every = max(1, self.experiment.epochs // PICTURES)
+        self.due = epoch + 1 if epoch == 0 or (epoch + 1) % every == 0 else None
+
+    def on_test_end(self, logs=None):
+        self._pictures()
+
     def on_epoch_end(self, epoch, logs=None):
+        self._pictures()  # where nothing is validated
         for key, value in (logs or {}).items():
             part = "validation" if key.startswith("val_") else "train"
             with self.writers[part].as_default(step=epoch + 1):
@@ -142,13 +160,13 @@ class TensorBoardLog(keras.callbacks.Callback):
         with self.writers["train"].as_default(step=epoch + 1):
             rate = float(self.model.optimizer.learning_rate)
             tf.summary.scalar("optimizer/learning_rate", rate)
-        every = max(1, self.experiment.epochs // PICTURES)
-        if epoch == 0 or (epoch + 1) % every == 0:
-            self._pictures(epoch + 1)
         for writer in self.writers.values():
             writer.flush()
 
-    def _pictures(self, step: int) -> None:
+    def _pictures(self) -> None:
+        if self.due is None:
+            return
+        step, self.due = self.due, None
         outputs = {k: np.asarray(v) for k, v in self.model(self.images, training=False).items()}
         names = list(self.landmarks)
         drawn = [
@@ -159,11 +177,13 @@ class TensorBoardLog(keras.callbacks.Callback):
         ]
         maps = self.experiment.maps if self.experiment.maps != "none" else "both"
         e = self.experiment
-        found = heatmaps.embed(outputs["heatmaps"][:1], maps, e.beta, e.angle)
+        found = outputs.get("embedding")
+        if found is None:
+            found = heatmaps.embed(outputs["heatmaps"], maps, e.beta, e.angle)
         wanted = heatmaps.embed_points(self.points[:1], e.image_shape, maps, e.angle)
         correlation = [
             np.asarray(heatmaps.correlation_map(vectors, e.correlation))[0]
-            for vectors in (found, wanted)
+            for vectors in (found[:1], wanted)
         ]
         with self.writers["validation"].as_default(step=step):
             pictures = np.stack([_pixels(figure) for figure in drawn])
@@ -195,13 +215,13 @@ class Progress(keras.callbacks.Callback):
             return
         self.shown = now
         done = epoch + 1 - self.first_epoch
-        left = (now - self.started) / done * (epochs - epoch - 1)
+        minutes, seconds = divmod(round((now - self.started) / done * (epochs - epoch - 1)), 60)
         text = f"{self.title}: epoch {epoch + 1}/{epochs}, loss {logs['loss']:.3f}"
-        for key, label in (("mm", "mm"), ("px", "px")):
-            error = logs.get(f"val_landmarks_radial_error_{key}")
+        for unit in ("mm", "px"):
+            error = logs.get(f"val_landmarks_radial_error_{unit}")
             if error is not None:
-                text += f", validation error {error:.2f} {label}"
-        text += f", {left // 60:.0f}:{left % 60:02.0f} min left"
+                text += f", validation error {error:.2f} {unit}"
+        text += f", {minutes}:{seconds:02} min left"
         end = "\n" if last or not self.terminal else ""
         start = "\r\x1b[2K" if self.terminal else ""
         print(f"{start}{text}", end=end, file=sys.stderr, flush=True)

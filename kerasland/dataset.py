@@ -15,7 +15,9 @@ import tensorflow as tf
 
 from kerasland import geometry
 from kerasland.experiment import Experiment
-from kerasland.prepared import Prepared, read_image
+from kerasland.images import read_image
+from kerasland.prepared import Prepared
+from kerasland.progress import track
 
 ELASTIC_WAVES = 4
 WORKERS = min(8, os.cpu_count() or 1)
@@ -27,18 +29,18 @@ class Frames:
 
     images: (N, H, W), uint8 or uint16, in the depth of the source.
     points: (N, K, 2), float32, pixels of the frame, NaN where not annotated.
-    source_shapes: (N, 2), int, height and width of the originals.
+    shrunk: (N,), pixels of the original a pixel of the frame.
     """
 
     ids: tuple[str, ...]
     images: np.ndarray
     points: np.ndarray
-    source_shapes: np.ndarray
+    shrunk: np.ndarray
 
     def take(self, ids: tuple[str, ...]) -> Frames:
         """Those of `ids`, in that order."""
         where = [self.ids.index(image_id) for image_id in ids]
-        return Frames(tuple(ids), self.images[where], self.points[where], self.source_shapes[where])
+        return Frames(tuple(ids), self.images[where], self.points[where], self.shrunk[where])
 
 
 def letterboxed(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -54,14 +56,13 @@ def letterboxed(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return rows @ image.astype(np.float32) @ columns.T
 
 
-def load_frames(data: Prepared, ids: tuple[str, ...], shape: tuple[int, int], progress=None):
+def load_frames(data: Prepared, ids: tuple[str, ...], shape: tuple[int, int]) -> Frames:
     """Decodes images and brings them and their points to the frame of the network.
 
     Args:
         data: the prepared data set.
         ids: images to load.
         shape: (H, W) of the frame, pixels.
-        progress: called after each image.
 
     Returns:
         `Frames`; uint16 if any source is, else uint8.
@@ -75,16 +76,18 @@ def load_frames(data: Prepared, ids: tuple[str, ...], shape: tuple[int, int], pr
         image_id, of_image = item
         image = read_image(data.image_path(image_id))
         fit = geometry.letterbox(image.shape, shape)
-        frame = np.rint(letterboxed(image, shape)).astype(image.dtype)
-        if progress is not None:
-            progress()
-        return frame, fit.apply(of_image), image.shape
+        frame = letterboxed(image, shape)
+        if image.dtype == np.uint16:
+            # 10 or 12 bits in 16: augmentation is relative to the range that is in use
+            frame = frame * (np.iinfo(np.uint16).max / max(1.0, frame.max()))
+        return np.rint(frame).astype(image.dtype), fit.apply(of_image), 1.0 / fit.scale
 
     with ThreadPoolExecutor(WORKERS) as pool:
-        frames, moved, sizes = zip(*pool.map(load, zip(ids, points, strict=True)), strict=True)
+        loaded = track(pool.map(load, zip(ids, points, strict=True)), "reading images", len(ids))
+        frames, moved, shrunk = zip(*loaded, strict=True)
     dtype = np.result_type(*frames)
     images = np.stack([_to_depth(frame, dtype) for frame in frames])
-    return Frames(tuple(ids), images, np.stack(moved).astype(np.float32), np.array(sizes))
+    return Frames(tuple(ids), images, np.stack(moved).astype(np.float32), np.array(shrunk))
 
 
 def training(frames: Frames, experiment: Experiment, first_epoch: int = 0) -> tf.data.Dataset:

@@ -39,6 +39,12 @@ def run(main_body: Callable[[], None], debug: bool = False) -> int:
             raise
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
         return getattr(error, "exit_status", 1)
+    except Exception as error:
+        if debug:
+            raise
+        reason = " ".join(str(error).split())[:500]
+        print(f"error: {type(error).__name__}: {reason} (--debug shows where)", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         if debug:
             raise

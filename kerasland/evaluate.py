@@ -56,10 +56,8 @@ def mean_shape_errors(
     mean goes back to the pixels of each test image.
 
     Returns:
-        As `model_errors`; confidence is NaN.
-
-    Raises:
-        DataError: if no training image has a landmark annotated.
+        As `model_errors`; confidence is NaN, and so is the error of a landmark that no training
+        image has.
     """
     frame = (1024, 768)
 
@@ -70,11 +68,10 @@ def mean_shape_errors(
     moved = np.stack(
         [fit.apply(points) for fit, points in zip(fits(train_ids), annotated, strict=True)]
     )
-    never = np.isnan(moved).all(axis=(0, 2))
-    if never.any():
-        name = data.landmarks[int(np.argmax(never))]
-        raise DataError(f"{data.folder}: landmark {name!r} is annotated in no training image")
-    mean = np.nanmean(moved, axis=0)
+    known = np.isfinite(moved).all(axis=2, keepdims=True)
+    count = known.sum(axis=0)
+    total = np.where(known, moved, 0.0).sum(axis=0)
+    mean = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
     points = np.stack([fit.invert(mean) for fit in fits(test_ids)])
     return point_errors(data, test_ids, points, np.full(points.shape[:2], np.nan))
 
@@ -141,8 +138,8 @@ def evaluate(
         out: folder to write; by default `evaluation/` in the run's folder.
 
     Returns:
-        What `summary.json` holds: `tables.summarize` of the model, with the mean shape's under
-        "mean_shape".
+        What `summary.json` holds: `tables.summarize` of the model, and of the mean shape of those
+        images that the run was trained on under "mean_shape", None if the data set has none.
 
     Raises:
         DataError: if an image was trained on, or the landmarks differ.
@@ -151,38 +148,52 @@ def evaluate(
     out = Path(out) if out else run / "evaluation"
     experiment, notes = experiments.load(run / "experiment.json")
     model = load_model(run)
-    if ids is None:
-        ids = data.fold(fold or notes["fold"])[1]
-    seen = set(notes["train_ids"]) | set(notes["validation_ids"])
-    if notes["data"]["name"] == data.name and (known := sorted(seen & set(ids))):
+    subset = "given ids" if ids else f"fold {fold or notes['fold']}"
+    ids = ids or data.fold(fold or notes["fold"])[1]
+    data.index(ids)  # names an id that the data set lacks
+    trained_on = _trained_on(data, notes)
+    if known := sorted(trained_on & set(ids)):
         raise DataError(
             f"{run}: image {known[0]} and {len(known) - 1} more of the {len(ids)} to evaluate "
             "were trained on; an error on them would mean nothing"
         )
-    errors = model_errors(model, data, ids)
-    trained_on = tuple(i for i in data.ids if i in seen) or tuple(set(data.ids) - set(ids))
-    baseline = mean_shape_errors(data, trained_on, ids)
+    errors = {experiment.method: model_errors(model, data, ids)}
+    if trained_on:
+        errors["mean_shape"] = mean_shape_errors(data, tuple(sorted(trained_on)), ids)
+    rows = {method: tables.summarize(table) for method, table in errors.items()}
     summary = {
         "method": experiment.method,
-        **tables.summarize(errors),
+        **rows[experiment.method],
         "minutes": notes.get("minutes"),
         "parameters": model.count_params(),
-        "fold": fold or notes["fold"],
+        "subset": subset,
         "scale": data.scale.describe(data.landmarks),
-        "mean_shape": tables.summarize(baseline),
+        "mean_shape": rows.get("mean_shape"),
     }
     with files.replacing(out / "errors.csv") as temporary:
-        errors.to_csv(temporary, index=False)
-    files.write_text(out / "summary.json", json.dumps(summary, indent=2) + "\n")
-    caption = f"{len(ids)} test images of {data.name}, fold {summary['fold']}"
-    caption += f"; scale: {summary['scale']}."
-    rows = pd.DataFrame([{"method": "mean_shape", **summary["mean_shape"]}, summary])
-    tables.write_table(rows.drop(columns=["mean_shape", "fold", "scale"]), out / "table", caption)
-    per_landmark = tables.per_landmark(errors)
+        errors[experiment.method].to_csv(temporary, index=False)
+    files.write_text(out / "summary.json", json.dumps(_without_nan(summary), indent=2) + "\n")
+    caption = f"{len(ids)} test images of {data.name}, {subset}; scale: {summary['scale']}."
+    table = pd.DataFrame([{"method": method, **row} for method, row in reversed(rows.items())])
+    tables.write_table(table, out / "table", caption)
+    per_landmark = tables.per_landmark(errors[experiment.method])
     tables.write_table(per_landmark, out / "per_landmark", f"Per landmark: {caption}")
-    write_figures(out, data, errors, {experiment.method: errors, "mean_shape": baseline})
+    write_figures(out, data, errors[experiment.method], errors)
     plots.save(plots.per_landmark_bars(per_landmark), out / "per_landmark.png")
     return summary
+
+
+def _trained_on(data: Prepared, notes: dict) -> set[str]:
+    """The images of a data set that a run has seen, by their pixels: names may differ."""
+    seen = set(notes["pixel_hashes"])
+    return {image_id for image_id in data.ids if data.pixel_hashes.get(image_id) in seen}
+
+
+def _without_nan(value):
+    """The same with None for numbers that are not known, which JSON cannot hold."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def write_figures(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 import types
 import typing
 from dataclasses import dataclass, field
@@ -56,7 +57,7 @@ class Experiment:
         "cosine", "pearson", "inner", "distance", default="cosine", help="kind of correlation map"
     )
     configuration_weight: float = _option(10.0, "lambda, the weight of the configuration loss")
-    beta: float = _option(1.0, "inverse temperature of the soft-argmax")
+    beta: float = _option(1.0, "inverse temperature of the soft-argmax; 15 for squared_error")
     learn_beta: bool = _option(False, "whether beta is trained")
 
     epochs: int = _option(60, "passes over the training images")
@@ -79,6 +80,9 @@ class Experiment:
     gamma: float = _option(0.4, "exponent within e ** +- this")
     contrast: float = _option(0.3, "local gain within 1 +- this, smooth over the image")
     noise: float = _option(0.03, "standard deviation of added noise at most; the image is 0..1")
+
+    def __post_init__(self):
+        _check(self)
 
     @property
     def method(self) -> str:
@@ -107,31 +111,6 @@ class Experiment:
         """Writes the experiment, with notes (data set, fold, versions) beside it, as JSON."""
         document = {"experiment": dataclasses.asdict(self), **notes}
         files.write_text(path, json.dumps(document, indent=2) + "\n")
-
-
-QUICK = Experiment(
-    image_shape=(128, 96),
-    width=32,
-    max_width=96,
-    depth=4,
-    sigma_px=1.5,
-    epochs=40,
-    shift=0.05,
-    elastic_px=1.0,
-)
-CPU = Experiment()
-PAPER = Experiment(
-    image_shape=(512, 384),
-    width=64,
-    max_width=256,
-    depth=6,
-    sigma_px=3.0,
-    epochs=200,
-    batch_size=8,
-    elastic_px=4.0,
-    mixed_precision=True,
-)
-PRESETS = {"quick": QUICK, "cpu": CPU, "paper": PAPER}
 
 
 def preset(name: str) -> Experiment:
@@ -177,27 +156,46 @@ def from_dict(values: dict, source: str) -> Experiment:
             raise UsageError(f"{source}: {key}={value!r} must be one of {', '.join(choices)}")
         if isinstance(value, list):
             values = {**values, key: tuple(value)}
-    experiment = Experiment(**values)
-    _check(experiment, source)
-    return experiment
+    try:
+        return Experiment(**values)
+    except UsageError as error:
+        raise UsageError(f"{source}: {error}") from None
 
 
-def _check(experiment: Experiment, source: str) -> None:
-    coarsest = experiment.stem_stride * 2 ** (experiment.depth - 1)
-    if any(side <= 0 or side % coarsest for side in experiment.image_shape):
-        raise UsageError(
-            f"{source}: image_shape={experiment.image_shape} must be multiples of "
-            f"stem_stride * 2 ** (depth - 1) = {coarsest}"
-        )
-    positive = ("width", "depth", "epochs", "batch_size", "learning_rate", "sigma_px", "beta")
-    for key in positive:
-        if not getattr(experiment, key) > 0:
-            raise UsageError(f"{source}: {key}={getattr(experiment, key)} must be above 0")
-    fractions = ("dropout", "ema_momentum", "scale", "contrast")
-    for key in fractions:
-        if not 0 <= getattr(experiment, key) < 1:
-            raise UsageError(f"{source}: {key}={getattr(experiment, key)} must be in [0, 1)")
-    amounts = (
+def describe() -> str:
+    """All settings with their defaults, a line each, for `--help`."""
+    return "\n".join(
+        f"  {item.name}={item.default}: {item.metadata['help']}"
+        + (f" ({', '.join(item.metadata['choices'])})" if "choices" in item.metadata else "")
+        for item in dataclasses.fields(Experiment)
+    )
+
+
+def _check(e: Experiment) -> None:
+    def refuse(key: str, reason: str):
+        raise UsageError(f"{key}={getattr(e, key)} {reason}")
+
+    for item in dataclasses.fields(e):
+        value = getattr(e, item.name)
+        if isinstance(value, float) and not math.isfinite(value):
+            refuse(item.name, "must be a number")
+    for key in (
+        "width",
+        "max_width",
+        "depth",
+        "epochs",
+        "batch_size",
+        "learning_rate",
+        "sigma_px",
+        "beta",
+    ):
+        if not getattr(e, key) > 0:
+            refuse(key, "must be above 0")
+    for key in ("dropout", "ema_momentum", "scale", "contrast"):
+        if not 0 <= getattr(e, key) < 1:
+            refuse(key, "must be in [0, 1)")
+    for key in (
+        "seed",
         "replicas",
         "validation_images",
         "rotation_deg",
@@ -209,22 +207,22 @@ def _check(experiment: Experiment, source: str) -> None:
         "warmup_epochs",
         "clip_norm",
         "configuration_weight",
-    )
-    for key in amounts:
-        if getattr(experiment, key) < 0:
-            raise UsageError(f"{source}: {key}={getattr(experiment, key)} must not be negative")
-    for key in ("stem_stride", "output_stride"):
-        if getattr(experiment, key) not in (1, 2, 4, 8):
-            raise UsageError(f"{source}: {key}={getattr(experiment, key)} must be 1, 2, 4 or 8")
-    if (
-        experiment.correlation == "pearson"
-        and experiment.maps not in ("both", "none")
-        and not (experiment.maps == "polar" and experiment.angle == "unit")
     ):
-        raise UsageError(
-            f"{source}: correlation=pearson needs three components or more, which maps="
-            f"{experiment.maps} with angle={experiment.angle} has not; use maps=both"
-        )
+        if getattr(e, key) < 0:
+            refuse(key, "must not be negative")
+    if e.stem_stride not in (1, 2, 4, 8):
+        refuse("stem_stride", "must be 1, 2, 4 or 8")
+    coarsest = e.stem_stride * 2 ** (e.depth - 1)
+    if e.output_stride not in (1, 2, 4, 8) or e.output_stride > coarsest:
+        refuse("output_stride", f"must be 1, 2, 4 or 8, and at most {coarsest}")
+    if any(side <= 0 or side % coarsest for side in e.image_shape):
+        reason = f"must be multiples of stem_stride * 2 ** (depth - 1) = {coarsest}"
+        refuse("image_shape", reason)
+    two_components = e.maps == "cartesian" or (e.maps == "polar" and e.angle == "raw")
+    if e.correlation == "pearson" and two_components:
+        refuse("correlation", f"needs three components, maps={e.maps} has two; use maps=both")
+    if e.heatmap_loss == "squared_error" and e.beta < 12:
+        refuse("beta", "is too flat for heatmaps within 0..1; with squared_error use beta=15")
 
 
 def _parse(key: str, text: str):
@@ -241,3 +239,28 @@ def _parse(key: str, text: str):
     except (ValueError, KeyError):
         name = "HEIGHTxWIDTH" if isinstance(wanted, types.GenericAlias) else wanted.__name__
         raise UsageError(f"--set {key}={text}: expected a value of type {name}") from None
+
+
+QUICK = Experiment(
+    image_shape=(128, 96),
+    width=32,
+    max_width=96,
+    depth=4,
+    sigma_px=1.5,
+    epochs=40,
+    shift=0.05,
+    elastic_px=1.0,
+)
+CPU = Experiment()
+PAPER = Experiment(
+    image_shape=(512, 384),
+    width=64,
+    max_width=256,
+    depth=6,
+    sigma_px=3.0,
+    epochs=200,
+    batch_size=8,
+    elastic_px=4.0,
+    mixed_precision=True,
+)
+PRESETS = {"quick": QUICK, "cpu": CPU, "paper": PAPER}

@@ -78,9 +78,10 @@ class RadialError(_PointMetric):
         scale_landmarks=(0, 4),
         length_mm=50.0,
         mm_per_px=None,
-        name="radial_error_mm",
+        name=None,
         **kwargs,
     ):
+        name = name or f"radial_error_{_unit(scale_landmarks, mm_per_px)}"
         super().__init__(scale_landmarks, length_mm, mm_per_px, name, **kwargs)
 
     def point_values(self, error_mm):
@@ -92,7 +93,8 @@ class SuccessDetectionRate(_PointMetric):
     """Percentage of annotated points whose error is not above a radius.
 
     Args:
-        radius_mm: the radius; a point at error > radius_mm is an outlier.
+        radius_mm: the radius, in pixels where no scale is given; a point at error > radius_mm is
+            an outlier.
         scale_landmarks, length_mm, mm_per_px: see `RadialError`.
     """
 
@@ -105,7 +107,8 @@ class SuccessDetectionRate(_PointMetric):
         name=None,
         **kwargs,
     ):
-        name = name or f"sdr_{radius_mm:g}mm".replace(".", "_")
+        unit = _unit(scale_landmarks, mm_per_px)
+        name = name or f"sdr_{radius_mm:g}{unit}".replace(".", "_")
         super().__init__(scale_landmarks, length_mm, mm_per_px, name, **kwargs)
         self.radius_mm = radius_mm
 
@@ -114,6 +117,10 @@ class SuccessDetectionRate(_PointMetric):
 
     def get_config(self):
         return {**super().get_config(), "radius_mm": self.radius_mm}
+
+
+def _unit(scale_landmarks, mm_per_px) -> str:
+    return "px" if scale_landmarks is None and mm_per_px is None else "mm"
 
 
 def _distance(a, b):

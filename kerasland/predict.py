@@ -50,7 +50,7 @@ def load_model(source: str | os.PathLike) -> keras.Model:
     path = Path(source)
     path = path / MODEL if path.is_dir() else path
     if not path.exists():
-        raise DataError(f"{path}: not found; it is the last file that training a run writes")
+        raise DataError(f"{path}: not found; the last file that a training writes")
     try:
         model = keras.saving.load_model(path, compile=False)
         landmark_names(model)
@@ -68,7 +68,8 @@ def localizer(model: keras.Model) -> Localizer:
 
     def localize(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         outputs = graph(image[None, ..., None].astype(np.float32))
-        return outputs["landmarks"].numpy()[0], outputs["confidence"].numpy()[0]
+        landmarks = outputs["landmarks"].numpy()[0].astype(np.float64)
+        return landmarks, outputs["confidence"].numpy()[0]
 
     return localize
 

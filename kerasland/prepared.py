@@ -25,7 +25,7 @@ import numpy as np
 
 from kerasland.errors import DataError, UsageError
 from kerasland.files import write_text
-from kerasland.images import image_shape, read_image, write_png
+from kerasland.images import write_png
 from kerasland.prepared_tables import (
     COLUMNS,
     UNFINISHED,
@@ -40,8 +40,6 @@ from kerasland.prepared_tables import (
     read_landmarks,
 )
 
-__all__ = ["Prepared", "Scale", "image_shape", "read", "read_image", "split", "write"]
-
 Record = tuple[str, "np.ndarray | str | os.PathLike", np.ndarray]
 
 
@@ -50,7 +48,8 @@ class Prepared:
     """A prepared data set; images stay on disk.
 
     folder; name; landmarks: K names in order; ids: N image ids, sorted; points: (N, K, 2) float64,
-    pixels, NaN where not annotated; scale; hash: SHA-256, see the module.
+    pixels, NaN where not annotated; scale; hash: SHA-256, see the module; pixel_hashes: of each
+    image's pixels, by id.
     """
 
     folder: Path
@@ -60,6 +59,7 @@ class Prepared:
     points: np.ndarray
     scale: Scale
     hash: str
+    pixel_hashes: dict[str, str]
 
     @property
     def mm_per_px(self) -> np.ndarray:
@@ -134,10 +134,17 @@ def examine(folder: str | os.PathLike) -> tuple[Prepared, list[str]]:
         if i not in images
     ]
     stacked = np.array([points[i] for i in ids]).reshape(-1, len(about["landmarks"]), 2)
-    scale = about["scale"]
-    return Prepared(
-        folder, about["name"], tuple(about["landmarks"]), ids, stacked, scale, about["hash"]
-    ), problems
+    dataset = Prepared(
+        folder,
+        about["name"],
+        tuple(about["landmarks"]),
+        ids,
+        stacked,
+        about["scale"],
+        about["hash"],
+        about["image_hashes"],
+    )
+    return dataset, problems
 
 
 def split(
@@ -244,9 +251,14 @@ def _check_fold(name: str, lists: tuple[Sequence[str], Sequence[str]]) -> None:
 
 
 def _start(folder: Path) -> None:
-    ours = (folder / UNFINISHED).exists() or (folder / "dataset.json").exists()
-    if not ours and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder}: not empty and no prepared data set: choose a new folder")
+    if folder.exists() and not (folder / UNFINISHED).exists():
+        try:
+            if not folder.is_dir() or any(folder.iterdir()):
+                read_about(folder)
+        except DataError:
+            raise UsageError(
+                f"{folder}: not empty and no prepared data set: choose a new folder"
+            ) from None
     (folder / "images").mkdir(parents=True, exist_ok=True)
     (folder / UNFINISHED).touch()
     (folder / "dataset.json").unlink(missing_ok=True)

@@ -84,7 +84,8 @@ def read_about(folder: Path) -> dict:
         )
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
-        for key, kind in (("name", str), ("hash", str), ("landmarks", list), ("scale", dict)):
+        kinds = {"name": str, "hash": str, "landmarks": list, "scale": dict, "image_hashes": dict}
+        for key, kind in kinds.items():
             if not isinstance(about[key], kind):
                 raise TypeError(f"{key} is no {kind.__name__}")
         count = len(about["landmarks"])

@@ -49,6 +49,11 @@ def reproduce(
         raise UsageError(f"--seeds {seeds}: at least 1")
     out = Path(out)
     experiment = experiment or (experiments.QUICK if data is None else experiments.CPU)
+    if experiment.maps != Experiment().maps:
+        raise UsageError(
+            f"maps={experiment.maps}: reproduce trains every kind of maps; leave it out"
+        )
+    methods = {method: experiment.replace(maps=maps) for method, maps in METHODS.items()}
     if data is None:
         data = synthetic.write(
             out / "data",
@@ -63,13 +68,13 @@ def reproduce(
     ]
     pooled["mean_shape"] = pd.concat(baseline, ignore_index=True)
     rows.append({"method": "mean_shape", **tables.summarize(pooled["mean_shape"])})
-    for number, (method, maps) in enumerate(METHODS.items(), start=1):
+    for number, (method, of_method) in enumerate(methods.items(), start=1):
         errors, minutes = [], []
         for fold in folds:
             for seed in range(experiment.seed, experiment.seed + seeds):
                 run = out / "runs" / f"{method}_{fold}_seed{seed}"
                 title = f"[{number}/{len(METHODS)}] {method}, fold {fold}, seed {seed}"
-                one = experiment.replace(maps=maps, seed=seed)
+                one = of_method.replace(seed=seed)
                 train.train(data, one, run, fold, resume=run.exists(), title=title)
                 summary = evaluate.evaluate(run, data, fold)
                 table = tables.read_errors(run / "evaluation" / "errors.csv")
@@ -85,13 +90,16 @@ def reproduce(
             }
         )
     table = pd.DataFrame(rows)
+    trained_on = " + ".join(str(len(p.train) + len(p.validation)) for p in splits.values())
+    held = experiment.validation_images
     caption = (
-        f"Ablation on {data.name}, fold {', '.join(folds)}: {len(splits[folds[0]].train)} training "
-        f"images, {rows[0]['images']} test images, {seeds} seed{'s' if seeds > 1 else ''}; scale: "
-        f"{data.scale.describe(data.landmarks)}."
+        f"Ablation on {data.name}, fold {', '.join(folds)}: {trained_on} training images "
+        f"({held} of them held out for validation), {rows[0]['images']} test images, {seeds} "
+        f"seed{'s' if seeds > 1 else ''}; scale: {data.scale.describe(data.landmarks)}."
     )
     tables.write_table(table, out / "ablation", caption)
-    tables.write_table(_comparisons(pooled), out / "paired", f"Paired over images. {caption}")
+    if table["error_mm_mean"].notna().all():
+        tables.write_table(_comparisons(pooled), out / "paired", f"Paired over images. {caption}")
     evaluate.write_figures(out, data, pooled[list(METHODS)[-1]], pooled)
     return table
 

@@ -6,16 +6,17 @@ import importlib.metadata
 import os
 import platform
 import shutil
-import time
 from collections.abc import Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import keras
 import numpy as np
+import pandas as pd
 import tensorflow as tf
 
-from kerasland import dataset, files, optimizers
+from kerasland import __version__, dataset, files, optimizers
 from kerasland import experiment as experiments
 from kerasland.callbacks import (
     CHECKPOINTS,
@@ -66,9 +67,6 @@ def split(data: Prepared, fold: str | None, experiment: Experiment) -> Split:
     order = np.random.default_rng(20231201).permutation(len(train))
     validation = tuple(train[i] for i in sorted(order[:held]))
     kept = tuple(image_id for image_id in train if image_id not in set(validation))
-    seen, unseen = {*kept, *validation}, set(test)
-    if seen & unseen:
-        raise DataError(f"fold {fold}: {sorted(seen & unseen)[0]} is in train and in test")
     return Split(fold or "all", kept, validation, tuple(test))
 
 
@@ -124,7 +122,13 @@ def build(experiment: Experiment, landmarks: Sequence[str]) -> keras.Model:
     )
 
 
-def compile_model(model: keras.Model, experiment: Experiment, steps: int, scale: Scale) -> None:
+def compile_model(
+    model: keras.Model,
+    experiment: Experiment,
+    steps: int,
+    scale: Scale,
+    shrunk: float = 1.0,
+) -> None:
     """Gives a model its losses, metrics and optimiser.
 
     Args:
@@ -132,6 +136,9 @@ def compile_model(model: keras.Model, experiment: Experiment, steps: int, scale:
         experiment: loss, optimiser and schedule.
         steps: of the whole training.
         scale: of the data set, for the metrics.
+        shrunk: pixels of an original image a pixel of the network's input, for a scale that is a
+            spacing. Where images differ in size, their mean serves the curves; `evaluate` is
+            exact.
     """
     e = experiment
     losses = {"heatmaps": HeatmapLoss(e.image_shape, e.sigma_px, e.heatmap_loss)}
@@ -142,17 +149,13 @@ def compile_model(model: keras.Model, experiment: Experiment, steps: int, scale:
         )
         weights["embedding"] = e.configuration_weight
     in_mm = {"scale_landmarks": scale.landmarks, "length_mm": scale.length_mm}
-    known = scale.landmarks is not None
-    metrics = (
-        [RadialError(**in_mm), SuccessDetectionRate(2.0, **in_mm)]
-        if known
-        else [RadialError(None, name="radial_error_px")]
-    )
+    if scale.mm_per_px is not None:
+        in_mm = {"scale_landmarks": None, "mm_per_px": scale.mm_per_px * shrunk}
     model.compile(
         optimizer=_optimizer(e, steps),
         loss=losses,
         loss_weights=weights,
-        metrics={"landmarks": metrics},
+        metrics={"landmarks": [RadialError(**in_mm), SuccessDetectionRate(2.0, **in_mm)]},
         jit_compile=False,
     )
 
@@ -206,10 +209,9 @@ def train(
     """
     run = Path(run)
     parts = split(data, fold, experiment)
-    _claim(run, data, experiment, parts, resume)
+    _check_run(run, data, experiment, parts, resume)
     if resume and (run / MODEL).exists():
         return load_model(run)
-    started = time.perf_counter()
     scope = strategy(experiment.replicas)
     if experiment.batch_size % scope.num_replicas_in_sync:
         raise UsageError(
@@ -221,20 +223,21 @@ def train(
     frames = frames.take(parts.train)
     steps = dataset.steps_per_epoch(len(parts.train), experiment.batch_size)
     keras.utils.set_random_seed(experiment.seed)
-    keras.config.set_dtype_policy("mixed_float16" if experiment.mixed_precision else "float32")
     checkpoint, first_epoch = last_checkpoint(run)
-    with scope.scope():
+    with scope.scope(), _precision(experiment.mixed_precision):
         if checkpoint:
             model = keras.saving.load_model(checkpoint)
         else:
             model = build(experiment, data.landmarks)
-            compile_model(model, experiment, steps * experiment.epochs, data.scale)
+            shrunk = float(frames.shrunk.mean())
+            compile_model(model, experiment, steps * experiment.epochs, data.scale, shrunk)
             model.optimizer.build(model.trainable_variables)
-    keras.config.set_dtype_policy("float32")
+    experiment.save(run / EXPERIMENT, **_notes(data, parts))
     callbacks = [
         Reseeding(experiment.seed),
-        Averaging(run / BEST, experiment.ema_momentum > 0),
+        # before the averaging, so that its pictures show the averaged weights
         TensorBoardLog(run / "tensorboard", experiment, data.landmarks, watched or frames),
+        Averaging(run / BEST, experiment.ema_momentum > 0),
         Checkpoint(run / CHECKPOINTS, run / HISTORY, first_epoch),
     ]
     if not quiet:
@@ -251,8 +254,19 @@ def train(
         shuffle=False,
         verbose=0,
     )
-    _finish(model, run, experiment, data, parts, time.perf_counter() - started)
+    _finish(model, run, experiment, _notes(data, parts))
     return load_model(run)
+
+
+@contextmanager
+def _precision(mixed: bool):
+    """Layers made within compute in float16, with weights and losses in float32."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16" if mixed else "float32")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def last_checkpoint(run: Path) -> tuple[Path | None, int]:
@@ -261,14 +275,14 @@ def last_checkpoint(run: Path) -> tuple[Path | None, int]:
     return (found[-1], int(found[-1].stem.split("_")[1])) if found else (None, 0)
 
 
-def _claim(run: Path, data: Prepared, experiment: Experiment, parts: Split, resume: bool) -> None:
-    """Takes the folder for this run, or makes sure that what is there is this very run."""
+def _check_run(
+    run: Path, data: Prepared, experiment: Experiment, parts: Split, resume: bool
+) -> None:
+    """Raises unless the folder is free for this run, or holds this very run to be resumed."""
     path = run / EXPERIMENT
     if not path.exists():
-        if run.exists() and any(run.iterdir()):
+        if run.exists() and (not run.is_dir() or any(run.iterdir())):
             raise UsageError(f"{run}: not empty and not a run; choose another --out")
-        run.mkdir(parents=True, exist_ok=True)
-        experiment.save(path, **_notes(data, parts))
         return
     if not resume:
         raise UsageError(f"{run}: holds a run already; add --resume to go on, or choose another")
@@ -295,23 +309,23 @@ def _notes(data: Prepared, parts: Split) -> dict:
         "fold": parts.fold,
         "train_ids": list(parts.train),
         "validation_ids": list(parts.validation),
+        "pixel_hashes": [data.pixel_hashes[i] for i in parts.train + parts.validation],
         "versions": {
+            "kerasland": __version__,
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "numpy")},
         },
     }
 
 
-def _finish(model, run: Path, experiment: Experiment, data, parts, seconds: float) -> None:
-    """Writes the final model without its optimiser; the checkpoints have served."""
-    with files.replacing(run / MODEL) as temporary:
-        bare(model).save(temporary)
-    if not (run / BEST).exists():
-        shutil.copyfile(run / MODEL, run / BEST)
-    minutes = round(seconds / 60, 2)
-    experiment.save(
-        run / EXPERIMENT, **_notes(data, parts), minutes=minutes, parameters=model.count_params()
-    )
-    for path in (run / CHECKPOINTS).glob("*.keras"):
-        path.unlink()
-    (run / CHECKPOINTS).rmdir()
+def _finish(model: keras.Model, run: Path, experiment: Experiment, notes: dict) -> None:
+    """Writes the final model, without its optimiser, last of all; the checkpoints have served."""
+    minutes = round(pd.read_csv(run / HISTORY)["seconds"].sum() / 60, 2)
+    parameters = model.count_params()
+    experiment.save(run / EXPERIMENT, **notes, minutes=minutes, parameters=parameters)
+    final = bare(model)
+    names = [MODEL] if (run / BEST).exists() else [BEST, MODEL]
+    for name in names:
+        with files.replacing(run / name) as temporary:
+            final.save(temporary)
+    shutil.rmtree(run / CHECKPOINTS)

@@ -98,6 +98,11 @@ def test_errors_come_without_traceback_from_a_real_process(tmp_path):
         ("image_shape=100x100", ["(100, 100)", "32"]),
         ("dropout=1.5", ["dropout=1.5"]),
         ("mixed_precision=perhaps", ["mixed_precision=perhaps", "bool"]),
+        ("stem_stride=0", ["stem_stride=0"]),
+        ("output_stride=16", ["output_stride=16"]),
+        ("seed=-1", ["seed=-1"]),
+        ("noise=nan", ["noise=nan"]),
+        ("heatmap_loss=squared_error", ["beta=1.0", "beta=15"]),
     ],
 )
 def test_settings_that_cannot_be_meant(hands, tmp_path, capsys, setting, words):
@@ -129,7 +134,7 @@ def test_a_truncated_image(hands, tmp_path, capsys):
     cut.write_bytes(cut.read_bytes()[:2000])
     out = tmp_path / "run"
     line = refused(capsys, 1, "train", "--data", folder, "--out", out, "--set", *SMALL)
-    assert cut.name in line and not (out / "model.keras").exists()
+    assert cut.name in line and not out.exists()
 
 
 def test_a_fold_that_names_an_id_the_folder_lacks(hands, tmp_path, capsys):
@@ -166,12 +171,52 @@ def test_evaluate_refuses_images_that_were_trained_on(hands, run, tmp_path, caps
     assert train[0] in line and "trained on" in line and not out.exists()
 
 
+def test_images_are_known_by_their_pixels_not_their_names(hands, run, tmp_path, capsys):
+    renamed = prepared.write(
+        tmp_path / "renamed",
+        name="another",
+        landmarks=hands.landmarks,
+        records=[
+            (f"new{i}", hands.image_path(old), hands.points[i]) for i, old in enumerate(hands.ids)
+        ],
+        scale=hands.scale,
+    )
+    train, test = hands.fold("dev")
+    ids, out = tmp_path / "ids.txt", tmp_path / "evaluation"
+    ids.write_text(f"new{hands.ids.index(train[0])}\n")
+    args = ["evaluate", run, "--data", renamed.folder, "--ids", ids, "--out", out]
+    assert "trained on" in refused(capsys, 1, *args)
+    ids.write_text("".join(f"new{hands.ids.index(i)}\n" for i in test))
+    assert main([str(arg) for arg in args]) == 0
+    assert "given ids" in capsys.readouterr().out
+
+
+def test_new_images_alone_are_evaluated_without_a_baseline(run, tmp_path, capsys):
+    new = synthetic.write(tmp_path / "new", 3, seed=5, shape=(140, 100))
+    ids, out = tmp_path / "ids.txt", tmp_path / "evaluation"
+    ids.write_text("\n".join(new.ids))
+    args = ["evaluate", run, "--data", new.folder, "--ids", ids, "--out", out]
+    assert main([str(arg) for arg in args]) == 0
+    assert json.loads((out / "summary.json").read_text())["mean_shape"] is None
+
+
+def test_a_training_that_fails_says_so(hands, tmp_path, capsys):
+    out = tmp_path / "run"
+    line = refused(
+        capsys, 1, "train", "--data", hands.folder, "--out", out, "--set", *SMALL,
+        "learning_rate=1e30", "clip_norm=0", "epochs=3", "warmup_epochs=0", "normalization=none",
+    )  # fmt: skip
+    assert "learning_rate" in line and str(out) in line and not (out / "model.keras").exists()
+
+
 def test_evaluate_refuses_another_model_and_unknown_ids(hands, run, tmp_path, capsys):
     data = ["--data", hands.folder]
     assert "experiment.json" in refused(capsys, 1, "evaluate", tmp_path / "none", *data)
     ids = tmp_path / "ids.txt"
     ids.write_text("nobody\n")
     assert "'nobody'" in refused(capsys, 1, "evaluate", run, *data, "--ids", ids)
+    ids.write_text(f"{hands.ids[0]}\n{hands.ids[0]}\n")
+    assert "more than once" in refused(capsys, 1, "evaluate", run, *data, "--ids", ids)
     ids.write_text("")
     assert "no image id" in refused(capsys, 2, "evaluate", run, *data, "--ids", ids)
     assert not (run / "evaluation").exists()
@@ -262,6 +307,14 @@ def test_predict_works_straight_after_install(hands, tmp_path):
     done = kerasland("predict", image, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert len(pd.read_csv(tmp_path / "out" / "landmarks.csv")) == 37
+
+
+def test_reproduce_checks_all_rows_before_it_trains(hands, tmp_path, capsys):
+    out = tmp_path / "out"
+    args = ["reproduce", "--data", hands.folder, "--out", out, "--set", *SMALL]
+    assert "correlation=pearson" in refused(capsys, 2, *args, "correlation=pearson")
+    assert "maps=polar" in refused(capsys, 2, *args, "maps=polar")
+    assert not out.exists()
 
 
 def test_export_refuses_what_it_cannot_write(run, tmp_path, capsys):

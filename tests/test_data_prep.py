@@ -17,7 +17,7 @@ from PIL import Image
 
 from data_prep import hand_atlas as atlas_module
 from data_prep import synthetic
-from kerasland import prepared
+from kerasland import images, prepared
 
 ROOT = Path(__file__).resolve().parents[1]
 POINTS = np.random.default_rng(7).integers(5, 75, (37, 2))
@@ -97,7 +97,7 @@ def test_hand_atlas(atlas, capsys):
     np.testing.assert_array_equal(dataset.points[3], POINTS)
     for image_id in atlas.ids[:4]:
         np.testing.assert_array_equal(
-            prepared.read_image(dataset.image_path(image_id)),
+            images.read_image(dataset.image_path(image_id)),
             np.asarray(Image.open(atlas.path(image_id))),
         )
     width_px = np.linalg.norm(POINTS[0] - POINTS[4])
@@ -142,7 +142,7 @@ def test_hand_atlas_prefers_lossless_and_keeps_16_bit(atlas, capsys):
     assert f"1 ids have several files; taken, lossless before JPEG: {image_id}.png" in (
         capsys.readouterr().out
     )
-    kept = prepared.read_image(prepared.read(atlas.out).image_path(image_id))
+    kept = images.read_image(prepared.read(atlas.out).image_path(image_id))
     assert kept.dtype == np.uint16
     np.testing.assert_array_equal(
         kept, np.asarray(Image.open(atlas.images / "extra" / f"{image_id}.png"))
@@ -258,25 +258,25 @@ def test_hand_atlas_refuses_a_folder_of_something_else(atlas, capsys):
 
 def test_a_killed_preparation_goes_on_where_it_stopped(tmp_path):
     atlas = Atlas(tmp_path, count=40, shape=(1200, 900))
-    images = atlas.out / "images"
+    pictures = atlas.out / "images"
     process = subprocess.Popen(command("hand_atlas", *atlas.args), cwd=ROOT)
     try:
         deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and len(list(images.glob("[!.]*.png"))) < 4:
+        while time.monotonic() < deadline and len(list(pictures.glob("[!.]*.png"))) < 4:
             time.sleep(0.005)
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert process.returncode == -signal.SIGKILL
     assert not (atlas.out / "dataset.json").exists()
-    before = {p: p.stat().st_mtime_ns for p in images.glob("[!.]*.png")}
+    before = {p: p.stat().st_mtime_ns for p in pictures.glob("[!.]*.png")}
     assert 4 <= len(before) < 40
     audit = run_process("audit", atlas.out)
     assert audit.returncode == 1 and "did not finish" in audit.stderr
 
     assert run_process("hand_atlas", *atlas.args).returncode == 0
     assert {p: p.stat().st_mtime_ns for p in before} == before
-    assert not list(images.glob(".*")) and len(list(images.iterdir())) == 40
+    assert not list(pictures.glob(".*")) and len(list(pictures.iterdir())) == 40
     resumed = prepared.read(atlas.out).hash
     shutil.rmtree(atlas.out)
     assert atlas_module.main(atlas.args) == 0
@@ -307,7 +307,7 @@ def test_some_real_radiographs(hand_atlas, tmp_path):
     assert len(dataset.ids) == 10 and [len(part) for part in dataset.fold("dev")] == [7, 3]
     image_id = dataset.ids[4]
     np.testing.assert_array_equal(
-        prepared.read_image(dataset.image_path(image_id)),
+        images.read_image(dataset.image_path(image_id)),
         np.asarray(Image.open(hand_atlas / "images" / f"{image_id}.jpg")),
     )
     assert ((dataset.mm_per_px > 0.05) & (dataset.mm_per_px < 0.25)).all()
@@ -327,7 +327,7 @@ def test_synthetic(tmp_path, capsys):
     assert done.returncode == 0, done.stderr
     assert "fold dev: 5 train, 1 test" in done.stdout and "6 images, 222 points" in done.stdout
     first = prepared.read(tmp_path / "a")
-    assert prepared.read_image(first.image_path(first.ids[0])).shape == (280, 200)
+    assert images.read_image(first.image_path(first.ids[0])).shape == (280, 200)
     assert np.isfinite(first.mm_per_px).all()
     for seed, same in (("3", True), ("4", False)):
         out = tmp_path / seed

@@ -33,6 +33,21 @@ def test_decoding_is_finer_than_the_grid_and_argmax_is_not(sigma):
     assert np.min(confidence) > 0.99
 
 
+def test_heatmaps_of_height_one_need_a_steep_softmax():
+    """What `squared_error` trains towards; the reason why it asks for a beta of 15."""
+    centres = np.random.default_rng(0).uniform(20, 80, (50, 2))
+    target = np.exp(gaussian_logits(centres, (128, 96), 1.25))
+    wanted = np.asarray(heatmaps.normalize(centres, (128, 96)))
+    decoded, soft = {}, {}
+    for beta in (1.0, 15.0):
+        points, _ = heatmaps.decode(target, (128, 96), 4, beta)
+        decoded[beta] = np.linalg.norm(points[0] - centres, axis=-1).max()
+        vectors = np.asarray(heatmaps.embed(target, "cartesian", beta))[0]
+        soft[beta] = 64 * np.linalg.norm(vectors - wanted, axis=-1).max()
+    assert decoded[15.0] < 0.25 < decoded[1.0]
+    assert soft[15.0] < 0.5 < 10 < soft[1.0]
+
+
 def test_decoding_in_pixels_of_the_image():
     # 6 x 8 cells for 24 x 32 pixels: cell (i, j) is the pixel (4 j + 1.5, 4 i + 1.5)
     logits = gaussian_logits([(5, 2)], (6, 8), 0.1)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from data_prep import hand_shape
 from kerasland import phantom
@@ -206,11 +207,14 @@ def test_command_writes_a_model_and_reports_errors_in_one_line(tmp_path, capsys)
     rows = [",".join([str(i), *map(str, rng.uniform(0, 100, 74).round(2))]) for i in range(3)]
     landmarks, out = tmp_path / "points.csv", tmp_path / "shape.json"
     landmarks.write_text("\n".join(rows))
-    arguments = ["--landmarks", str(landmarks), "--out", str(out)]
+    for i in range(2):
+        Image.new("L", (120, 120)).save(tmp_path / f"{i}.jpg")
+    arguments = ["--landmarks", landmarks, "--images", tmp_path, "--out", out]
+    arguments = [str(argument) for argument in arguments]
     assert hand_shape.main(arguments) == 0
     assert json.loads(out.read_text())["rows"] == 3
     assert [path.name for path in tmp_path.glob("*.json*")] == ["shape.json"]
     landmarks.write_text("\n".join([*rows, "4,1,2"]))
     assert hand_shape.main(arguments) == 1
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "row 4" in error
+    assert error.count("\n") == 1 and "line 4" in error

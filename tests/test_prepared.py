@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kerasland import prepared
+from kerasland import images, prepared
 from kerasland.errors import DataError, KeraslandError, UsageError, run
 from kerasland.images import pixel_hash, write_png
 
@@ -45,7 +45,7 @@ def test_what_goes_in_comes_out(folder):
     assert (dataset.name, dataset.landmarks, dataset.scale) == ("test", NAMES, SCALE)
     assert dataset.ids == ("im0", "im1", "im2", "im3")
     for i, (image_id, image, points) in enumerate(records()):
-        read = prepared.read_image(dataset.image_path(image_id))
+        read = images.read_image(dataset.image_path(image_id))
         assert read.dtype == image.dtype
         np.testing.assert_array_equal(read, image)
         np.testing.assert_array_equal(dataset.points[i], points)
@@ -127,7 +127,7 @@ def test_another_source_replaces_what_is_there(folder):
     assert changed.ids == ("im0", "im1") and changed.folds() == ()
     assert sorted(os.listdir(folder / "images")) == ["im0.png", "im1.png"]
     np.testing.assert_array_equal(
-        prepared.read_image(changed.image_path("im0")), records(2, seed=5)[0][1]
+        images.read_image(changed.image_path("im0")), records(2, seed=5)[0][1]
     )
 
 
@@ -263,14 +263,14 @@ def test_images_of_all_kinds_become_grey(tmp_path):
         ("palette.png", grey),
         ("alpha.png", grey),
     ):
-        read = prepared.read_image(tmp_path / name)
+        read = images.read_image(tmp_path / name)
         assert read.dtype == expected.dtype, name
         np.testing.assert_array_equal(read, expected, err_msg=name)
-        assert prepared.image_shape(tmp_path / name) == (20, 30)
+        assert images.image_shape(tmp_path / name) == (20, 30)
     red = np.zeros((4, 4, 3), np.uint8)
     red[..., 0] = 255
     Image.fromarray(red).save(tmp_path / "red.png")
-    assert (prepared.read_image(tmp_path / "red.png") == 76).all()  # 0.299 of 255
+    assert (images.read_image(tmp_path / "red.png") == 76).all()  # 0.299 of 255
 
 
 def test_stated_orientation_is_applied(tmp_path):
@@ -278,8 +278,8 @@ def test_stated_orientation_is_applied(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # shown a quarter turn clockwise
     Image.fromarray(grey).save(tmp_path / "turned.png", exif=exif)
-    np.testing.assert_array_equal(prepared.read_image(tmp_path / "turned.png"), np.rot90(grey, -1))
-    assert prepared.image_shape(tmp_path / "turned.png") == (3, 2)
+    np.testing.assert_array_equal(images.read_image(tmp_path / "turned.png"), np.rot90(grey, -1))
+    assert images.image_shape(tmp_path / "turned.png") == (3, 2)
 
 
 def test_unreadable_images_are_named(tmp_path):
@@ -295,24 +295,24 @@ def test_unreadable_images_are_named(tmp_path):
     Image.fromarray(noise / np.float32(3)).save(tmp_path / "real.tif")
     for name in ("cut.jpg", "cut.png", "text.png", "empty.jpg", "pages.tif", "real.tif", "no.png"):
         with pytest.raises(DataError, match=rf"{name}: ") as caught:
-            prepared.read_image(tmp_path / name)
+            images.read_image(tmp_path / name)
         assert "\n" not in str(caught.value)
 
 
 def test_metaimage(hand_atlas):
     pytest.importorskip("SimpleITK")
     path = hand_atlas / "mha" / "3177.mha"
-    image = prepared.read_image(path)
-    assert image.shape == prepared.image_shape(path) == (2100, 1450)
+    image = images.read_image(path)
+    assert image.shape == images.image_shape(path) == (2100, 1450)
     # The JPEG is the same radiograph, compressed and with another grey scale curve.
-    jpeg = prepared.read_image(hand_atlas / "images" / "3177.jpg")
+    jpeg = images.read_image(hand_atlas / "images" / "3177.jpg")
     assert np.corrcoef(image.ravel(), jpeg.ravel())[0, 1] > 0.99
 
 
 def test_metaimage_without_simpleitk(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "SimpleITK", None)
     with pytest.raises(DataError, match=r"a.mha: .*kerasland\[dicom\]"):
-        prepared.read_image(tmp_path / "a.mha")
+        images.read_image(tmp_path / "a.mha")
 
 
 @pytest.mark.parametrize(
@@ -334,3 +334,13 @@ def test_run_turns_errors_into_a_line_and_a_status(capsys, error, status):
     with pytest.raises(type(error)):
         run(body, debug=True)
     assert run(lambda: None) == 0
+
+
+def test_a_folder_with_a_dataset_json_of_others_is_left_alone(tmp_path):
+    (tmp_path / "folds").mkdir()
+    (tmp_path / "folds" / "mine.txt").write_text("keep")
+    (tmp_path / "dataset.json").write_text('{"version": 1}')
+    with pytest.raises(UsageError, match="no prepared data set"):
+        prepared.write(tmp_path, name="new", landmarks=NAMES, records=records())
+    assert (tmp_path / "folds" / "mine.txt").read_text() == "keep"
+    assert (tmp_path / "dataset.json").read_text() == '{"version": 1}'
