@@ -13,7 +13,7 @@ REQUIRED = [
     if line and not line.startswith("#")
 ]
 EXTRAS = {
-    "dicom": ["SimpleITK>=2.3", "pydicom>=3.0"],
+    "dicom": ["SimpleITK>=2.3"],
     "onnx": ["onnx>=1.17", "tf2onnx>=1.16", "onnxruntime>=1.19"],
 }
 DEVELOPMENT = ["pytest>=8", "ruff==0.17.6", "nbclient>=0.10", "nbformat>=5.10", "ipykernel>=6.29"]

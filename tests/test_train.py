@@ -103,19 +103,12 @@ def test_training_moves_the_weights_that_the_replica_test_compares(hands):
     assert moved > 1e-4
 
 
-TRAIN = """
-import json, sys
-from kerasland import experiment, prepared, train
-folder, run, settings, resume = sys.argv[1:]
-e = experiment.from_dict(json.loads(settings), "test")
-train.train(prepared.read(folder), e, run, "dev", resume=resume == "True", title="run")
-"""
-
-
-def start(hands, run, experiment, resume):
-    command = [TRAIN, hands.folder, run, json.dumps(experiment.__dict__), resume]
+def start(hands, run, experiment, *options):
+    settings = {**experiment.__dict__, "image_shape": "x".join(map(str, experiment.image_shape))}
+    command = ["train", "--data", hands.folder, "--fold", "dev", "--out", run, *options, "--set"]
+    command += [f"{key}={value}" for key, value in settings.items()]
     return subprocess.Popen(
-        [sys.executable, "-c", *map(str, command)], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "kerasland", *map(str, command)], stderr=subprocess.PIPE, text=True
     )
 
 
@@ -123,11 +116,11 @@ def start(hands, run, experiment, resume):
 def test_resume_after_kill_goes_on_from_the_last_epoch(hands, tmp_path):
     experiment = TINY.replace(epochs=8, dropout=0.2)
     whole = tmp_path / "whole"
-    process = start(hands, whole, experiment, False)
+    process = start(hands, whole, experiment)
     assert process.wait(timeout=300) == 0, process.stderr.read()[-2000:]
 
     run = tmp_path / "killed"
-    process = start(hands, run, experiment, False)
+    process = start(hands, run, experiment)
     deadline = time.monotonic() + 300
     while train.last_checkpoint(run)[1] < 3:
         assert process.poll() is None and time.monotonic() < deadline
@@ -138,7 +131,7 @@ def test_resume_after_kill_goes_on_from_the_last_epoch(hands, tmp_path):
     assert 3 <= epochs < 8
     assert not (run / "model.keras").exists()
 
-    process = start(hands, run, experiment, True)
+    process = start(hands, run, experiment, "--resume")
     errors = process.communicate(timeout=300)[1]
     assert process.returncode == 0, errors[-2000:]
     assert f"resumed after epoch {epochs}" in errors
