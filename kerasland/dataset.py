@@ -284,8 +284,9 @@ def _intensities(image, uniform, seed, experiment: Experiment):
 
 
 def _options() -> tf.data.Options:
-    """Without autotuning: its thread is not woken when a strategy's iterator ends, and keeps
-    `fit` waiting for up to a minute (seen with TensorFlow 2.21)."""
+    """Without autotuning: its thread is not woken when a strategy's iterator ends, and kept `fit`
+    waiting for up to two minutes at its end (TensorFlow 2.21). What is left, up to one minute, is
+    not explained yet."""
     options = tf.data.Options()
     options.autotune.enabled = False
     return options
