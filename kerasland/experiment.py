@@ -68,7 +68,13 @@ class Experiment:
     warmup_epochs: float = _option(3.0, "linear warm-up, before the cosine decay")
     clip_norm: float = _option(5.0, "global norm of the gradient at most")
     ema_momentum: float = _option(0.99, "of the average of the weights; 0 for none")
-    mixed_precision: bool = _option(False, "float16 with float32 losses; for GPUs")
+    precision: str = _choice(
+        "float32",
+        "bfloat16",
+        "float16",
+        default="float32",
+        help="of the layers while training; weights, losses and the saved model are float32",
+    )
     seed: int = _option(0, "of weights, order and augmentation")
     replicas: int = _option(0, "0: all GPUs, or one CPU; N: N GPUs or N logical CPU devices")
     validation_images: int = _option(8, "training images held out for the curves and `best.keras`")
@@ -261,6 +267,6 @@ PAPER = Experiment(
     epochs=200,
     batch_size=8,
     elastic_px=4.0,
-    mixed_precision=True,
+    precision="float16",
 )
 PRESETS = {"quick": QUICK, "cpu": CPU, "paper": PAPER}

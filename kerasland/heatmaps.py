@@ -36,8 +36,25 @@ def annotated(points, image_shape: tuple[int, int]):
 def spatial_softmax(logits, beta=1.0):
     """Attention P = softmax(beta * logits) over the grid: (B, h, w, K) to (B, h * w, K)."""
     height, width, landmarks = logits.shape[1:]
-    flat = ops.reshape(ops.cast(logits, "float32"), (-1, height * width, landmarks))
-    return ops.softmax(flat * beta, axis=1)
+    weight, total, _ = _exponentials(_scaled(logits, beta))
+    return ops.reshape(weight / total, (-1, height * width, landmarks))
+
+
+def _scaled(logits, beta):
+    logits = ops.cast(logits, "float32")
+    return logits if isinstance(beta, (int, float)) and beta == 1 else logits * beta
+
+
+def _exponentials(logits):
+    """exp(logits - highest), its sum over the grid, and the highest, for a stable softmax.
+
+    Without `ops.softmax`, which transposes the grid to the last axis and back. Losses, embedding
+    and decoder all begin with these operations on the same logits, so that a graph computes them
+    once.
+    """
+    highest = ops.max(logits, axis=(1, 2), keepdims=True)
+    weight = ops.exp(logits - highest)
+    return weight, ops.sum(weight, axis=(1, 2), keepdims=True), highest
 
 
 def _component_names(maps: str, angle: str) -> tuple[str, ...]:
@@ -126,8 +143,31 @@ def embed(logits, maps: str = "both", beta=1.0, angle: str = "unit"):
         (B, K, C), normalised coordinates.
     """
     features = grid_features(logits.shape[1:3], maps, angle)
-    attention = ops.transpose(spatial_softmax(logits, beta), (0, 2, 1))
-    return ops.matmul(attention, features)
+    return _expectation(_scaled(logits, beta), features)
+
+
+@ops.custom_gradient
+def _expectation(logits, features):
+    """sum over the grid of softmax(logits) * features: (B, h, w, K) and (h * w, C) to (B, K, C).
+
+    The gradient, P * (S g - v g), is one product of small matrices and one pass over the grid.
+    """
+    height, width, landmarks = logits.shape[1:]
+    weight, total, _ = _exponentials(logits)
+    flat = ops.reshape(weight, (-1, height * width, landmarks))
+    total = ops.reshape(total, (-1, landmarks, 1))
+    vectors = ops.matmul(ops.transpose(flat, (0, 2, 1)), features) / total
+
+    def gradient(upstream):
+        upstream = upstream / total
+        mean = ops.sum(vectors * upstream, axis=-1, keepdims=True)
+        slope = ops.concatenate([upstream, -mean], axis=-1)
+        basis = ops.concatenate([features, ops.ones_like(features[:, :1])], axis=-1)
+        push = ops.matmul(basis, ops.transpose(slope, (0, 2, 1)))
+        push = ops.reshape(flat * push, (-1, height, width, landmarks))
+        return push, ops.zeros_like(features)
+
+    return vectors, gradient
 
 
 def embed_points(points, image_shape: tuple[int, int], maps: str = "both", angle: str = "unit"):
@@ -227,10 +267,33 @@ def cross_entropy(logits, points, image_shape, sigma_px: float):
     rows, columns = gaussian_factors(points, image_shape, grid_shape, sigma_px)
     rows = rows / ops.maximum(ops.sum(rows, axis=-1, keepdims=True), EPSILON)
     columns = columns / ops.maximum(ops.sum(columns, axis=-1, keepdims=True), EPSILON)
-    expected = ops.einsum("bhwk,bkw->bhk", logits, columns)
-    expected = ops.einsum("bhk,bkh->bk", expected, rows)
     valid = ops.cast(annotated(points, image_shape), "float32")
-    return (ops.logsumexp(logits, axis=(1, 2)) - expected) * valid
+    rows, columns = ops.transpose(rows, (0, 2, 1)), ops.transpose(columns, (0, 2, 1))
+    return _outer_cross_entropy(logits, rows, columns) * valid
+
+
+@ops.custom_gradient
+def _outer_cross_entropy(logits, rows, columns):
+    """Cross-entropy of softmax(logits) against the outer product of rows and columns.
+
+    Its gradient is softmax(logits) less that product.
+
+    Args:
+        logits: (B, h, w, K).
+        rows, columns: (B, h, K) and (B, w, K), each of sum 1 along its grid axis.
+
+    Returns:
+        (B, K); the targets get no gradient.
+    """
+    weight, total, highest = _exponentials(logits)
+    expected = ops.sum(ops.sum(logits * columns[:, None], axis=2) * rows, axis=1)
+
+    def gradient(upstream):
+        upstream = upstream[:, None, None]
+        push = weight * (upstream / total) - rows[:, :, None] * (columns[:, None] * upstream)
+        return push, ops.zeros_like(rows), ops.zeros_like(columns)
+
+    return ops.log(total[:, 0, 0]) + highest[:, 0, 0] - expected, gradient
 
 
 def squared_error(logits, points, image_shape, sigma_px: float):
@@ -270,21 +333,26 @@ def decode(logits, image_shape: tuple[int, int], radius_cells: int = 4, beta=1.0
         confidence: (B, K), the attention's mass within the window, in [0, 1].
     """
     height, width, landmarks = logits.shape[1:]
-    flat = ops.transpose(spatial_softmax(logits, beta), (0, 2, 1))
-    peak = ops.argmax(flat, axis=-1)
+    logits = _scaled(logits, beta)
+    _, total, highest = _exponentials(logits)
+    peak = ops.argmax(ops.reshape(logits, (-1, height * width, landmarks)), axis=1)
     steps = np.arange(-radius_cells, radius_cells + 1)
     rows = peak[..., None] // width + steps
     columns = peak[..., None] % width + steps
     rows_inside = ops.cast((rows >= 0) & (rows < height), "float32")
     columns_inside = ops.cast((columns >= 0) & (columns < width), "float32")
-    index = (
+    cell = (
         ops.clip(rows, 0, height - 1)[..., :, None] * width
         + ops.clip(columns, 0, width - 1)[..., None, :]
     )
+    index = cell * landmarks + np.arange(landmarks)[:, None, None]
     window = ops.take_along_axis(
-        flat, ops.reshape(index, (-1, landmarks, len(steps) ** 2)), axis=-1
+        ops.reshape(logits, (-1, height * width * landmarks)),
+        ops.reshape(index, (-1, landmarks * len(steps) ** 2)),
+        axis=1,
     )
     window = ops.reshape(window, (-1, landmarks, len(steps), len(steps)))
+    window = ops.exp(window - highest[:, 0, 0, :, None, None]) / total[:, 0, 0, :, None, None]
     window = window * rows_inside[..., :, None] * columns_inside[..., None, :]
     confidence = ops.sum(window, axis=(-2, -1))
     total = ops.maximum(confidence, EPSILON * EPSILON)

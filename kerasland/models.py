@@ -7,6 +7,7 @@ import math
 import keras
 
 from kerasland.layers import (
+    BatchNormalization,
     DepthToSpace,
     FrameToImage,
     HeatmapDecoder,
@@ -16,7 +17,7 @@ from kerasland.layers import (
 )
 
 NORMALIZATIONS = {
-    "batch": lambda channels, synchronized: keras.layers.BatchNormalization(
+    "batch": lambda channels, synchronized: BatchNormalization(
         momentum=0.95, synchronized=synchronized
     ),
     "group": lambda channels, _: keras.layers.GroupNormalization(groups=math.gcd(8, channels)),
@@ -159,8 +160,16 @@ def landmark_names(model):
 
 
 def bare(model):
-    """The same network and weights, without optimiser, losses and metrics."""
-    return keras.Model(model.inputs[0], model.output, name=model.name)
+    """The same network and weights in float32, without optimiser, losses and metrics."""
+    if all(layer.compute_dtype == "float32" for layer in model.layers):
+        return keras.Model(model.inputs[0], model.output, name=model.name)
+    copy = keras.models.clone_model(model, clone_function=_in_float32)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def _in_float32(layer):
+    return layer.__class__.from_config({**layer.get_config(), "dtype": "float32"})
 
 
 def pipeline(model):

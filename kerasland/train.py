@@ -187,6 +187,7 @@ def train(
     resume: bool = False,
     quiet: bool = False,
     title: str = "",
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> keras.Model:
     """Trains a model and writes its run's folder.
 
@@ -199,6 +200,8 @@ def train(
             beginning, a finished one returns its model.
         quiet: no progress.
         title: what the progress line begins with.
+        callbacks: called after those that write the run, so that an epoch's row and checkpoint
+            are there already.
 
     Returns:
         The trained model with averaged weights, which is also in `run/model.keras`.
@@ -224,7 +227,7 @@ def train(
     steps = dataset.steps_per_epoch(len(parts.train), experiment.batch_size)
     keras.utils.set_random_seed(experiment.seed)
     checkpoint, first_epoch = last_checkpoint(run)
-    with scope.scope(), _precision(experiment.mixed_precision):
+    with scope.scope(), _precision(experiment.precision):
         if checkpoint:
             model = keras.saving.load_model(checkpoint)
         else:
@@ -233,7 +236,7 @@ def train(
             compile_model(model, experiment, steps * experiment.epochs, data.scale, shrunk)
             model.optimizer.build(model.trainable_variables)
     experiment.save(run / EXPERIMENT, **_notes(data, parts))
-    callbacks = [
+    own = [
         Reseeding(experiment.seed),
         # before the averaging, so that its pictures show the averaged weights
         TensorBoardLog(run / "tensorboard", experiment, data.landmarks, watched or frames),
@@ -241,16 +244,16 @@ def train(
         Checkpoint(run / CHECKPOINTS, run / HISTORY, first_epoch),
     ]
     if not quiet:
-        callbacks.append(Progress(title or run.name, first_epoch))
+        own.append(Progress(title or run.name, first_epoch))
+    batches = dataset.with_targets(dataset.training(frames, experiment, first_epoch), model)
+    held_out = dataset.with_targets(dataset.validation(watched, 8), model) if watched else None
     model.fit(
-        dataset.with_targets(dataset.training(frames, experiment, first_epoch), model),
+        _distributed(batches, scope),
         epochs=experiment.epochs,
         initial_epoch=first_epoch,
         steps_per_epoch=steps,
-        validation_data=(
-            dataset.with_targets(dataset.validation(watched, 8), model) if watched else None
-        ),
-        callbacks=callbacks,
+        validation_data=_distributed(held_out, scope) if watched else None,
+        callbacks=[*own, *callbacks],
         shuffle=False,
         verbose=0,
     )
@@ -258,11 +261,23 @@ def train(
     return load_model(run)
 
 
+def _distributed(data: tf.data.Dataset, scope: tf.distribute.Strategy):
+    """The batches shared out to the replicas.
+
+    On CPUs without the iterator that copies ahead to each device: there is nothing to copy, and
+    its autotuning, which takes no options, kept `fit` waiting for up to a minute at its end
+    (TensorFlow 2.21).
+    """
+    ahead = bool(tf.config.list_logical_devices("GPU"))
+    options = tf.distribute.InputOptions(experimental_fetch_to_device=ahead)
+    return scope.experimental_distribute_dataset(data, options)
+
+
 @contextmanager
-def _precision(mixed: bool):
-    """Layers made within compute in float16, with weights and losses in float32."""
+def _precision(name: str):
+    """Layers made within compute in this precision, with weights and losses in float32."""
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("mixed_float16" if mixed else "float32")
+    keras.config.set_dtype_policy(name if name == "float32" else f"mixed_{name}")
     try:
         yield
     finally:

@@ -97,7 +97,7 @@ def test_errors_come_without_traceback_from_a_real_process(tmp_path):
         ("maps=spherical", ["maps='spherical'", "polar"]),
         ("image_shape=100x100", ["(100, 100)", "32"]),
         ("dropout=1.5", ["dropout=1.5"]),
-        ("mixed_precision=perhaps", ["mixed_precision=perhaps", "bool"]),
+        ("learn_beta=perhaps", ["learn_beta=perhaps", "bool"]),
         ("stem_stride=0", ["stem_stride=0"]),
         ("output_stride=16", ["output_stride=16"]),
         ("seed=-1", ["seed=-1"]),
@@ -283,7 +283,7 @@ def test_predict_writes_landmarks_and_overlays(hands, run, tmp_path, capsys):
     assert [part["image"] for part in document] == [str(path) for path in images]
     assert document[1]["landmarks"][36]["x"] == pytest.approx(table["x"].iloc[-1])
     for path in images:
-        assert Image.open(out / "overlays" / f"{path.stem}.png").size[1] > 300
+        assert Image.open(out / "overlays" / f"{path.stem}.jpg").size[1] > 300
 
 
 def test_predict_of_a_bad_image_keeps_the_others(hands, run, tmp_path, capsys):

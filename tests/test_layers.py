@@ -85,3 +85,35 @@ def test_a_model_of_layers_takes_part_in_a_functional_model_with_open_sizes():
     model = keras.Model(image, layers.Letterbox((8, 8))(image))
     assert model.output_shape == (None, 8, 8, 1)
     assert model.predict(np.full((2, 13, 40, 1), 9, "uint8"), verbose=0).max() == pytest.approx(9)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_fused_batch_normalization_is_that_of_keras(dtype):
+    rng = np.random.default_rng(0)
+    pair = [
+        make(momentum=0.9, dtype=dtype)
+        for make in (layers.BatchNormalization, keras.layers.BatchNormalization)
+    ]
+    weights = [1 + rng.random(3), *rng.normal(size=(2, 3)), 1 + rng.random(3)]
+    for layer in pair:
+        layer.build((None, 4, 5, 3))
+        layer.set_weights(weights)
+    images = tf.cast(3 + rng.normal(size=(2, 4, 5, 3)), pair[0].compute_dtype)
+    push = tf.cast(rng.normal(size=images.shape), images.dtype)
+    fine = dtype == "float32"
+    for training in (True, False):
+        results = []
+        for layer in pair:
+            with tf.GradientTape() as tape:
+                tape.watch(images)
+                outputs = layer(images, training=training)
+            watched = [images, *layer.trainable_variables]
+            results.append([outputs, *tape.gradient(outputs, watched, push)])
+        for fused, plain in zip(*results, strict=True):
+            assert fused.dtype == plain.dtype
+            atol = 1e-4 if fine else 0.15  # of sums over 40 values of up to 3, in bfloat16
+            np.testing.assert_allclose(
+                tf.cast(fused, "float32"), tf.cast(plain, "float32"), atol=atol
+            )
+        for one, other in zip(*(layer.get_weights() for layer in pair), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-5 if fine else 1e-2)

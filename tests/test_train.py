@@ -235,12 +235,30 @@ def test_averaged_weights_are_what_is_validated_and_kept(hands, tmp_path):
     np.testing.assert_allclose(logs["loss"], history["val_loss"].iloc[-1], rtol=1e-4)
 
 
-def test_mixed_precision_trains(hands, tmp_path):
-    experiment = TINY.replace(epochs=1, mixed_precision=True)
-    model = train.train(hands, experiment, tmp_path / "run", "dev", quiet=True)
-    assert model.get_layer("stem_conv").compute_dtype == "float16"
-    image = np.zeros((1, 64, 48, 1), "float32")
-    assert model.predict(image, verbose=0)["landmarks"].dtype == np.float32
+class Watch(keras.callbacks.Callback):
+    """Notes in what precision the network computes while it trains, and the weights at the end."""
+
+    def on_train_end(self, logs=None):
+        self.precision = self.model.get_layer("stem_conv").compute_dtype
+        self.weights = self.model.get_weights()
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_trains_in_lower_precision_and_saves_in_single(hands, tmp_path, precision):
+    watch = Watch()
+    model = train.train(
+        hands,
+        TINY.replace(epochs=1, precision=precision, ema_momentum=0),
+        tmp_path / "run",
+        "dev",
+        quiet=True,
+        callbacks=[watch],
+    )
+    assert watch.precision == precision
+    for found in (model, keras.saving.load_model(tmp_path / "run" / "best.keras", compile=False)):
+        assert {layer.compute_dtype for layer in found.layers} == {"float32"}
+        for one, other in zip(found.get_weights(), watch.weights, strict=True):
+            np.testing.assert_array_equal(one, other)
     assert keras.config.dtype_policy().name == "float32"
 
 
