@@ -14,7 +14,8 @@ REQUIRED = [
 ]
 EXTRAS = {
     "dicom": ["SimpleITK>=2.3"],
-    "onnx": ["onnx>=1.17", "tf2onnx>=1.16", "onnxruntime>=1.19"],
+    "onnx": ["onnx>=1.17", "tf2onnx>=1.17", "onnxruntime>=1.19"],
+    "openvino": ["openvino>=2025.0"],
 }
 DEVELOPMENT = ["pytest>=8", "ruff==0.17.6", "nbclient>=0.10", "nbformat>=5.10", "ipykernel>=6.29"]
 
@@ -29,7 +30,7 @@ setup(
     packages=find_packages(include=["kerasland", "kerasland.*"]),
     package_data={"kerasland": ["assets/*.json", "assets/pretrained/*"]},
     install_requires=REQUIRED,
-    extras_require={**EXTRAS, "dev": [*DEVELOPMENT, *EXTRAS["dicom"]]},
+    extras_require={**EXTRAS, "dev": [*DEVELOPMENT, *EXTRAS["dicom"], *EXTRAS["onnx"]]},
     entry_points={"console_scripts": ["kerasland = kerasland.__main__:main"]},
     classifiers=[
         "Intended Audience :: Science/Research",

@@ -19,6 +19,7 @@ _HOMES = {
     "SpatialEmbedding": "layers",
     "HeatmapDecoder": "layers",
     "ImageStandardization": "layers",
+    "BatchNormalization": "layers",
     "DepthToSpace": "layers",
     "Letterbox": "layers",
     "FrameToImage": "layers",

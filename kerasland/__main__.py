@@ -89,6 +89,11 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run's folder")
     made.add_argument("--fold", metavar="F", help="train on its train list (default: all images)")
     made.add_argument("--resume", action="store_true", help="go on after the last whole epoch")
+    made.add_argument(
+        "--init",
+        metavar="RUN|FILE|pretrained",
+        help="weights to start from; other landmarks get a new head (default: random weights)",
+    )
     experiment_options(made, "cpu")
 
     made = verb(
@@ -115,15 +120,19 @@ def _parser() -> argparse.ArgumentParser:
         "export",
         _export,
         "write one artefact that takes a raw image and gives landmarks",
-        "runs/first --out exported",
+        "runs/first --out hand.onnx",
     )
     made.add_argument(
         "model", metavar="RUN|pretrained", help="a run's folder, a .keras file, or pretrained"
     )
     made.add_argument(
-        "--format", default="saved_model", metavar="saved_model", help="default: saved_model"
+        "--format",
+        metavar="F",
+        help="onnx or saved_model (default: onnx where --out ends in .onnx, else saved_model)",
     )
-    made.add_argument("--out", type=Path, required=True, metavar="PATH", help="what to write")
+    made.add_argument(
+        "--out", type=Path, required=True, metavar="PATH", help="a file.onnx, or a new folder"
+    )
     return parser
 
 
@@ -147,7 +156,8 @@ def _train(args) -> None:
     chosen = _experiment(args, "cpu")
     from kerasland import prepared, train
 
-    train.train(prepared.read(args.data), chosen, args.out, args.fold, args.resume)
+    data = prepared.read(args.data)
+    train.train(data, chosen, args.out, args.fold, args.resume, init=args.init)
     print(f"written to {args.out}")
 
 
@@ -169,9 +179,9 @@ def _predict(args) -> None:
 
 
 def _export(args) -> None:
-    from kerasland import predict
+    from kerasland import export, predict
 
-    predict.export(predict.load_model(args.model), args.out, args.format)
+    export.export(predict.load_model(args.model), args.out, args.format)
     print(f"written to {args.out}")
 
 

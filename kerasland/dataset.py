@@ -7,27 +7,33 @@ and on nothing else, so a run is repeatable and a resumed run sees what an unint
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import tensorflow as tf
 
 from kerasland import geometry
+from kerasland.augmentation import augment
 from kerasland.experiment import Experiment
 from kerasland.images import read_image
 from kerasland.prepared import Prepared
 from kerasland.progress import track
 
-ELASTIC_WAVES = 4
 WORKERS = min(8, os.cpu_count() or 1)
+IN_MEMORY_BYTES = 256 * 2**20
+T, U = TypeVar("T"), TypeVar("U")
 
 
 @dataclass(frozen=True)
 class Frames:
     """Images and points in the frame of the network.
 
-    images: (N, H, W), uint8 or uint16, in the depth of the source.
+    images: (N, H, W), uint8 or uint16, in the depth of the source; in memory, or mapped to a file.
     points: (N, K, 2), float32, pixels of the frame, NaN where not annotated.
     shrunk: (N,), pixels of the original a pixel of the frame.
     """
@@ -39,8 +45,12 @@ class Frames:
 
     def take(self, ids: tuple[str, ...]) -> Frames:
         """Those of `ids`, in that order."""
-        where = [self.ids.index(image_id) for image_id in ids]
-        return Frames(tuple(ids), self.images[where], self.points[where], self.shrunk[where])
+        place = {image_id: i for i, image_id in enumerate(self.ids)}
+        where = [place[image_id] for image_id in ids]
+        images = _room((len(ids), *self.images.shape[1:]), self.images.dtype)
+        for i, of in enumerate(where):
+            images[i] = self.images[of]
+        return Frames(tuple(ids), images, self.points[where], self.shrunk[where])
 
 
 def letterboxed(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -50,14 +60,14 @@ def letterboxed(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
         image: (H, W), any real dtype.
         shape: (H, W) of the frame.
     """
-    fit = geometry.letterbox(image.shape, shape)
-    rows = geometry.resample_matrix(image.shape[0], shape[0], fit.scale, fit.shift_y)
-    columns = geometry.resample_matrix(image.shape[1], shape[1], fit.scale, fit.shift_x)
-    return rows @ image.astype(np.float32) @ columns.T
+    return geometry.resample(image, shape, geometry.letterbox(image.shape, shape))
 
 
 def load_frames(data: Prepared, ids: tuple[str, ...], shape: tuple[int, int]) -> Frames:
     """Decodes images and brings them and their points to the frame of the network.
+
+    Frames of more than `IN_MEMORY_BYTES` altogether go to a file without a name in the folder for
+    temporary files, which TMPDIR sets, and take no memory that the system could not have back.
 
     Args:
         data: the prepared data set.
@@ -72,22 +82,55 @@ def load_frames(data: Prepared, ids: tuple[str, ...], shape: tuple[int, int]) ->
     """
     points = data.points[data.index(ids)]
 
-    def load(item):
-        image_id, of_image = item
+    def load(image_id):
         image = read_image(data.image_path(image_id))
-        fit = geometry.letterbox(image.shape, shape)
         frame = letterboxed(image, shape)
         if image.dtype == np.uint16:
             # 10 or 12 bits in 16: augmentation is relative to the range that is in use
             frame = frame * (np.iinfo(np.uint16).max / max(1.0, frame.max()))
-        return np.rint(frame).astype(image.dtype), fit.apply(of_image), 1.0 / fit.scale
+        return np.rint(frame).astype(image.dtype), geometry.letterbox(image.shape, shape)
 
+    images, fits = _room((len(ids), *shape), np.dtype(np.uint8)), []
     with ThreadPoolExecutor(WORKERS) as pool:
-        loaded = track(pool.map(load, zip(ids, points, strict=True)), "reading images", len(ids))
-        frames, moved, shrunk = zip(*loaded, strict=True)
-    dtype = np.result_type(*frames)
-    images = np.stack([_to_depth(frame, dtype) for frame in frames])
-    return Frames(tuple(ids), images, np.stack(moved).astype(np.float32), np.array(shrunk))
+        loaded = (job.result() for job in ahead(pool, load, ids))
+        for i, (frame, fit) in enumerate(track(loaded, "reading images", len(ids))):
+            if frame.dtype.itemsize > images.itemsize:
+                narrow, images = images, _room(images.shape, frame.dtype)
+                for k in range(i):
+                    images[k] = _to_depth(narrow[k], frame.dtype)
+            images[i] = _to_depth(frame, images.dtype)
+            fits.append(fit)
+    moved = [fit.apply(of_image) for fit, of_image in zip(fits, points, strict=True)]
+    shrunk = np.array([1.0 / fit.scale for fit in fits])
+    return Frames(tuple(ids), images, np.stack(moved).astype(np.float32), shrunk)
+
+
+def ahead(
+    pool: Executor, work: Callable[[T], U], items: Iterable[T], most: int = 2 * WORKERS
+) -> Iterator[Future[U]]:
+    """What `work` makes of each item, in their order, at most `most` of them under way or waiting.
+
+    Where the caller stops early, what has not begun never does.
+    """
+    waiting: deque[Future[U]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) >= most:
+                yield waiting.popleft()
+        while waiting:
+            yield waiting.popleft()
+    finally:
+        for job in waiting:
+            job.cancel()
+
+
+def _room(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An array to fill, in memory or, above `IN_MEMORY_BYTES`, in a temporary file."""
+    if int(np.prod(shape)) * dtype.itemsize <= IN_MEMORY_BYTES:
+        return np.zeros(shape, dtype)
+    with tempfile.TemporaryFile() as file:  # the mapping keeps its space after it is closed
+        return np.memmap(file, dtype, "w+", shape=shape)
 
 
 def training(frames: Frames, experiment: Experiment, first_epoch: int = 0) -> tf.data.Dataset:
@@ -106,7 +149,7 @@ def training(frames: Frames, experiment: Experiment, first_epoch: int = 0) -> tf
     count = len(frames.ids)
     batch = experiment.batch_size
     per_epoch = steps_per_epoch(count, batch) * batch
-    images, points = tf.constant(frames.images), tf.constant(frames.points)
+    images, points = _source(frames.images), tf.constant(frames.points)
 
     def order(epoch):
         rounds = [
@@ -122,7 +165,7 @@ def training(frames: Frames, experiment: Experiment, first_epoch: int = 0) -> tf
         )
 
     def example(epoch, step, place):
-        image = _unit_range(tf.gather(images, place))
+        image = _unit_range(_fetch(images, place))
         seed = tf.stack([experiment.seed, tf.cast(epoch * per_epoch + step, tf.int32)])
         return augment(image, tf.gather(points, place), seed, experiment)
 
@@ -138,9 +181,10 @@ def training(frames: Frames, experiment: Experiment, first_epoch: int = 0) -> tf
 
 def validation(frames: Frames, batch_size: int) -> tf.data.Dataset:
     """The images as they are, in order, once: (images (B, H, W, 1) within 0..1, points)."""
-    data = tf.data.Dataset.from_tensor_slices((frames.images, frames.points))
-    data = data.map(lambda image, points: (_unit_range(image), points)).batch(batch_size)
-    return data.with_options(_options())
+    images, places = _source(frames.images), tf.range(len(frames.ids))
+    data = tf.data.Dataset.from_tensor_slices((places, frames.points))
+    data = data.map(lambda i, points: (_unit_range(_fetch(images, i)), points))
+    return data.batch(batch_size).with_options(_options())
 
 
 def with_targets(data: tf.data.Dataset, model) -> tf.data.Dataset:
@@ -156,140 +200,25 @@ def steps_per_epoch(images: int, batch_size: int) -> int:
     return max(1, images // batch_size)
 
 
-def augment(image, points, seed, experiment: Experiment):
-    """Moves image and points together, then changes intensities.
-
-    A pixel q of the result shows the pixel `centre + A (q + d(q) - centre - shift)` of the image,
-    with A a rotation and scale and d an elastic displacement made of a few cosine waves. Points
-    take the inverse way, for which d is evaluated in closed form and inverted by fixed-point
-    iteration.
-
-    Args:
-        image: (H, W, 1), float32 within 0..1.
-        points: (K, 2), pixels; NaN stays NaN.
-        seed: (2,), int32.
-        experiment: the amounts.
-
-    Returns:
-        image (H, W, 1), float32 within 0..1, 0 outside the original; points (K, 2), some perhaps
-        outside the frame.
-    """
-    height, width = image.shape[0], image.shape[1]
-    seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 3), axis=0)
-    uniform = tf.random.stateless_uniform([8], seeds[0], -1.0, 1.0)
-    warp = _Warp.draw((height, width), uniform, seeds[1], experiment)
-    moved = warp.points(points)
-    image = bilinear(image, warp.source_of_grid())
-    return _intensities(image, uniform, seeds[2], experiment), moved
-
-
-def bilinear(image, where):
-    """The image at fractional pixels; 0 outside.
-
-    Args:
-        image: (H, W, C), float32.
-        where: (h, w, 2), (x, y) in pixels of the image.
-
-    Returns:
-        (h, w, C), float32.
-    """
-    height, width = image.shape[0], image.shape[1]
-    corner = tf.floor(where)
-    fraction = where - corner
-    corner = tf.cast(corner, tf.int32)
-    # a border of zeros stands for everything outside
-    padded = tf.reshape(tf.pad(image, [[1, 1], [1, 1], [0, 0]]), [-1, image.shape[-1]])
-    total = 0.0
-    for right in (0, 1):
-        x = tf.clip_by_value(corner[..., 0] + right, -1, width) + 1
-        weight_x = fraction[..., 0] if right else 1.0 - fraction[..., 0]
-        for below in (0, 1):
-            y = tf.clip_by_value(corner[..., 1] + below, -1, height) + 1
-            weight_y = fraction[..., 1] if below else 1.0 - fraction[..., 1]
-            value = tf.gather(padded, y * (width + 2) + x)
-            total += value * (weight_x * weight_y)[..., None]
-    return total
-
-
-@dataclass(frozen=True)
-class _Warp:
-    """The geometric part of an augmentation: target pixel to source pixel, and points back."""
-
-    shape: tuple[int, int]
-    linear: tf.Tensor  # (2, 2), from target offsets to source offsets
-    shift: tf.Tensor  # (2,), pixels
-    waves: tf.Tensor  # (n, n, 2), pixels
-
-    @classmethod
-    def draw(cls, shape, uniform, seed, experiment: Experiment) -> _Warp:
-        angle = uniform[0] * (experiment.rotation_deg * np.pi / 180)
-        scale = 1.0 / (1.0 + uniform[1] * experiment.scale)
-        cos, sin = scale * tf.cos(angle), scale * tf.sin(angle)
-        linear = tf.stack([tf.stack([cos, sin]), tf.stack([-sin, cos])])
-        shift = uniform[2:4] * (experiment.shift * max(shape))
-        # each wave counts 1/4 on average over the image (1/2 along an axis where it is constant)
-        amplitude = experiment.elastic_px * 2.0 / ELASTIC_WAVES
-        waves = amplitude * tf.random.stateless_normal([ELASTIC_WAVES, ELASTIC_WAVES, 2], seed)
-        return cls(shape, linear, shift, waves)
-
-    def _cosines(self, position, size):
-        frequency = np.arange(1, ELASTIC_WAVES + 1, dtype="float32") * (np.pi / size)
-        return tf.cos((position[..., None] + 0.5) * frequency)
-
-    def source_of_grid(self):
-        """(H, W, 2): for each target pixel, the source pixel it shows."""
-        height, width = self.shape
-        x, y = np.arange(width, dtype="float32"), np.arange(height, dtype="float32")
-        elastic = tf.einsum(
-            "yn,nmc,xm->yxc", self._cosines(y, height), self.waves, self._cosines(x, width)
-        )
-        grid = np.stack(np.meshgrid(x, y), axis=-1)
-        return self._affine(grid + elastic)
-
-    def _centre(self):
-        return np.array([(self.shape[1] - 1) / 2, (self.shape[0] - 1) / 2], "float32")
-
-    def _affine(self, target):
-        offset = target - self._centre() - self.shift
-        return tf.einsum("ij,...j->...i", self.linear, offset) + self._centre()
-
-    def points(self, points):
-        """(K, 2) source points, moved to the target."""
-        inverse = tf.linalg.inv(self.linear)
-        straight = tf.einsum("ij,kj->ki", inverse, points - self._centre())
-        straight = straight + self._centre() + self.shift
-        moved = straight
-        for _ in range(12):
-            elastic = tf.einsum(
-                "kn,nmc,km->kc",
-                self._cosines(moved[:, 1], self.shape[0]),
-                self.waves,
-                self._cosines(moved[:, 0], self.shape[1]),
-            )
-            moved = straight - elastic
-        return moved
-
-
-def _intensities(image, uniform, seed, experiment: Experiment):
-    """Gamma, a gain that varies smoothly over the image, noise; stays within 0..1."""
-    field_seed, noise_seed = tf.unstack(tf.random.experimental.stateless_split(seed, 2), axis=0)
-    image = tf.pow(tf.clip_by_value(image, 0.0, 1.0), tf.exp(uniform[4] * experiment.gamma))
-    gain = 1.0 + experiment.contrast * tf.random.stateless_uniform(
-        [1, 3, 3, 1], field_seed, -1.0, 1.0
-    )
-    image = image * tf.image.resize(gain, image.shape[:2], "bicubic")[0]
-    deviation = experiment.noise * tf.abs(uniform[5])
-    noise = deviation * tf.random.stateless_normal(image.shape, noise_seed)
-    return tf.clip_by_value(image + noise, 0.0, 1.0)
-
-
 def _options() -> tf.data.Options:
     """Without autotuning: its thread is not woken when a strategy's iterator ends, and kept `fit`
-    waiting for up to two minutes at its end (TensorFlow 2.21). What is left, up to one minute, is
-    not explained yet."""
+    waiting for up to two minutes at its end (TensorFlow 2.21)."""
     options = tf.data.Options()
     options.autotune.enabled = False
     return options
+
+
+def _source(images: np.ndarray):
+    """Images as `_fetch` takes them: a constant, or a file's, which a constant would copy."""
+    return images if isinstance(images, np.memmap) else tf.constant(images)
+
+
+def _fetch(images, place):
+    """One image by its place."""
+    if isinstance(images, tf.Tensor):
+        return tf.gather(images, place)
+    image = tf.numpy_function(lambda i: images[i], [place], images.dtype, stateful=False)
+    return tf.ensure_shape(image, images.shape[1:])
 
 
 def _unit_range(image):

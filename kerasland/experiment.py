@@ -62,7 +62,7 @@ class Experiment:
 
     epochs: int = _option(60, "passes over the training images")
     batch_size: int = _option(4, "images a step, over all replicas")
-    learning_rate: float = _option(2e-3, "at the end of the warm-up")
+    learning_rate: float = _option(4e-3, "at the end of the warm-up")
     optimizer: str = _choice("adamw", "sgd", default="adamw", help="sgd is for tests of exactness")
     weight_decay: float = _option(1e-3, "of AdamW")
     warmup_epochs: float = _option(3.0, "linear warm-up, before the cosine decay")
@@ -75,6 +75,7 @@ class Experiment:
         default="float32",
         help="of the layers while training; weights, losses and the saved model are float32",
     )
+    xla: bool = _option(False, "whether XLA compiles the step; for GPUs")
     seed: int = _option(0, "of weights, order and augmentation")
     replicas: int = _option(0, "0: all GPUs, or one CPU; N: N GPUs or N logical CPU devices")
     validation_images: int = _option(8, "training images held out for the curves and `best.keras`")

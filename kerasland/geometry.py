@@ -1,4 +1,4 @@
-"""The coordinate convention, affine maps of points, millimetres. NumPy only.
+"""The coordinate convention, affine maps of points, millimetres. NumPy and SciPy only.
 
 Points are (x, y) in pixels, x to the right and y down; the centre of the first pixel is (0, 0), so
 an image of width W covers x from -0.5 to W - 0.5. Resizing by s maps p to (p + 0.5) * s - 0.5.
@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from scipy import sparse
 
 
 class Similarity(NamedTuple):
@@ -49,7 +50,25 @@ def letterbox(source_shape: tuple[int, int], target_shape: tuple[int, int]) -> S
     return Similarity(scale, (target_w - scale * source_w) / 2, (target_h - scale * source_h) / 2)
 
 
-def resample_matrix(source_size: int, target_size: int, scale: float, shift: float) -> np.ndarray:
+def resample(image: np.ndarray, target_shape: tuple[int, int], fit: Similarity) -> np.ndarray:
+    """An image under a similarity, anti-aliased linear, float32 with intensities as in the image.
+
+    Args:
+        image: (H, W), any real dtype.
+        target_shape: (H, W) of the result.
+        fit: image pixels to target pixels.
+
+    Returns:
+        `target_shape`; 0 outside the image.
+    """
+    rows = resample_matrix(image.shape[0], target_shape[0], fit.scale, fit.shift_y)
+    columns = resample_matrix(image.shape[1], target_shape[1], fit.scale, fit.shift_x)
+    return np.ascontiguousarray(rows @ image.astype(np.float32) @ columns.T)
+
+
+def resample_matrix(
+    source_size: int, target_size: int, scale: float, shift: float
+) -> sparse.csr_array:
     """Anti-aliased linear resampling along one axis, as a matrix.
 
     Row i holds the weights of the source pixels in target pixel i, under the map
@@ -63,16 +82,20 @@ def resample_matrix(source_size: int, target_size: int, scale: float, shift: flo
         shift: target pixels.
 
     Returns:
-        (target_size, source_size), float32.
+        (target_size, source_size), float32, sparse.
     """
     centre = (np.arange(target_size, dtype=np.float64) + 0.5 - shift) / scale - 0.5
     reach = max(1.0, 1.0 / scale)
-    distance = np.abs(np.arange(source_size, dtype=np.float64)[None, :] - centre[:, None])
-    weight = np.maximum(0.0, 1.0 - distance / reach)
+    first = np.floor(centre - reach).astype(np.int64) + 1
+    index = first[:, None] + np.arange(int(np.ceil(2 * reach)))
+    weight = np.maximum(0.0, 1.0 - np.abs(index - centre[:, None]) / reach)
     inside = (centre >= -0.5) & (centre <= source_size - 0.5)
-    total = weight.sum(axis=1, keepdims=True)
-    weight = np.divide(weight, total, out=np.zeros_like(weight), where=total > 0)
-    return np.where(inside[:, None], weight, 0.0).astype(np.float32)
+    kept = (index >= 0) & (index < source_size) & (weight > 0) & inside[:, None]
+    weight = np.where(kept, weight, 0.0)
+    weight /= np.maximum(weight.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
+    ends = np.concatenate([[0], np.cumsum(kept.sum(axis=1))])
+    shape = (target_size, source_size)
+    return sparse.csr_array((weight[kept].astype(np.float32), index[kept], ends), shape=shape)
 
 
 def affine(

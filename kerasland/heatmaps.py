@@ -8,13 +8,17 @@ landmark is not annotated. A cell (i, j) of the grid stands for the input pixel
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+import tensorflow as tf
 from keras import ops
 
 MAPS = ("cartesian", "polar", "both")
 ANGLES = ("unit", "raw")
 CORRELATIONS = ("cosine", "pearson", "inner", "distance")
 EPSILON = 1e-6
+RESAMPLED_ROWS = 8  # a block of `resample`
 
 
 def annotated(points, image_shape: tuple[int, int]):
@@ -333,55 +337,62 @@ def decode(logits, image_shape: tuple[int, int], radius_cells: int = 4, beta=1.0
         confidence: (B, K), the attention's mass within the window, in [0, 1].
     """
     height, width, landmarks = logits.shape[1:]
-    logits = _scaled(logits, beta)
-    _, total, highest = _exponentials(logits)
-    peak = ops.argmax(ops.reshape(logits, (-1, height * width, landmarks)), axis=1)
-    steps = np.arange(-radius_cells, radius_cells + 1)
-    rows = peak[..., None] // width + steps
-    columns = peak[..., None] % width + steps
-    rows_inside = ops.cast((rows >= 0) & (rows < height), "float32")
-    columns_inside = ops.cast((columns >= 0) & (columns < width), "float32")
-    cell = (
-        ops.clip(rows, 0, height - 1)[..., :, None] * width
-        + ops.clip(columns, 0, width - 1)[..., None, :]
-    )
-    index = cell * landmarks + np.arange(landmarks)[:, None, None]
-    window = ops.take_along_axis(
-        ops.reshape(logits, (-1, height * width * landmarks)),
-        ops.reshape(index, (-1, landmarks * len(steps) ** 2)),
-        axis=1,
-    )
-    window = ops.reshape(window, (-1, landmarks, len(steps), len(steps)))
-    window = ops.exp(window - highest[:, 0, 0, :, None, None]) / total[:, 0, 0, :, None, None]
-    window = window * rows_inside[..., :, None] * columns_inside[..., None, :]
-    confidence = ops.sum(window, axis=(-2, -1))
-    total = ops.maximum(confidence, EPSILON * EPSILON)
-    x = ops.sum(window * ops.cast(columns, "float32")[..., None, :], axis=(-2, -1)) / total
-    y = ops.sum(window * ops.cast(rows, "float32")[..., :, None], axis=(-2, -1)) / total
+    # one map after the other: passes over them are faster, and ONNX's convolutions end like that
+    maps = ops.transpose(_scaled(logits, beta), (0, 3, 1, 2))
+    flat = ops.reshape(maps, (-1, landmarks, height * width))
+    attention = ops.reshape(tf.nn.softmax(flat), (-1, landmarks, height, width))
+    # ONNX lacks an operation that `ops.argmax` uses
+    row = tf.argmax(ops.max(attention, axis=3), axis=2, output_type=tf.int32)[..., None]
+    rows = row + np.arange(-radius_cells, radius_cells + 1)
+    strip = tf.gather(attention, ops.clip(rows, 0, height - 1), axis=2, batch_dims=2)
+    column = tf.argmax(strip[:, :, radius_cells], axis=2, output_type=tf.int32)[..., None]
+    columns = np.arange(width)
+    near = ops.cast(ops.abs(columns - column) <= radius_cells, "float32")
+    window = strip * _within(rows, 0, height - 1)[..., None] * near[:, :, None, :]
+    confidence = ops.sum(window, axis=(2, 3))
+    x = ops.sum(ops.sum(window, axis=2) * columns.astype("float32"), axis=2) / confidence
+    y = ops.sum(ops.sum(window, axis=3) * ops.cast(rows, "float32"), axis=2) / confidence
     x = (x + 0.5) * (image_shape[1] / width) - 0.5
     y = (y + 0.5) * (image_shape[0] / height) - 0.5
     return ops.stack([x, y], axis=-1), confidence
 
 
-def resample_matrix(source_size, target_size: int, scale, shift):
-    """`kerasland.geometry.resample_matrix` in a graph, for a source of any size.
+def resample(image, target_size: int, scale, shift):
+    """The rows of images by `kerasland.geometry.resample_matrix`, for a source of any size.
+
+    A row of that matrix weighs a few neighbours only. Cut into blocks of rows, each block is a
+    small matrix over the source rows that it touches. Every export format can express it, and an
+    8-bit image becomes float after its rows are gathered.
 
     Args:
-        source_size: pixels, an int or a scalar int tensor.
-        target_size: pixels.
+        image: (B, H, n), any real dtype.
+        target_size: h, pixels.
         scale: target pixels per source pixel, float or scalar tensor.
         shift: target pixels, float or scalar tensor.
 
     Returns:
-        (target_size, source_size), float32.
+        (B, h, n), float32.
     """
-    centre = (np.arange(target_size, dtype="float32") + 0.5 - shift) / scale - 0.5
-    reach = ops.maximum(1.0, 1.0 / scale)
-    source = ops.cast(ops.arange(source_size), "float32")
-    weight = ops.maximum(0.0, 1.0 - ops.abs(source[None, :] - centre[:, None]) / reach)
-    last = ops.cast(source_size, "float32") - 0.5
-    inside = ops.cast((centre >= -0.5) & (centre <= last), "float32")[:, None]
-    return inside * weight / ops.maximum(ops.sum(weight, axis=1, keepdims=True), EPSILON)
+    batch, size, columns = ops.shape(image)
+    block = math.gcd(target_size, RESAMPLED_ROWS)
+    last = ops.cast(size, "float32") - 1.0
+    step = 1.0 / scale
+    reach = ops.maximum(1.0, step)
+    target = np.arange(0.5, target_size, dtype="float32").reshape(-1, block)
+    centre = (target - shift) * step - 0.5
+    # the places, of weight 0, just outside the reach of a block's first and last row are left out
+    taps = ops.ceil((block - 1) * step + 2.0 * reach) + 1.0
+    place = ops.floor(centre[:, :1] - reach) + 1.0 + ops.arange(taps)
+    weight = 1.0 - ops.abs(place[:, None, :] - centre[:, :, None]) / reach
+    weight = ops.maximum(0.0, weight) * _within(place, 0.0, last)[:, None, :]
+    share = _within(centre, -0.5, last + 0.5) / ops.maximum(ops.sum(weight, axis=2), EPSILON)
+    source = ops.cast(ops.clip(place, 0.0, last), "int32")
+    rows = ops.cast(ops.take(image, source, axis=1), "float32")
+    return ops.reshape(ops.matmul(weight * share[..., None], rows), (batch, target_size, columns))
+
+
+def _within(values, low, high):
+    return ops.cast((values >= low) & (values <= high), "float32")
 
 
 def letterbox_transform(source_shape, target_shape: tuple[int, int]):

@@ -224,14 +224,10 @@ class Letterbox(keras.layers.Layer):
         scale, shift_x, shift_y = heatmaps.letterbox_transform(
             ops.shape(image)[1:3], self.image_shape
         )
-        return tf.raw_ops.ScaleAndTranslate(
-            images=image,
-            size=self.image_shape,
-            scale=tf.stack([scale, scale]),
-            translation=tf.stack([shift_y, shift_x]),
-            kernel_type="triangle",
-            antialias=True,
-        )
+        height, width = self.image_shape
+        frame = heatmaps.resample(ops.squeeze(image, axis=-1), height, scale, shift_y)
+        frame = heatmaps.resample(ops.transpose(frame, (0, 2, 1)), width, scale, shift_x)
+        return ops.transpose(frame, (0, 2, 1))[..., None]
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], *self.image_shape, 1)

@@ -172,11 +172,12 @@ def _in_float32(layer):
     return layer.__class__.from_config({**layer.get_config(), "dtype": "float32"})
 
 
-def pipeline(model):
+def pipeline(model, dtype="float32"):
     """The whole path from a raw image to landmarks in its own pixels, as one model.
 
     Args:
         model: what `unet` returns.
+        dtype: of the raw image; "uint8" saves the export a pass over it.
 
     Returns:
         `keras.Model` from "image" (B, H, W, 1), any H and W and any range of intensities, to
@@ -184,7 +185,7 @@ def pipeline(model):
         weights of `model`.
     """
     image_shape = model.input_shape[1:3]
-    image = keras.Input((None, None, 1), name="image", dtype="float32")
+    image = keras.Input((None, None, 1), name="image", dtype=dtype)
     outputs = model(Letterbox(image_shape, name="letterbox")(image))
     landmarks = FrameToImage(image_shape, name="to_image")(outputs["landmarks"], image)
     return keras.Model(

@@ -1,10 +1,11 @@
-"""A trained model at work: landmarks of raw images in their own pixels, and its export."""
+"""A trained model at work: landmarks of raw images in their own pixels."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import keras
@@ -12,10 +13,12 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from kerasland import files, overlays, plots
+from kerasland import files, geometry
+from kerasland.dataset import WORKERS, ahead, letterboxed
 from kerasland.errors import DataError, KeraslandError, UsageError
 from kerasland.images import SUFFIXES, read_image
-from kerasland.models import landmark_names, pipeline
+from kerasland.models import landmark_names
+from kerasland.overlays import draw
 from kerasland.progress import track
 
 MODEL = "model.keras"
@@ -62,16 +65,33 @@ def load_model(source: str | os.PathLike) -> keras.Model:
 
 def localizer(model: keras.Model) -> Localizer:
     """A function from a raw image (H, W) to landmarks (K, 2), its pixels, and confidence (K,)."""
-    whole = pipeline(model)
-    spec = tf.TensorSpec((1, None, None, 1), tf.float32)
-    graph = tf.function(lambda image: whole(image, training=False), input_signature=[spec])
+    frame_shape = model.input_shape[1:3]
+    locate = network(model)
 
     def localize(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        outputs = graph(image[None, ..., None].astype(np.float32))
-        landmarks = outputs["landmarks"].numpy()[0].astype(np.float64)
-        return landmarks, outputs["confidence"].numpy()[0]
+        landmarks, confidence = locate(letterboxed(image, frame_shape))
+        return geometry.letterbox(image.shape, frame_shape).invert(landmarks), confidence
 
     return localize
+
+
+def network(model: keras.Model) -> Localizer:
+    """As `localizer`, from an image that is in the frame of the network already, and in its pixels.
+
+    One graph, whatever the sizes of the images were before `dataset.letterboxed`.
+    """
+    spec = tf.TensorSpec((1, *model.input_shape[1:3], 1), tf.float32)
+
+    @tf.function(input_signature=[spec])
+    def graph(frame):
+        outputs = model(frame, training=False)
+        return outputs["landmarks"][0], outputs["confidence"][0]
+
+    def locate(frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        landmarks, confidence = graph(tf.constant(frame[None, ..., None]))
+        return landmarks.numpy(), confidence.numpy()
+
+    return locate
 
 
 def find_images(paths: Iterable[str | os.PathLike]) -> list[Path]:
@@ -100,10 +120,13 @@ def predict(
 ) -> pd.DataFrame:
     """Localises the landmarks of image files and writes them with an overlay each.
 
+    Other threads read ahead and draw behind while the network works; memory does not grow with the
+    number of images, but for the table.
+
     Args:
         images: files or folders.
         model: what `load_model` returns.
-        out: folder for `landmarks.csv`, `landmarks.json` and `overlays/`.
+        out: folder for `landmarks.csv`, `landmarks.json` and `overlays/` (a JPEG an image).
 
     Returns:
         The table of `landmarks.csv`: image, landmark, x, y (pixels of the image), confidence.
@@ -112,63 +135,39 @@ def predict(
         DataError: naming the images that could not be read, after all others were written.
     """
     out = Path(out)
-    names = landmark_names(model)
-    localize = localizer(model)
-    rows, failed, taken = [], [], set()
-    for path in track(find_images(images), "localising"):
-        try:
-            image = read_image(path)
-        except KeraslandError as error:
-            failed.append(str(error))
-            continue
-        points, confidence = localize(image)
-        rows += [
-            (str(path), name, float(x), float(y), float(sure))
-            for name, (x, y), sure in zip(names, points, confidence, strict=True)
-        ]
-        plots.save(
-            overlays.overlay(image, points, title=path.name),
-            out / "overlays" / f"{_free_name(path.stem, taken)}.png",
-        )
-    table = pd.DataFrame(rows, columns=["image", "landmark", "x", "y", "confidence"])
-    if rows:
+    frame_shape = model.input_shape[1:3]
+    names, locate = landmark_names(model), network(model)
+    paths = find_images(images)
+    done, failed, taken = [], [], set()
+
+    def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
+        image = read_image(path)
+        return image, letterboxed(image, frame_shape)
+
+    def located() -> Iterator[tuple[np.ndarray, np.ndarray, Path]]:
+        jobs = ahead(pool, read, paths)
+        for path, job in zip(paths, track(jobs, "localising", len(paths)), strict=True):
+            try:
+                image, frame = job.result()
+            except KeraslandError as error:
+                failed.append(str(error))
+                continue
+            points, confidence = locate(frame)
+            points = geometry.letterbox(image.shape, frame_shape).invert(points)
+            done.append((str(path), points, confidence))
+            yield image, points, out / "overlays" / f"{_free_name(path.stem, taken)}.jpg"
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for job in ahead(pool, _draw, located()):
+            job.result()
+    table = _as_table(done, names)
+    if done:
         with files.replacing(out / "landmarks.csv") as temporary:
             table.to_csv(temporary, index=False)
-        files.write_text(out / "landmarks.json", json.dumps(_as_json(table), indent=1) + "\n")
+        _write_json(done, names, out / "landmarks.json")
     if failed:
         raise DataError("; ".join(failed))
     return table
-
-
-def export(model: keras.Model, path: str | os.PathLike, format: str = "saved_model") -> None:
-    """Writes one artefact that takes a raw image and gives landmarks in its pixels.
-
-    Signature `serving_default`: `image` (B, H, W, 1), uint8, any H and W; `landmarks` (B, K, 2)
-    and `confidence` (B, K), float32. TensorFlow alone runs it.
-
-    Args:
-        model: what `load_model` returns.
-        path: folder to write; must not exist.
-        format: "saved_model".
-
-    Raises:
-        UsageError: for another format, or if the path exists.
-    """
-    if format != "saved_model":
-        raise UsageError(f"format {format!r}: only saved_model is there")
-    path = Path(path)
-    if path.exists():
-        raise UsageError(f"{path}: exists already; choose another --out")
-    whole = pipeline(model)
-    archive = keras.export.ExportArchive()
-    archive.track(whole)
-    archive.add_endpoint(
-        "serving_default",
-        lambda image: whole(tf.cast(image, tf.float32), training=False),
-        input_signature=[tf.TensorSpec((None, None, None, 1), tf.uint8, name="image")],
-    )
-    with files.replacing(path) as temporary:
-        archive.write_out(str(temporary), verbose=False)
 
 
 def _free_name(stem: str, taken: set[str]) -> str:
@@ -181,11 +180,36 @@ def _free_name(stem: str, taken: set[str]) -> str:
     return name
 
 
-def _as_json(table: pd.DataFrame) -> list[dict]:
-    return [
+def _draw(item: tuple[np.ndarray, np.ndarray, Path]) -> None:
+    image, points, path = item
+    with files.replacing(path) as temporary:
+        draw(image, points).save(temporary, quality=85, subsampling=0)
+
+
+def _as_table(done: list[tuple[str, np.ndarray, np.ndarray]], names: Sequence[str]) -> pd.DataFrame:
+    images, points, confidence = zip(*done, strict=True) if done else ((), (), ())
+    x, y = np.reshape(points, (-1, 2)).T
+    return pd.DataFrame(
         {
-            "image": image,
-            "landmarks": part[["landmark", "x", "y", "confidence"]].to_dict("records"),
+            "image": np.repeat(np.array(images, dtype=object), len(names)),
+            "landmark": list(names) * len(done),
+            "x": x,
+            "y": y,
+            "confidence": np.reshape(confidence, -1).astype(np.float64),
         }
-        for image, part in table.groupby("image", sort=False)
-    ]
+    )
+
+
+def _write_json(
+    done: list[tuple[str, np.ndarray, np.ndarray]], names: Sequence[str], path: Path
+) -> None:
+    """A list with an object an image, a line each."""
+    with files.replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for i, (image, points, confidence) in enumerate(done):
+            landmarks = [
+                {"landmark": name, "x": float(x), "y": float(y), "confidence": float(sure)}
+                for name, (x, y), sure in zip(names, points, confidence, strict=True)
+            ]
+            entry = {"image": image, "landmarks": landmarks}
+            file.write(("[" if i == 0 else ",\n") + json.dumps(entry))
+        file.write("]\n")

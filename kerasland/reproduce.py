@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from kerasland import evaluate, synthetic, tables, train
+from kerasland import evaluate, run_folder, synthetic, tables, train
 from kerasland import experiment as experiments
 from kerasland.errors import UsageError
 from kerasland.experiment import METHODS, Experiment
@@ -60,7 +60,7 @@ def reproduce(
             **SYNTHETIC,
             track=lambda hands: track(hands, "drawing hands", SYNTHETIC["count"]),
         )
-    splits = {fold: train.split(data, fold, experiment) for fold in folds}
+    splits = {fold: run_folder.split(data, fold, experiment) for fold in folds}
     pooled, rows = {}, []
     baseline = [
         evaluate.mean_shape_errors(data, part.train + part.validation, part.test)

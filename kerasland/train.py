@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.metadata
+import itertools
 import os
-import platform
-import shutil
 from collections.abc import Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import keras
-import numpy as np
-import pandas as pd
 import tensorflow as tf
 
-from kerasland import __version__, dataset, files, optimizers
-from kerasland import experiment as experiments
+from kerasland import dataset, optimizers, run_folder
 from kerasland.callbacks import (
     CHECKPOINTS,
     Averaging,
@@ -26,48 +20,15 @@ from kerasland.callbacks import (
     Reseeding,
     TensorBoardLog,
 )
-from kerasland.errors import DataError, UsageError
+from kerasland.errors import UsageError
 from kerasland.experiment import Experiment
 from kerasland.losses import HeatmapLoss, SpatialConfigurationLoss
 from kerasland.metrics import RadialError, SuccessDetectionRate
-from kerasland.models import bare, unet
+from kerasland.models import landmark_names, unet
 from kerasland.predict import MODEL, load_model
 from kerasland.prepared import Prepared, Scale
 
-EXPERIMENT, BEST, HISTORY = "experiment.json", "best.keras", "history.csv"
-
-
-@dataclass(frozen=True)
-class Split:
-    """Which images a run learns from, watches and never sees."""
-
-    fold: str
-    train: tuple[str, ...]
-    validation: tuple[str, ...]
-    test: tuple[str, ...]
-
-
-def split(data: Prepared, fold: str | None, experiment: Experiment) -> Split:
-    """The images of a run.
-
-    The validation images, for the curves and `best.keras`, are taken from the training list, so
-    that no choice is ever made on the test list. Without a fold, everything is trained on.
-
-    Raises:
-        UsageError: if the validation images would leave nothing to train on.
-        DataError: if the fold is not sound.
-    """
-    train, test = data.fold(fold) if fold else (data.ids, ())
-    held = experiment.validation_images
-    if held >= len(train):
-        raise UsageError(
-            f"validation_images={held} leaves none of the {len(train)} training images: "
-            f"use --set validation_images=0"
-        )
-    order = np.random.default_rng(20231201).permutation(len(train))
-    validation = tuple(train[i] for i in sorted(order[:held]))
-    kept = tuple(image_id for image_id in train if image_id not in set(validation))
-    return Split(fold or "all", kept, validation, tuple(test))
+BETA_2 = 0.99  # of AdamW: Keras's 0.999 looks back over more steps than a short training has
 
 
 def strategy(replicas: int = 0) -> tf.distribute.MirroredStrategy:
@@ -156,7 +117,7 @@ def compile_model(
         loss=losses,
         loss_weights=weights,
         metrics={"landmarks": [RadialError(**in_mm), SuccessDetectionRate(2.0, **in_mm)]},
-        jit_compile=False,
+        jit_compile=e.xla,
     )
 
 
@@ -176,7 +137,7 @@ def _optimizer(e: Experiment, steps: int) -> keras.optimizers.Optimizer:
     }
     if e.optimizer == "sgd":
         return optimizers.SGD(schedule, **common)
-    return optimizers.AdamW(schedule, weight_decay=e.weight_decay, **common)
+    return optimizers.AdamW(schedule, weight_decay=e.weight_decay, beta_2=BETA_2, **common)
 
 
 def train(
@@ -188,6 +149,7 @@ def train(
     quiet: bool = False,
     title: str = "",
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    init: str | os.PathLike | None = None,
 ) -> keras.Model:
     """Trains a model and writes its run's folder.
 
@@ -202,6 +164,9 @@ def train(
         title: what the progress line begins with.
         callbacks: called after those that write the run, so that an epoch's row and checkpoint
             are there already.
+        init: weights to start from, as in `load_model`: a run's folder, a `.keras` file or
+            "pretrained". The size of the image may differ; where the landmarks do, the head
+            starts anew.
 
     Returns:
         The trained model with averaged weights, which is also in `run/model.keras`.
@@ -211,8 +176,8 @@ def train(
         UsageError: the folder is in use, or the run to resume is of another experiment.
     """
     run = Path(run)
-    parts = split(data, fold, experiment)
-    _check_run(run, data, experiment, parts, resume)
+    parts = run_folder.split(data, fold, experiment)
+    run_folder.check(run, data, experiment, parts, resume)
     if resume and (run / MODEL).exists():
         return load_model(run)
     scope = strategy(experiment.replicas)
@@ -226,22 +191,28 @@ def train(
     frames = frames.take(parts.train)
     steps = dataset.steps_per_epoch(len(parts.train), experiment.batch_size)
     keras.utils.set_random_seed(experiment.seed)
-    checkpoint, first_epoch = last_checkpoint(run)
-    with scope.scope(), _precision(experiment.precision):
+    checkpoint, first_epoch = run_folder.last_checkpoint(run)
+    with scope.scope(), precision(experiment.precision):
         if checkpoint:
             model = keras.saving.load_model(checkpoint)
         else:
             model = build(experiment, data.landmarks)
+            if init is not None:
+                _start_from(model, init)
             shrunk = float(frames.shrunk.mean())
             compile_model(model, experiment, steps * experiment.epochs, data.scale, shrunk)
             model.optimizer.build(model.trainable_variables)
-    experiment.save(run / EXPERIMENT, **_notes(data, parts))
+    notes = run_folder.notes_of(data, parts)
+    if init is not None:
+        notes["init"] = str(init)
+        notes["pixel_hashes"] += run_folder.pixel_hashes_behind(init)
+    experiment.save(run / run_folder.EXPERIMENT, **notes)
     own = [
         Reseeding(experiment.seed),
         # before the averaging, so that its pictures show the averaged weights
         TensorBoardLog(run / "tensorboard", experiment, data.landmarks, watched or frames),
-        Averaging(run / BEST, experiment.ema_momentum > 0),
-        Checkpoint(run / CHECKPOINTS, run / HISTORY, first_epoch),
+        Averaging(run / run_folder.BEST, experiment.ema_momentum > 0),
+        Checkpoint(run / CHECKPOINTS, run / run_folder.HISTORY, first_epoch),
     ]
     if not quiet:
         own.append(Progress(title or run.name, first_epoch))
@@ -257,8 +228,31 @@ def train(
         shuffle=False,
         verbose=0,
     )
-    _finish(model, run, experiment, _notes(data, parts))
+    run_folder.finish(model, run, experiment, notes)
     return load_model(run)
+
+
+def _start_from(model: keras.Model, source: str | os.PathLike) -> None:
+    """Takes over the weights of another model of the same levels and widths.
+
+    The head is taken over only if both have the same landmarks, by their names.
+
+    Raises:
+        UsageError: if another layer is missing there or has other shapes.
+    """
+    there = load_model(source)
+    same_landmarks = landmark_names(there) == landmark_names(model)
+    pair = [[layer for layer in m.layers if layer.weights] for m in (model, there)]
+    for layer, known in itertools.zip_longest(*pair):
+        if layer and known and layer.name == known.name == "head" and not same_landmarks:
+            continue
+        shapes = [[weight.shape for weight in one.weights] if one else [] for one in (layer, known)]
+        if shapes[0] != shapes[1]:
+            raise UsageError(
+                f"--init {source}: its layer {(known or layer).name} has other weights; give this "
+                "run the width, max_width, depth, strides and normalization of that one"
+            )
+        layer.set_weights(known.get_weights())
 
 
 def _distributed(data: tf.data.Dataset, scope: tf.distribute.Strategy):
@@ -274,7 +268,7 @@ def _distributed(data: tf.data.Dataset, scope: tf.distribute.Strategy):
 
 
 @contextmanager
-def _precision(name: str):
+def precision(name: str):
     """Layers made within compute in this precision, with weights and losses in float32."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(name if name == "float32" else f"mixed_{name}")
@@ -282,65 +276,3 @@ def _precision(name: str):
         yield
     finally:
         keras.config.set_dtype_policy(before)
-
-
-def last_checkpoint(run: Path) -> tuple[Path | None, int]:
-    """The newest checkpoint of a run and how many epochs it has behind it."""
-    found = sorted((run / CHECKPOINTS).glob("epoch_*.keras"))
-    return (found[-1], int(found[-1].stem.split("_")[1])) if found else (None, 0)
-
-
-def _check_run(
-    run: Path, data: Prepared, experiment: Experiment, parts: Split, resume: bool
-) -> None:
-    """Raises unless the folder is free for this run, or holds this very run to be resumed."""
-    path = run / EXPERIMENT
-    if not path.exists():
-        if run.exists() and (not run.is_dir() or any(run.iterdir())):
-            raise UsageError(f"{run}: not empty and not a run; choose another --out")
-        return
-    if not resume:
-        raise UsageError(f"{run}: holds a run already; add --resume to go on, or choose another")
-    there, notes = experiments.load(path)
-    if notes["data"]["hash"] != data.hash:
-        raise DataError(f"{run}: was trained on other data than {data.folder}; cannot resume")
-    for key, value in asdict(experiment).items():
-        if asdict(there)[key] != value:
-            raise UsageError(
-                f"{run}: was started with {key}={asdict(there)[key]}, not {value}; cannot resume"
-            )
-    if tuple(notes["train_ids"]) != parts.train:
-        raise UsageError(f"{run}: was started with fold {notes['fold']}, not {parts.fold}")
-
-
-def _notes(data: Prepared, parts: Split) -> dict:
-    return {
-        "data": {
-            "name": data.name,
-            "hash": data.hash,
-            "landmarks": list(data.landmarks),
-            "scale": asdict(data.scale),
-        },
-        "fold": parts.fold,
-        "train_ids": list(parts.train),
-        "validation_ids": list(parts.validation),
-        "pixel_hashes": [data.pixel_hashes[i] for i in parts.train + parts.validation],
-        "versions": {
-            "kerasland": __version__,
-            "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "numpy")},
-        },
-    }
-
-
-def _finish(model: keras.Model, run: Path, experiment: Experiment, notes: dict) -> None:
-    """Writes the final model, without its optimiser, last of all; the checkpoints have served."""
-    minutes = round(pd.read_csv(run / HISTORY)["seconds"].sum() / 60, 2)
-    parameters = model.count_params()
-    experiment.save(run / EXPERIMENT, **notes, minutes=minutes, parameters=parameters)
-    final = bare(model)
-    names = [MODEL] if (run / BEST).exists() else [BEST, MODEL]
-    for name in names:
-        with files.replacing(run / name) as temporary:
-            final.save(temporary)
-    shutil.rmtree(run / CHECKPOINTS)

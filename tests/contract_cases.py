@@ -29,11 +29,13 @@ LAYERS = {
         (LOGITS,),
     ),
     "standardization": (layers.ImageStandardization, (IMAGES,)),
+    "batch normalization": (layers.BatchNormalization, (LOGITS,)),
     "depth to space": (lambda: layers.DepthToSpace(2), (LOGITS,)),
     "letterbox": (lambda: layers.Letterbox(SHAPE), (RAW,)),
     "frame to image": (lambda: layers.FrameToImage(SHAPE), (FOUND, RAW)),
 }
-FLOAT32_LAYERS = [name for name in LAYERS if name not in ("standardization", "depth to space")]
+HALF_LAYERS = ("standardization", "batch normalization", "depth to space")
+FLOAT32_LAYERS = [name for name in LAYERS if name not in HALF_LAYERS]
 
 
 def _vectors(maps, angle="unit"):

@@ -96,7 +96,8 @@ def test_json_round_trip(make):
 def test_layer_saved_and_exported(make, arrays, tmp_path):
     model = around(make(), arrays)
     if model.trainable_weights:
-        model.trainable_weights[0].assign(0.37)
+        weight = model.trainable_weights[0]
+        weight.assign(np.full(weight.shape, 0.37))
     wanted = flat(model(list(arrays)))
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 from drawing import centroid, disc
 
+from benchmarks.preparation import anonymous_bytes
 from kerasland import dataset, geometry, prepared
 from kerasland.errors import DataError
 from kerasland.experiment import Experiment
@@ -86,6 +90,52 @@ def test_loaded_frames_show_their_points(tmp_path, depths):
     assert taken.ids == ("im3", "im2")
     with pytest.raises(DataError, match="nobody"):
         dataset.load_frames(data, ("im0", "nobody"), SHAPE)
+
+
+@pytest.mark.parametrize("depths", [("uint8",), ("uint8", "uint16")])
+def test_frames_in_a_file_are_those_in_memory(tmp_path, monkeypatch, depths):
+    kept = frames_of(tmp_path / "set", depths=depths)
+    wanted = epochs(kept, STRONG, 1)[0], list(dataset.validation(kept, 3))
+    monkeypatch.setattr(dataset, "IN_MEMORY_BYTES", 1000)
+    frames = dataset.load_frames(prepared.read(tmp_path / "set"), kept.ids, SHAPE)
+    taken = frames.take(frames.ids)
+    for found in (frames, taken):
+        assert isinstance(found.images, np.memmap) and not isinstance(kept.images, np.memmap)
+        np.testing.assert_array_equal(found.images, kept.images)
+        np.testing.assert_array_equal(found.points, kept.points)
+        same(epochs(found, STRONG, 1)[0], wanted[0])
+        same(dataset.validation(found, 3), wanted[1])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell")
+def test_ten_times_the_images_need_no_more_memory(tmp_path):
+    data = prepared.write(tmp_path / "set", name="discs", landmarks=NAMES, records=records(10))
+    shape, limit = (160, 128), 2**20
+    few, many = (anonymous_bytes(data, count, shape, limit) for count in (300, 3000))
+    assert many - few < 12 * 2**20  # of 59 MB of frames
+
+
+def test_work_ahead_is_in_order_and_bounded():
+    begun, most = [], 3
+
+    def work(item):
+        begun.append(item)
+        time.sleep(0.01 * (item % 2))
+        return -item
+
+    with ThreadPoolExecutor(2) as pool:
+        for i, job in enumerate(dataset.ahead(pool, work, range(20), most)):
+            assert job.result() == -i
+            assert len(begun) <= i + most
+        assert sorted(begun) == list(range(20))
+        begun.clear()
+        some = dataset.ahead(pool, work, range(20), most)
+        next(some).result()
+        some.close()
+    assert len(begun) <= most
+    with ThreadPoolExecutor(2) as pool, pytest.raises(ZeroDivisionError):
+        [job.result() for job in dataset.ahead(pool, lambda i: 1 // i, range(5))]
 
 
 def test_training_batches(frames):

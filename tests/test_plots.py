@@ -68,6 +68,36 @@ def test_overlay_draws_points_where_they_are(shape, dtype):
         assert centre == pytest.approx(expected, abs=tolerance_px)
 
 
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [((2000, 1500), np.uint8), ((601, 902), np.uint16), ((90, 70, 1), np.uint8)],
+)
+def test_draw_puts_discs_where_the_points_are(shape, dtype):
+    height, width = shape[:2]
+    point, corner = np.array([0.3 * width + 0.21, 0.7 * height]), np.array([width - 1, 0])
+    outside = np.array([[np.nan, 5.0], [-9.0, 5.0], [width + 1, 5], [5.0, height + 1]])
+    picture = overlays.draw(np.zeros(shape, dtype), np.stack([point, corner, *outside]))
+    scale = 1000 / max(height, width)
+    assert picture.size == pytest.approx((width * scale, height * scale), abs=1)
+    y, x = np.nonzero(coloured(np.asarray(picture), overlays.PREDICTED))
+    expected = (np.stack([point, corner]) + 0.5) * scale - 0.5
+    near = np.hypot(x - expected[:, :1], y - expected[:, 1:]) < 8
+    assert near.any(axis=0).all() and near[0].sum() > 20 and near[1].sum() > 6
+    assert (x[near[0]].mean(), y[near[0]].mean()) == pytest.approx(expected[0], abs=0.25)
+
+
+def test_draw_shows_the_image_itself():
+    image = np.full((2000, 1500), 1000, np.uint16)
+    image[500:700, 1000:1300] = 40_000
+    drawn = np.asarray(overlays.draw(image, np.full((3, 2), np.nan)))
+    assert drawn.shape == (1000, 750, 3)
+    assert (drawn[252:348, 502:648] == 255).all()
+    drawn = drawn.copy()
+    drawn[248:352, 498:652] = 0
+    assert (drawn == 0).all()
+    assert np.asarray(overlays.draw(np.full((50, 40), 7), np.zeros((0, 2)))).max() == 0
+
+
 def test_overlay_shows_the_image_itself_where_it_is():
     image = np.zeros((2000, 1500), np.uint16)
     image[500:540, 1000:1060] = 40_000

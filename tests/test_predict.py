@@ -1,74 +1,20 @@
-"""The exported model against the package and against an independent path in NumPy."""
+"""A model at work against an independent path in NumPy."""
 
-import subprocess
-import sys
-from pathlib import Path
+import json
 
 import numpy as np
 import pandas as pd
 import pytest
-
-from kerasland import geometry, predict
-from kerasland.dataset import letterboxed
-from kerasland.images import read_image
-
-ALONE = """
-import sys
-sys.modules["kerasland"] = None  # an import of kerasland would fail
-sys.modules["keras"] = None
-import numpy as np, tensorflow as tf
 from PIL import Image
-served = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
-assert "kerasland" not in [name for name, module in sys.modules.items() if module]
-image_spec = served.structured_input_signature[1]["image"]
-assert image_spec.dtype == tf.uint8 and image_spec.shape.as_list() == [None, None, None, 1]
-out = {}
-for i, path in enumerate(sys.argv[3:]):
-    image = np.asarray(Image.open(path).convert("L"))
-    result = served(image=tf.constant(image[None, ..., None]))
-    assert set(result) == {"landmarks", "confidence"}
-    out[f"landmarks_{i}"] = result["landmarks"].numpy()[0]
-    out[f"confidence_{i}"] = result["confidence"].numpy()[0]
-np.savez(sys.argv[2], **out)
-"""
 
-
-def exported_agrees(images: list[Path], tmp_path: Path) -> None:
-    model = predict.load_pretrained()
-    predict.export(model, tmp_path / "exported")
-    table = predict.predict(images, model, tmp_path / "out")
-    command = [sys.executable, "-c", ALONE, tmp_path / "exported", tmp_path / "out.npz", *images]
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    alone = np.load(tmp_path / "out.npz")
-    for i, path in enumerate(images):
-        rows = table[table["image"] == str(path)]
-        gap = np.linalg.norm(alone[f"landmarks_{i}"] - rows[["x", "y"]].to_numpy(), axis=1)
-        assert gap.max() < 0.05
-        np.testing.assert_allclose(alone[f"confidence_{i}"], rows["confidence"], atol=1e-4)
-
-
-@pytest.mark.slow
-def test_the_saved_model_alone_gives_what_predict_gives(tmp_path):
-    from PIL import Image
-
-    from kerasland import phantom
-
-    images = []
-    for seed, shape in enumerate([(700, 500), (512, 384), (601, 643)]):
-        images.append(tmp_path / f"{seed}.png")
-        Image.fromarray(phantom.hand(seed, shape)[0]).save(images[-1])
-    exported_agrees(images, tmp_path)
-
-
-@pytest.mark.slow
-def test_the_saved_model_alone_on_real_radiographs(hand_atlas, tmp_path):
-    exported_agrees(sorted((hand_atlas / "images").glob("*.jpg"))[:10:2], tmp_path)
+from kerasland import geometry, phantom, predict
+from kerasland.dataset import letterboxed
+from kerasland.errors import DataError
+from kerasland.images import read_image
+from kerasland.models import landmark_names
 
 
 def test_predict_equals_an_independent_path(tmp_path):
-    from kerasland import phantom
-
     model = predict.load_pretrained()
     localize = predict.localizer(model)
     frame = model.input_shape[1:3]
@@ -82,13 +28,77 @@ def test_predict_equals_an_independent_path(tmp_path):
 
 
 def test_depth_and_range_do_not_matter():
-    from kerasland import phantom
-
     localize = predict.localizer(predict.load_pretrained())
     image, _ = phantom.hand(0, (350, 250))
     eight, _ = localize(image)
     sixteen, _ = localize(image.astype(np.uint16) * 257)
     np.testing.assert_allclose(eight, sixteen, atol=0.02)
+
+
+def test_a_folder_gives_what_its_images_give_in_their_order(tmp_path, monkeypatch):
+    model = predict.load_pretrained()
+    localize = predict.localizer(model)
+    shapes = [(300, 220), (200, 260), (310, 200), (512, 384), (90, 70), (222, 333)]
+    (tmp_path / "images").mkdir()
+    wanted = {}
+    for seed, shape in enumerate(shapes):
+        path = tmp_path / "images" / f"{seed}.{'png' if seed % 2 else 'jpg'}"
+        Image.fromarray(phantom.hand(seed, shape)[0]).save(path)
+        wanted[str(path)] = localize(read_image(path))
+    for name in ("2a.jpg", "2b.png"):
+        (tmp_path / "images" / name).write_bytes(b"nothing")
+    again = tmp_path / "elsewhere" / "1.png"
+    again.parent.mkdir()
+    again.write_bytes((tmp_path / "images" / "1.png").read_bytes())
+    wanted[str(again)] = wanted[str(tmp_path / "images" / "1.png")]
+    with pytest.raises(DataError, match=r"2a\.jpg.*; .*2b\.png") as raised:
+        predict.predict([tmp_path / "images", again], model, tmp_path / "out")
+    assert "1.png" not in str(raised.value)
+    table = pd.read_csv(tmp_path / "out" / "landmarks.csv")
+    assert list(table) == ["image", "landmark", "x", "y", "confidence"]
+    assert list(table["image"].unique()) == list(wanted) and len(table) == 37 * len(wanted)
+    document = json.loads((tmp_path / "out" / "landmarks.json").read_text())
+    for entry, (path, (points, confidence)) in zip(document, wanted.items(), strict=True):
+        rows = table[table["image"] == path]
+        assert entry["image"] == path
+        assert list(rows["landmark"]) == list(landmark_names(model))
+        np.testing.assert_allclose(rows[["x", "y"]], points, atol=1e-3)
+        np.testing.assert_allclose(rows["confidence"], confidence, atol=1e-5)
+        columns = ["landmark", "x", "y", "confidence"]
+        pd.testing.assert_frame_equal(
+            pd.DataFrame(entry["landmarks"]), rows[columns].reset_index(drop=True)
+        )
+    overlays = tmp_path / "out" / "overlays"
+    names = [*(f"{i}.jpg" for i in range(len(shapes))), "1_2.jpg"]
+    assert sorted(p.name for p in overlays.iterdir()) == sorted(names)
+    assert Image.open(overlays / "4.jpg").size == (777, 1000)
+
+
+def test_an_interrupt_leaves_nothing_half_written(tmp_path, monkeypatch):
+    model, image = predict.load_pretrained(), tmp_path / "0.png"
+    Image.fromarray(phantom.hand(0, (300, 220))[0]).save(image)
+    made, read = predict.network(model), []
+
+    def network(_):
+        calls = iter(range(9))
+
+        def locate(frame):
+            if next(calls) == 5:
+                raise KeyboardInterrupt
+            return made(frame)
+
+        return locate
+
+    monkeypatch.setattr(predict, "network", network)
+    monkeypatch.setattr(predict, "read_image", lambda path: read.append(path) or read_image(path))
+    with pytest.raises(KeyboardInterrupt):
+        predict.predict([image] * 100, model, tmp_path / "out")
+    assert len(read) < 50
+    written = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert 0 < len(written) <= 5
+    for path in written:
+        assert not path.name.startswith(".") and path.suffix == ".jpg"
+        Image.open(path).load()
 
 
 @pytest.mark.slow

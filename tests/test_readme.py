@@ -1,5 +1,6 @@
 """The README does what it says: each command and snippet is run as it stands there."""
 
+import json
 import os
 import re
 import shlex
@@ -119,3 +120,10 @@ def test_a_python_snippet(workplace, number):
         cwd=workplace, env=ENVIRONMENT, capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_the_table_of_speed_is_that_of_the_record():
+    from benchmarks import measure
+
+    rows = json.loads(measure.RESULTS.read_text())
+    assert measure.table(rows) in TEXT

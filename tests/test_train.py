@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from kerasland import dataset, prepared, synthetic, train
+from kerasland import dataset, prepared, run_folder, synthetic, train
 from kerasland.errors import DataError, UsageError
-from kerasland.experiment import Experiment
+from kerasland.experiment import Experiment, load
 
 TINY = Experiment(
     image_shape=(64, 48),
@@ -122,12 +122,12 @@ def test_resume_after_kill_goes_on_from_the_last_epoch(hands, tmp_path):
     run = tmp_path / "killed"
     process = start(hands, run, experiment)
     deadline = time.monotonic() + 300
-    while train.last_checkpoint(run)[1] < 3:
+    while run_folder.last_checkpoint(run)[1] < 3:
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    _, epochs = train.last_checkpoint(run)
+    _, epochs = run_folder.last_checkpoint(run)
     assert 3 <= epochs < 8
     assert not (run / "model.keras").exists()
 
@@ -293,3 +293,33 @@ def test_a_run_is_not_overwritten_nor_mixed(hands, finished, tmp_path):
     with pytest.raises(DataError, match="other data"):
         train.train(other, TINY, finished, "dev", resume=True)
     assert not (tmp_path / "new").exists()
+
+
+def test_starts_from_another_run(hands, tmp_path):
+    once = TINY.replace(epochs=1, validation_images=0)
+    first = train.train(hands, once, tmp_path / "first", "dev", quiet=True)
+    # weights do not move at this learning rate
+    still = once.replace(image_shape=(32, 32), learning_rate=1e-30, weight_decay=0.0)
+    again = train.train(hands, still, tmp_path / "again", quiet=True, init=tmp_path / "first")
+    for one, other in zip(first.trainable_weights, again.trainable_weights, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+    notes = [load(tmp_path / run / "experiment.json")[1] for run in ("first", "again")]
+    assert set(notes[0]["pixel_hashes"]) < set(notes[1]["pixel_hashes"])
+    assert notes[1]["init"] == str(tmp_path / "first")
+
+    rng = np.random.default_rng(0)
+    records = [
+        (str(i), rng.integers(0, 255, (70, 60), np.uint8), rng.uniform(5, 55, (2, 2)))
+        for i in range(4)
+    ]
+    other = prepared.write(tmp_path / "two", name="two", landmarks=["a", "b"], records=records)
+    model = train.train(other, still, tmp_path / "other", quiet=True, init=tmp_path / "first")
+    stems = [m.get_layer("stem_conv").get_weights()[0] for m in (first, model)]
+    np.testing.assert_allclose(*stems, atol=1e-6)
+    assert model.get_layer("head").get_weights()[0].shape[-1] == 2
+    behind = load(tmp_path / "other" / "experiment.json")[1]["pixel_hashes"]
+    assert set(notes[0]["pixel_hashes"]) < set(behind)  # `evaluate` refuses those as well
+
+    with pytest.raises(UsageError, match="its layer stem_conv has other weights"):
+        narrow = once.replace(width=6)
+        train.train(hands, narrow, tmp_path / "no", "dev", quiet=True, init=tmp_path / "first")

@@ -1,0 +1,224 @@
+"""Seconds an image, from raw 8-bit pixels to landmarks, against a bare forward pass in PyTorch.
+
+Ours does the whole work: resizing, standardising, the network, decoding. The peer is the network of
+`benchmarks.prototype` at the same input size, without any of the rest. Batch 1, two threads each.
+Each runtime is a process of its own that stays up, so that none disturbs another's threads. Of
+some passes the fastest counts, since what else the machine does only ever adds.
+
+    python -m benchmarks.inference [--model RUN] [--peer-python PATH]
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.measure import PAIRS, Ratio, compare, record, row, seconds
+from benchmarks.peers import TORCH, peer_python
+
+COMMAND = "python -m benchmarks.inference"
+THREADS = 2
+PASSES = 7
+IMAGE = (2000, 1500)
+TYPICAL = (2070, 1448)  # a radiograph of the Digital Hand Atlas
+PROTOTYPE = Path(__file__).with_name("prototype.py")
+LIMITS = {"onnx": 0.9, "tensorflow": 1.0, "share": 0.08}
+
+
+class Peer:
+    """A process that, asked, runs some passes and says what the fastest cost."""
+
+    def __init__(self, *command: object):
+        self.process = subprocess.Popen(
+            [str(part) for part in command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            cwd=PROTOTYPE.parents[1],
+        )
+
+    def __call__(self) -> float:
+        """Seconds a pass."""
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise RuntimeError(f"{' '.join(map(str, self.process.args))} ended without an answer")
+        return float(answer)
+
+    def __enter__(self) -> Peer:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def serve(runtime: str, path: str, shape: tuple[int, int], dtype: str) -> None:
+    """The process behind a `Peer` of ours: a pass is one image of `shape` through a model file."""
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (1, *shape, 1)).astype(dtype)
+    once = RUNTIMES[runtime](path, image)
+    for _ in sys.stdin:
+        print(min(seconds(once) for _ in range(PASSES)), flush=True)
+
+
+def _tensorflow(path: str, image: np.ndarray) -> Callable[[], object]:
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(THREADS)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    served = tf.saved_model.load(path).signatures["serving_default"]
+    (name,) = served.structured_input_signature[1]
+    return lambda: served(**{name: tf.constant(image)})
+
+
+def _onnxruntime(path: str, image: np.ndarray) -> Callable[[], object]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = THREADS
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    binding = session.io_binding()
+    # outputs stay where the session put them: a copy of the bare network's maps is none of its work
+    for output in session.get_outputs():
+        binding.bind_output(output.name, "cpu")
+    name = session.get_inputs()[0].name
+
+    def once():
+        binding.bind_cpu_input(name, image)
+        session.run_with_iobinding(binding)
+
+    return once
+
+
+def _openvino(path: str, image: np.ndarray) -> Callable[[], object]:
+    import openvino
+
+    settings = {
+        "INFERENCE_NUM_THREADS": THREADS,
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": "f32",
+    }
+    request = openvino.Core().compile_model(path, "CPU", settings).create_infer_request()
+    return lambda: request.infer([image], share_inputs=True, share_outputs=True)
+
+
+RUNTIMES = {"tensorflow": _tensorflow, "onnxruntime": _onnxruntime, "openvino": _openvino}
+
+
+def runtimes() -> list[str]:
+    """Those that are installed."""
+    return [name for name in RUNTIMES if importlib.util.find_spec(name)]
+
+
+def write_models(source: str, folder: Path) -> tuple[int, int]:
+    """`whole` and `network`, up to its logits, as a SavedModel and as ONNX.
+
+    Returns:
+        (H, W) of the network's input.
+    """
+    import keras
+    import tensorflow as tf
+    import tf2onnx
+
+    from kerasland import export, predict
+    from kerasland.models import bare
+
+    model = predict.load_model(source)
+    for suffix in ("", ".onnx"):
+        export.export(model, folder / f"whole{suffix}")
+    model = bare(model)
+    network = keras.Model(model.inputs[0], model.output["heatmaps"])
+    spec = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32, name="frame")
+    graph = tf.function(lambda frame: {"logits": network(frame, training=False)}, [spec])
+    archive = keras.export.ExportArchive()
+    archive.track(network)
+    archive.add_endpoint("serving_default", graph)
+    archive.write_out(str(folder / "network"), verbose=False)
+    tf2onnx.convert.from_function(
+        graph,
+        [spec],
+        opset=export.OPSET,
+        outputs_as_nchw=["logits"],
+        output_path=str(folder / "network.onnx"),
+    )
+    return model.input_shape[1:3]
+
+
+def measure(folder: Path, frame: tuple[int, int], python: Path, pairs: int) -> list[dict]:
+    """All rows, for the models in a folder."""
+
+    def ours(runtime: str, name: str, shape: tuple[int, int], dtype: str = "uint8") -> Peer:
+        path = folder / (name if runtime == "tensorflow" else f"{name}.onnx")
+        command = [sys.executable, "-m", "benchmarks.inference", "--serve", runtime, path]
+        return Peer(*command, *shape, dtype)
+
+    def against_prototype(runtime: str, shape: tuple[int, int]) -> Ratio:
+        prototype = Peer(python, PROTOTYPE, "infer", *frame, PASSES, "--threads", THREADS)
+        with ours(runtime, "whole", shape) as a, prototype as b:
+            return compare(a, b, pairs)
+
+    def share(runtime: str) -> Ratio:
+        network = ours(runtime, "network", frame, "float32")
+        with network as a, ours(runtime, "whole", TYPICAL) as b:
+            return Ratio(tuple(1.0 - part for part in compare(a, b, pairs).quotients))
+
+    peer = f"forward pass of the prototype in PyTorch at {_by(frame)}"
+    rows = []
+    for shape in (IMAGE, frame):
+        ratios = {name: against_prototype(name, shape) for name in runtimes()}
+        for name, ratio in ratios.items():
+            print(f"{name}, image of {_by(shape)}: {ratio.median:.2f}", file=sys.stderr)
+        onnx = {name: ratio for name, ratio in ratios.items() if name != "tensorflow"}
+        fastest = min(onnx, key=lambda name: onnx[name].median)
+        work = f"landmarks of an image of {_by(shape)}"
+        rows += [
+            row(
+                f"{work}, faster ONNX runtime",
+                onnx[fastest],
+                LIMITS["onnx"],
+                f"{peer}; ours in {fastest}",
+                COMMAND,
+            ),
+            row(f"{work}, SavedModel", ratios["tensorflow"], LIMITS["tensorflow"], peer, COMMAND),
+        ]
+    for name in runtimes():
+        work = f"share of resizing and decoding, image of {_by(TYPICAL)}, {name}"
+        rows.append(row(work, share(name), LIMITS["share"], "the whole inference", COMMAND))
+    return rows
+
+
+def _by(shape: tuple[int, int]) -> str:
+    return f"{shape[0]} x {shape[1]}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default="pretrained", help="default: pretrained")
+    parser.add_argument("--peer-python", type=Path, help="a Python that has PyTorch")
+    parser.add_argument("--pairs", type=int, default=PAIRS, help=f"default: {PAIRS}")
+    parser.add_argument("--serve", nargs=5, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.serve:
+        runtime, path, height, width, dtype = args.serve
+        serve(runtime, path, (int(height), int(width)), dtype)
+        return
+    python = peer_python([TORCH], args.peer_python)
+    with tempfile.TemporaryDirectory() as folder:
+        frame = write_models(args.model, Path(folder))
+        record(measure(Path(folder), frame, python, args.pairs))
+
+
+if __name__ == "__main__":
+    main()

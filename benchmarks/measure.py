@@ -1,0 +1,131 @@
+"""What every benchmark here shares: pairs in turn, ratios with their spread, and the record.
+
+A ratio is taken within each pair of one run, A B A B, so that what else the machine does meets
+both alike. No absolute time is compared between runs or machines.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kerasland import files
+
+RESULTS = Path(__file__).parent / "results" / "latest.json"
+PAIRS = 7
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """The quotients a / b of all pairs: their median and their spread."""
+
+    quotients: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.quotients)
+
+    @property
+    def low(self) -> float:
+        return min(self.quotients)
+
+    @property
+    def high(self) -> float:
+        return max(self.quotients)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long one call takes."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def compare(a: Callable[[], float], b: Callable[[], float], pairs: int = PAIRS) -> Ratio:
+    """Runs A B A B and divides.
+
+    Args:
+        a, b: each returns what one run of it cost, in the same unit.
+        pairs: at least five; one more, for warming up, is not counted.
+    """
+    quotients = [a() / b() for _ in range(pairs + 1)][1:]
+    return Ratio(tuple(quotients))
+
+
+def row(name: str, ratio: Ratio | None, limit: float, peer: str, command: str) -> dict:
+    """A row of the record; without a ratio where it could not be measured on this machine.
+
+    Args:
+        name: what was compared, in words.
+        ratio: ours over the peer's, so that less is better.
+        limit: the ratio that must not be passed.
+        peer: what it was compared with.
+        command: what regenerates the row.
+    """
+    if ratio is None or not math.isfinite(ratio.high):  # infinite: never got there
+        holds = None if ratio is None else False
+        measured = {"ratio": None, "low": None, "high": None, "limit": limit, "holds": holds}
+    else:
+        measured = {
+            "ratio": round(ratio.median, 3),
+            "low": round(ratio.low, 3),
+            "high": round(ratio.high, 3),
+            "limit": limit,
+            "holds": ratio.median <= limit,
+        }
+    return {"name": name, **measured, "peer": peer, "command": command, "machine": machine()}
+
+
+def machine() -> str:
+    """The machine in words, as far as the system says it."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        models = [
+            line.split(":")[1].strip()
+            for line in cpuinfo.read_text().splitlines()
+            if line.startswith("model name")
+        ]
+        name = models[0] if models else name
+    return f"{os.cpu_count()} x {name}"
+
+
+def record(rows: Sequence[dict]) -> None:
+    """Prints rows as a table and puts them into the record, in place of those of the same name."""
+    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    fresh = {entry["name"] for entry in rows}
+    kept = [entry for entry in known if entry["name"] not in fresh]
+    files.write_text(RESULTS, json.dumps([*kept, *rows], indent=1) + "\n")
+    print(table(rows))
+    missed = [entry["name"] for entry in rows if entry["holds"] is False]
+    if missed:
+        print(f"over the limit: {'; '.join(missed)}", file=sys.stderr)
+
+
+def table(rows: Sequence[dict]) -> str:
+    """The rows as Markdown; `python -m benchmarks.measure` prints those of the record."""
+    lines = [
+        [
+            entry["name"],
+            "" if entry["ratio"] is None else f"{entry['ratio']:.2f}",
+            "" if entry["ratio"] is None else f"{entry['low']:.2f} to {entry['high']:.2f}",
+            f"{entry['limit']:.3g}",
+            entry["peer"],
+            f"`{entry['command']}`",
+        ]
+        for entry in rows
+    ]
+    head = ["work", "ratio", "spread", "limit", "peer", "command"]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *lines])
+
+
+if __name__ == "__main__":
+    print(table(json.loads(RESULTS.read_text())))

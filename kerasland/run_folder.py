@@ -1,0 +1,126 @@
+"""The folder of a run: which images it is about, what is written in it, and whether it may be."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+
+from kerasland import __version__, files
+from kerasland import experiment as experiments
+from kerasland.callbacks import CHECKPOINTS
+from kerasland.errors import DataError, UsageError
+from kerasland.experiment import Experiment
+from kerasland.models import bare
+from kerasland.predict import MODEL, PRETRAINED
+from kerasland.prepared import Prepared
+
+EXPERIMENT, BEST, HISTORY = "experiment.json", "best.keras", "history.csv"
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which images a run learns from, watches and never sees."""
+
+    fold: str
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
+
+
+def split(data: Prepared, fold: str | None, experiment: Experiment) -> Split:
+    """The images of a run.
+
+    The validation images, for the curves and `best.keras`, are taken from the training list, so
+    that no choice is ever made on the test list. Without a fold, everything is trained on.
+
+    Raises:
+        UsageError: if the validation images would leave nothing to train on.
+        DataError: if the fold is not sound.
+    """
+    train, test = data.fold(fold) if fold else (data.ids, ())
+    held = experiment.validation_images
+    if held >= len(train):
+        raise UsageError(
+            f"validation_images={held} leaves none of the {len(train)} training images: "
+            f"use --set validation_images=0"
+        )
+    order = np.random.default_rng(20231201).permutation(len(train))
+    validation = tuple(train[i] for i in sorted(order[:held]))
+    kept = tuple(image_id for image_id in train if image_id not in set(validation))
+    return Split(fold or "all", kept, validation, tuple(test))
+
+
+def last_checkpoint(run: Path) -> tuple[Path | None, int]:
+    """The newest checkpoint of a run and how many epochs it has behind it."""
+    found = sorted((run / CHECKPOINTS).glob("epoch_*.keras"))
+    return (found[-1], int(found[-1].stem.split("_")[1])) if found else (None, 0)
+
+
+def check(run: Path, data: Prepared, experiment: Experiment, parts: Split, resume: bool) -> None:
+    """Raises unless the folder is free for this run, or holds this very run to be resumed."""
+    path = run / EXPERIMENT
+    if not path.exists():
+        if run.exists() and (not run.is_dir() or any(run.iterdir())):
+            raise UsageError(f"{run}: not empty and not a run; choose another --out")
+        return
+    if not resume:
+        raise UsageError(f"{run}: holds a run already; add --resume to go on, or choose another")
+    there, notes = experiments.load(path)
+    if notes["data"]["hash"] != data.hash:
+        raise DataError(f"{run}: was trained on other data than {data.folder}; cannot resume")
+    for key, value in asdict(experiment).items():
+        if asdict(there)[key] != value:
+            raise UsageError(
+                f"{run}: was started with {key}={asdict(there)[key]}, not {value}; cannot resume"
+            )
+    if tuple(notes["train_ids"]) != parts.train:
+        raise UsageError(f"{run}: was started with fold {notes['fold']}, not {parts.fold}")
+
+
+def notes_of(data: Prepared, parts: Split) -> dict:
+    """What `experiment.json` says beside the experiment: data, images, versions."""
+    return {
+        "data": {
+            "name": data.name,
+            "hash": data.hash,
+            "landmarks": list(data.landmarks),
+            "scale": asdict(data.scale),
+        },
+        "fold": parts.fold,
+        "train_ids": list(parts.train),
+        "validation_ids": list(parts.validation),
+        "pixel_hashes": [data.pixel_hashes[i] for i in parts.train + parts.validation],
+        "versions": {
+            "kerasland": __version__,
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "numpy")},
+        },
+    }
+
+
+def pixel_hashes_behind(source: str | os.PathLike) -> list[str]:
+    """The images that a model was trained on, where its run or its release says so."""
+    path = PRETRAINED if str(source) == "pretrained" else Path(source)
+    note = (path if path.is_dir() else path.parent) / EXPERIMENT
+    return experiments.load(note)[1]["pixel_hashes"] if note.exists() else []
+
+
+def finish(model: keras.Model, run: Path, experiment: Experiment, notes: dict) -> None:
+    """Writes the final model, without its optimiser, last of all; the checkpoints have served."""
+    minutes = round(pd.read_csv(run / HISTORY)["seconds"].sum() / 60, 2)
+    parameters = model.count_params()
+    experiment.save(run / EXPERIMENT, **notes, minutes=minutes, parameters=parameters)
+    final = bare(model)
+    names = [MODEL] if (run / BEST).exists() else [BEST, MODEL]
+    for name in names:
+        with files.replacing(run / name) as temporary:
+            final.save(temporary)
+    shutil.rmtree(run / CHECKPOINTS)

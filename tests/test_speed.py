@@ -1,0 +1,42 @@
+"""What must stay cheap beside the network, as ratios of one run with a wide margin.
+
+The figures themselves come from `make benchmark`; see benchmarks/results.
+"""
+
+import pytest
+
+from benchmarks import input_pipeline, measure, spatial_term
+from kerasland import experiment
+
+pytestmark = pytest.mark.slow
+CPU = experiment.preset("cpu")
+
+
+def test_the_spatial_configuration_term_stays_cheap():
+    assert spatial_term.share(pairs=5, steps=4).median < 0.15  # measured: see its benchmark
+
+
+def test_the_input_pipeline_stays_cheap():
+    source = input_pipeline.frames(None, CPU.image_shape)
+    assert input_pipeline.sink_over_training(source, CPU, pairs=5).median < 0.2
+    assert input_pipeline.waiting(source, CPU, repeats=5).median < 0.1
+
+
+def test_ratios_and_their_record(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(measure, "RESULTS", tmp_path / "latest.json")
+    costs = iter([9.0, 1.0, 2.0, 4.0, 3.0, 4.0, 1.0, 4.0])  # the first pair warms up
+    ratio = measure.compare(lambda: next(costs), lambda: next(costs), pairs=3)
+    assert (ratio.low, ratio.median, ratio.high) == (0.25, 0.5, 0.75)
+    never = measure.Ratio((float("inf"), 1.0))
+    rows = [
+        measure.row("kept", ratio, 0.5, "a peer", "a command"),
+        measure.row("missed", ratio, 0.4, "a peer", "a command"),
+        measure.row("never", never, 0.4, "a peer", "a command"),
+        measure.row("no device", None, 0.4, "a peer", "a command"),
+    ]
+    assert [entry["holds"] for entry in rows] == [True, False, False, None]
+    measure.record(rows)
+    measure.record(rows[:1])
+    known = measure.json.loads(measure.RESULTS.read_text())
+    assert [entry["name"] for entry in known] == ["missed", "never", "no device", "kept"]
+    assert "over the limit: missed; never" in capsys.readouterr().err
