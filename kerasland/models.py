@@ -161,11 +161,11 @@ def landmark_names(model):
 
 def bare(model):
     """The same network and weights in float32, without optimiser, losses and metrics."""
-    if all(layer.compute_dtype == "float32" for layer in model.layers):
-        return keras.Model(model.inputs[0], model.output, name=model.name)
-    copy = keras.models.clone_model(model, clone_function=_in_float32)
-    copy.set_weights(model.get_weights())
-    return copy
+    if any(layer.compute_dtype != "float32" for layer in model.layers):
+        copy = keras.models.clone_model(model, clone_function=_in_float32)
+        copy.set_weights(model.get_weights())
+        model = copy  # which Keras has compiled like the original
+    return keras.Model(model.inputs[0], model.output, name=model.name)
 
 
 def _in_float32(layer):

@@ -257,8 +257,11 @@ def test_trains_in_lower_precision_and_saves_in_single(hands, tmp_path, precisio
     assert watch.precision == precision
     for found in (model, keras.saving.load_model(tmp_path / "run" / "best.keras", compile=False)):
         assert {layer.compute_dtype for layer in found.layers} == {"float32"}
+        assert getattr(found, "optimizer", None) is None
         for one, other in zip(found.get_weights(), watch.weights, strict=True):
             np.testing.assert_array_equal(one, other)
+    sizes = {(tmp_path / "run" / name).stat().st_size for name in ("model.keras", "best.keras")}
+    assert max(sizes) < 1.5 * 4 * model.count_params() + 200_000  # weights, and no optimiser's
     assert keras.config.dtype_policy().name == "float32"
 
 
