@@ -52,8 +52,8 @@ def _scaled(logits, beta):
 def _exponentials(logits):
     """exp(logits - highest), its sum over the grid, and the highest, for a stable softmax.
 
-    Without `ops.softmax`, which transposes the grid to the last axis and back. Losses, embedding
-    and decoder all begin with these operations on the same logits, so that a graph computes them
+    Without `ops.softmax`, which transposes the grid to the last axis and back. Loss and embedding
+    both begin with these operations on the same logits, so that a graph computes them
     once.
     """
     highest = ops.max(logits, axis=(1, 2), keepdims=True)
