@@ -1,0 +1,150 @@
+// The charts of the overview, drawn with plotly in the colours of the theme.
+
+const probe = document.body.appendChild(element("span", { hidden: "" }));
+const DASHES = ["solid", "dash", "dot", "dashdot"];
+const QUIET = { displayModeBar: false, responsive: true };
+
+/** A colour of report.css as plotly wants it. */
+function color(name) {
+  probe.style.color = `var(--${name})`;
+  return getComputedStyle(probe).color;
+}
+
+/** Text that plotly shows as it is: it takes some HTML in names for markup. */
+const plain = (text) => text.replace(/[&<>]/g, (sign) => `&#${sign.charCodeAt(0)};`);
+const runColor = (run) => color(`run-${run % 4}`);
+
+const axis = (more) => ({ gridcolor: color("line"), zeroline: false, automargin: true, ...more });
+
+function layout(more) {
+  return {
+    paper_bgcolor: "transparent",
+    plot_bgcolor: "transparent",
+    font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: color("ink") },
+    hoverlabel: { bgcolor: color("raised"), bordercolor: color("line"), font: { color: color("ink") } },
+    margin: { l: 10, r: 10, t: 10, b: 10 },
+    dragmode: false,
+    hovermode: "closest",
+    legend: { orientation: "h", x: 0, y: 1, yanchor: "bottom" },
+    ...more,
+  };
+}
+
+const line = (more) => ({
+  type: "line",
+  layer: "below",
+  line: { color: color("muted"), width: 1, dash: "dash" },
+  ...more,
+});
+
+function drawCurves() {
+  const traces = overview.methods.map((name, i) => {
+    const errors = known(overview.errors[i].flat()).sort((a, b) => a - b);
+    const run = i - baselines;
+    return {
+      x: errors,
+      y: errors.map((_, k) => (100 * (k + 1)) / errors.length),
+      name: `${plain(name)}: mean ${shownNumber(mean(errors))} ${unit}`,
+      mode: "lines",
+      line: {
+        shape: "hv",
+        width: 2,
+        color: run < 0 ? color("muted") : runColor(run),
+        dash: run < 0 ? "dot" : DASHES[run % DASHES.length],
+      },
+      hovertemplate: `%{y:.1f} % within %{x:.2f} ${unit}<extra></extra>`,
+    };
+  });
+  const all = traces.flatMap((trace) => trace.x).filter((x) => x > 0);
+  const least = unit === "mm" ? 0.1 : -largest(all.map((x) => -x));
+  const shape = (x) => line({ x0: x, x1: x, y0: 0, y1: 1, yref: "paper" });
+  const ticks = [-2, -1, 0, 1, 2, 3].flatMap((n) => [1, 2, 5].map((digit) => digit * 10 ** n));
+  Plotly.react("curves", traces, layout({
+    xaxis: axis({
+      type: "log",
+      title: { text: `error, ${unit}` },
+      range: [least, 1.05 * largest(all)].map(Math.log10),
+      tickvals: ticks,
+      ticktext: ticks.map((x) => String(Number(x.toPrecision(1)))),
+    }),
+    yaxis: axis({ title: { text: "points, %" }, range: [0, 101] }),
+    shapes: unit === "mm" ? [2, 4].map(shape) : [],
+  }), QUIET);
+}
+
+function drawStrip() {
+  const count = overview.runs.length;
+  const traces = overview.runs.map((name, run) => {
+    const points = errorsOf(run)
+      .flatMap((of, image) => of.map((error, k) => ({ error, k, image })))
+      .filter((point) => point.error !== null);
+    return {
+      x: points.map((point) => point.error),
+      y: points.map((point) => point.k + (0.5 * (run + 0.5)) / count - 0.25),
+      customdata: points.map((point) => [point.image, point.k]),
+      text: points.map(
+        ({ error, k, image }) =>
+          `${plain(landmarks[k])}<br>image ${plain(overview.ids[image])}, ${error.toFixed(2)} ${unit}`,
+      ),
+      name: plain(name),
+      hoverinfo: "text",
+      mode: "markers",
+      marker: { color: runColor(run), size: 7, opacity: 0.6, symbol: run % 4 },
+    };
+  });
+  const strip = byId("strip");
+  Plotly.react(strip, traces, layout({
+    height: 90 + 19 * landmarks.length,
+    showlegend: count > 1,
+    xaxis: axis({ title: { text: `error, ${unit}` }, rangemode: "tozero", side: "bottom" }),
+    yaxis: axis({
+      tickvals: landmarks.map((_, k) => k),
+      ticktext: landmarks.map(plain),
+      tickfont: { size: 11 },
+      range: [landmarks.length - 0.4, -0.6],
+    }),
+    shapes: overview.far === null ? []
+      : [line({ x0: overview.far, x1: overview.far, y0: 0, y1: 1, yref: "paper" })],
+  }), QUIET);
+  onClick(strip, ([image, k]) => openImage(image, k));
+}
+
+function drawComparison(chart) {
+  const run = Number(chart.dataset.run);
+  const rows = overview.ids
+    .map((id, image) => ({ id, image, means: [0, run].map((r) => mean(known(errorsOf(r)[image]))) }))
+    .filter(({ means }) => !means.includes(null));
+  const all = rows.flatMap(({ means }) => means);
+  const ends = [-0.9 * largest(all.map((value) => -value)), 1.08 * largest(all)];
+  const title = (r) => ({ text: `${plain(overview.runs[r])}, ${unit}` });
+  Plotly.react(chart, [{
+    x: rows.map(({ means }) => means[0]),
+    y: rows.map(({ means }) => means[1]),
+    customdata: rows.map(({ image }) => [image]),
+    text: rows.map(
+      ({ id, means }) =>
+        `image ${plain(id)}<br>${means.map((value) => value.toFixed(2)).join(" → ")} ${unit}`,
+    ),
+    hoverinfo: "text",
+    mode: "markers",
+    marker: { color: runColor(run), size: 10, opacity: 0.8 },
+  }], layout({
+    xaxis: axis({ title: title(0), range: ends }),
+    yaxis: axis({ title: title(run), range: ends }),
+    shapes: [line({ x0: ends[0], y0: ends[0], x1: ends[1], y1: ends[1] })],
+  }), QUIET);
+  onClick(chart, ([image]) => openImage(image));
+}
+
+/** Calls back with what the clicked point carries; set once for each chart. */
+function onClick(chart, callback) {
+  chart.removeAllListeners("plotly_click");
+  chart.on("plotly_click", (event) => {
+    const carried = event.points[0].customdata;
+    if (carried !== undefined) callback(carried);
+  });
+}
+
+themed.push(drawCurves, drawStrip, () =>
+  document.querySelectorAll(".comparison").forEach(drawComparison),
+);

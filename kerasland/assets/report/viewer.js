@@ -1,0 +1,289 @@
+// The opened image: radiograph, points, heatmap, ellipses, zoom and pan, correlation maps.
+
+const viewer = byId("viewer");
+const stage = byId("stage");
+const POINTS = ["#E69F00", "#CC79A7", "#009E73", "#F0E442"]; // of the runs, on a dark radiograph
+const ANNOTATED = "#56B4E9";
+const SYMBOLS = ["circle", "diamond", "square", "triangle-up"];
+const LARGEST_ZOOM = 40;
+const LANDMARK_MM = 25; // shown about a landmark
+const shown = { index: 0, image: null, landmark: 0, fitted: null };
+
+const chosenRun = () => Number(byId("run").value);
+const ofRun = () => shown.image.runs[chosenRun()];
+const errorOf = (run) => run[`error_${unit}`];
+const isOn = (layer) => byId("layers").querySelector(`[value=${layer}]`).checked;
+
+/** Opens an image at a landmark, by default the one that is furthest off. */
+function openImage(index, landmark) {
+  shown.index = index;
+  shown.image = JSON.parse(byId(`view-${index}`).textContent);
+  const errors = errorOf(ofRun()).map((error) => error ?? -1);
+  shown.landmark = landmark ?? errors.indexOf(largest(errors));
+  const order = imagesInOrder();
+  byId("viewer-title").textContent = `Image ${shown.image.id}`;
+  byId("viewer-errors").textContent = shown.image.runs.map(describe).join("; ");
+  byId("announcement").textContent =
+    `Image ${shown.image.id}, ${order.indexOf(index) + 1} of ${order.length}`;
+  if (!viewer.open) {
+    viewer.showModal();
+    byId("viewer-title").focus();
+  }
+  stage.setAttribute("aria-label", `Radiograph ${shown.image.id} with its landmarks`);
+  fillPoints();
+  drawStage(true);
+  drawMaps();
+}
+
+function describe(run, i) {
+  const errors = errorOf(run);
+  const worst = largest(known(errors));
+  const name = overview.runs.length > 1 ? `${overview.runs[i]}: ` : "";
+  if (!known(errors).length) return `${name}no error known`;
+  const where = landmarks[errors.indexOf(worst)];
+  return `${name}mean ${shownNumber(mean(known(errors)))}, largest ${worst.toFixed(2)} ${unit} (${where})`;
+}
+
+/** Goes on in the order of the gallery, from its end to its beginning. */
+function step(by) {
+  const order = imagesInOrder();
+  openImage(order.at((order.indexOf(shown.index) + by) % order.length));
+}
+
+function fillPoints() {
+  const cell = (value, digits) =>
+    element("td", { "data-value": value ?? "" }, shownNumber(value, digits));
+  const rows = landmarks.map((name, k) => {
+    const pressed = String(k === shown.landmark);
+    const button = element("button", { type: "button", "aria-pressed": pressed }, name);
+    button.addEventListener("click", () => choose(k));
+    return element("tr", {},
+      element("th", { scope: "row", "data-value": name }, button),
+      ...shown.image.runs.map((run) => cell(errorOf(run)[k], 2)),
+      cell(ofRun().confidence[k], 2));
+  });
+  const table = byId("points");
+  const focused = table.tBodies[0].contains(document.activeElement);
+  table.tBodies[0].replaceChildren(...rows);
+  sortRows(table);
+  if (focused) table.querySelector("[aria-pressed=true]").focus();
+}
+
+/** Brightens or darkens the radiograph, not what is drawn on it. */
+function applyWindow() {
+  const [brightness, contrast] = ["brightness", "contrast"].map((id) => byId(id).value);
+  const picture = stage.querySelector(".layer-below image");
+  if (picture) picture.style.filter = `brightness(${brightness}%) contrast(${contrast}%)`;
+}
+
+function choose(k) {
+  shown.landmark = k;
+  for (const button of byId("points").tBodies[0].querySelectorAll("button")) {
+    button.ariaPressed = String(button.textContent === landmarks[k]);
+  }
+  drawStage();
+}
+
+/** Draws the radiograph with its layers; the view stays unless it is to fit anew. */
+function drawStage(fit = false) {
+  const { image } = shown;
+  const view = fit ? null : currentView();
+  const place = { xref: "x", yref: "y", xanchor: "left", yanchor: "top", layer: "below", sizing: "stretch" };
+  const images = [{
+    ...place, source: `data:image/jpeg;base64,${image.picture}`,
+    x: -0.5, y: -0.5, sizex: image.covers[0], sizey: image.covers[1],
+  }];
+  if (isOn("heatmap")) {
+    const [x, y, sizex, sizey, png] = ofRun().heatmaps[shown.landmark];
+    images.push({ ...place, source: `data:image/png;base64,${png}`, x, y, sizex, sizey });
+  }
+  const hidden = { visible: false, constrain: "range" };
+  const drawn = Plotly.react(stage, stageTraces(), {
+    paper_bgcolor: "#000", plot_bgcolor: "#000", images,
+    margin: { l: 0, r: 0, t: 0, b: 0 }, dragmode: "pan", hovermode: "closest", showlegend: false,
+    xaxis: { ...hidden, range: view?.x ?? [-0.5, image.width - 0.5] },
+    yaxis: { ...hidden, range: view?.y ?? [image.height - 0.5, -0.5], scaleanchor: "x" },
+  }, { displayModeBar: false, scrollZoom: true, responsive: true, doubleClick: false });
+  if (fit) shown.fitted = widthOf(currentView());
+  onClick(stage, choose);
+  stage.removeAllListeners("plotly_relayout");
+  stage.on("plotly_relayout", sayZoom);
+  drawn.then(() => { sayZoom(); applyWindow(); });
+}
+
+function stageTraces() {
+  const { image } = shown;
+  const scatter = (points, more) => ({
+    x: points.map((point) => point?.[0] ?? null),
+    y: points.map((point) => point?.[1] ?? null),
+    ...more,
+  });
+  const segments = (parts) => scatter(parts.flatMap((part) => [...part, null]), {
+    mode: "lines", hoverinfo: "skip",
+  });
+  const traces = [];
+  image.runs.forEach((run, i) => {
+    if (!isOn("predicted") || !isOn("annotated")) return;
+    const errors = run.points.map((point, k) => [point, image.truth[k]]);
+    traces.push({ ...segments(errors), line: { color: POINTS[i % 4], width: 1.5 } });
+  });
+  if (isOn("ellipses")) {
+    const ellipses = ofRun().points.map((point, k) => ellipse(point, ofRun().spreads[k]));
+    traces.push({ ...segments(ellipses), line: { color: POINTS[chosenRun() % 4], width: 1 } });
+  }
+  const marks = { mode: "markers", hoverinfo: "text", customdata: landmarks.map((_, k) => k) };
+  if (isOn("annotated")) {
+    traces.push(scatter(image.truth, {
+      ...marks,
+      text: landmarks.map((name) => `${plain(name)}<br>annotated`),
+      marker: { symbol: "circle-open", size: 11, color: ANNOTATED, line: { width: 2 } },
+    }));
+  }
+  const edge = { width: 1, color: "#000" };
+  image.runs.forEach((run, i) => {
+    if (!isOn("predicted")) return;
+    traces.push(scatter(run.points, {
+      ...marks,
+      text: landmarks.map((name, k) => `${plain(name)}<br>${hoverText(run, i, k)}`),
+      marker: { symbol: SYMBOLS[i % 4], size: 7, color: POINTS[i % 4], line: edge },
+    }));
+  });
+  const chosen = ofRun().points[shown.landmark];
+  traces.push(scatter([chosen, chosen], { // white with a black edge, to be seen on any ground
+    mode: "markers", hoverinfo: "skip",
+    marker: { symbol: "circle-open", size: [30, 27], color: ["#000", "#fff"], line: { width: 2 } },
+  }));
+  return traces;
+}
+
+function hoverText(run, i, k) {
+  const errors = [[run.error_mm[k], 2, "mm"], [run.error_px[k], 1, "px"]];
+  const texts = errors.map(([error, digits, of]) => error !== null && `${error.toFixed(digits)} ${of}`);
+  const name = overview.runs.length > 1 ? `${plain(overview.runs[i])}: ` : "";
+  const error = texts.filter(Boolean).join(" = ") || "not annotated";
+  return `${name}${error}<br>confidence ${shownNumber(run.confidence[k])}`;
+}
+
+/** The outline two standard deviations about a point, of the covariance (xx, xy, yy). */
+function ellipse([x, y], [xx, xy, yy]) {
+  const a = Math.sqrt(Math.max(xx, 1e-9));
+  const b = xy / a;
+  const c = Math.sqrt(Math.max(yy - b * b, 0));
+  return Array.from({ length: 37 }, (_, i) => {
+    const [cos, sin] = [Math.cos, Math.sin].map((f) => f((i * Math.PI) / 18));
+    return [x + 2 * a * cos, y + 2 * (b * cos + c * sin)];
+  });
+}
+
+const currentView = () => ({ x: [...stage.layout.xaxis.range], y: [...stage.layout.yaxis.range] });
+const widthOf = (view) => view.x[1] - view.x[0];
+
+function sayZoom() {
+  byId("zoom").textContent = `${Math.round((100 * shown.fitted) / widthOf(currentView()))} %`;
+}
+
+/** Shows the neighbourhood of a point, by default the centre, at a zoom relative to the fit. */
+function lookAt(zoom, centre) {
+  const view = currentView();
+  const factor = shown.fitted / Math.min(LARGEST_ZOOM, Math.max(0.5, zoom)) / widthOf(view);
+  const range = ([from, to], middle = (from + to) / 2) =>
+    [middle - (factor * (to - from)) / 2, middle + (factor * (to - from)) / 2];
+  Plotly.relayout(stage, {
+    "xaxis.range": range(view.x, centre?.[0]),
+    "yaxis.range": range(view.y, centre?.[1]),
+  });
+}
+
+const zoomNow = () => shown.fitted / widthOf(currentView());
+
+function move(right, down) {
+  const { x, y } = currentView();
+  const by = 0.15 * Math.min(x[1] - x[0], y[0] - y[1]);
+  lookAt(zoomNow(), [(x[0] + x[1]) / 2 + by * right, (y[0] + y[1]) / 2 + by * down]);
+}
+
+function zoomToLandmark() {
+  const { image, landmark } = shown;
+  const { error_mm, error_px } = ofRun();
+  const known_mm = error_mm.findIndex((error, k) => error > 0 && error_px[k] > 0);
+  const width_px = known_mm < 0 ? image.width / 8
+    : (LANDMARK_MM * error_px[known_mm]) / error_mm[known_mm];
+  lookAt(shown.fitted / width_px, ofRun().points[landmark]);
+}
+
+function drawMaps() {
+  if (!byId("correlation").open || !viewer.open) return;
+  const size = landmarks.length;
+  const floats = (text) =>
+    new Float32Array(Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0)).buffer);
+  const [predicted, annotated] = [ofRun().predicted, ofRun().annotated].map(floats);
+  const difference = predicted.map((value, i) => value - annotated[i]);
+  const finite = (values) => [...values].filter(Number.isFinite);
+  const both = [...finite(predicted), ...finite(annotated)];
+  const reach = Math.max(1e-6, largest(finite(difference).map(Math.abs)));
+  const names = landmarks.map(plain);
+  const bar = { len: 0.42, thickness: 10, x: 0.56, xanchor: "left", y: 0.21, tickfont: { size: 10 } };
+  const map = (values, number, more) => ({
+    type: "heatmap", x: names, y: names, xaxis: `x${number}`, yaxis: `y${number}`,
+    z: Array.from({ length: size }, (_, k) => values.subarray(k * size, (k + 1) * size)),
+    hovertemplate: "%{y}<br>%{x}<br>%{z:.3f}<extra></extra>", ...more,
+  });
+  const range = { colorscale: "Viridis", zmin: -largest(both.map((value) => -value)), zmax: largest(both) };
+  const places = [[[0, 0.47], [0.54, 0.96]], [[0.53, 1], [0.54, 0.96]], [[0, 0.47], [0, 0.42]]];
+  const axes = places.flatMap(([x, y], i) => [
+    [`xaxis${i + 1}`, { domain: x, anchor: `y${i + 1}`, visible: false }],
+    [`yaxis${i + 1}`, { domain: y, anchor: `x${i + 1}`, visible: false, autorange: "reversed" }],
+  ]);
+  const titles = ["Predicted", "Annotated", "Predicted − annotated"].map((text, i) => ({
+    text, showarrow: false, xref: "paper", yref: "paper",
+    x: places[i][0][0], y: places[i][1][1], xanchor: "left", yanchor: "bottom",
+  }));
+  Plotly.react("maps", [
+    map(predicted, 1, { ...range, colorbar: { ...bar, title: { text: "map" } } }),
+    map(annotated, 2, { ...range, showscale: false }),
+    map(difference, 3, {
+      colorscale: "RdBu", zmin: -reach, zmax: reach,
+      colorbar: { ...bar, x: 0.78, title: { text: "difference" } },
+    }),
+  ], layout({ ...Object.fromEntries(axes), annotations: titles, margin: { l: 0, r: 0, t: 4, b: 0 } }), QUIET);
+  const off = finite(difference).map(Math.abs);
+  byId("correlation-note").textContent =
+    `Similarity of the spatial feature vectors of each two landmarks. Mean absolute difference: ` +
+    `${off.length ? mean(off).toFixed(4) : "unknown, nothing is annotated"}.`;
+}
+
+const KEYS = {
+  ArrowLeft: () => step(-1), ArrowRight: () => step(1), "+": () => lookAt(1.5 * zoomNow()),
+  "=": () => lookAt(1.5 * zoomNow()), "-": () => lookAt(zoomNow() / 1.5),
+  0: () => drawStage(true), z: zoomToLandmark,
+};
+const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+
+document.addEventListener("keydown", (event) => {
+  if (!viewer.open || event.ctrlKey || event.metaKey || event.altKey || event.target.matches("select, [type=range]")) return;
+  const moves = event.shiftKey && MOVES[event.key];
+  const action = moves ? () => move(...moves) : KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+  if (!action) return;
+  event.preventDefault();
+  action();
+});
+viewer.addEventListener("close", () =>
+  gallery.querySelector(`[data-image="${shown.index}"]`).focus(),
+);
+for (const [id, key] of [["previous", "ArrowLeft"], ["next", "ArrowRight"], ["zoom-in", "+"],
+  ["zoom-out", "-"], ["zoom-fit", "0"], ["zoom-landmark", "z"]]) {
+  byId(id).addEventListener("click", KEYS[key]);
+}
+byId("close").addEventListener("click", () => viewer.close());
+byId("window").addEventListener("input", applyWindow);
+byId("layers").addEventListener("change", () => drawStage());
+byId("run").addEventListener("change", () => { fillPoints(); drawStage(); drawMaps(); });
+byId("correlation").addEventListener("toggle", drawMaps);
+gallery.addEventListener("click", (event) => {
+  const button = event.target.closest("button");
+  if (button) openImage(Number(button.dataset.image));
+});
+
+themed.push(drawMaps);
+sortGallery();
+applyTheme();

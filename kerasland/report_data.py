@@ -1,0 +1,156 @@
+"""What a report shows of one test image: picture, heatmaps, uncertainty, correlation maps.
+
+Everything is small and of plain types, ready for JSON: a picture is the Base64 of a JPEG or PNG,
+a matrix that of its float32 bytes, a list has None for what is not known.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import NamedTuple
+
+import keras
+import matplotlib
+import numpy as np
+from PIL import Image
+
+from kerasland import geometry, heatmaps, overlays
+from kerasland.dataset import letterboxed
+from kerasland.experiment import Experiment
+
+PICTURE_PX, THUMBNAIL_PX = 900, 240
+LEVELS = 15  # of a heatmap's picture, above the transparent one
+
+
+class Seen(NamedTuple):
+    """What a model makes of one image.
+
+    points: (K, 2), pixels of the image. heatmaps: for each landmark its part of the image that is
+    not empty as [x, y, width, height, PNG], pixels of the image, x and y of the upper left corner.
+    spreads: (K, 3), the covariance xx, xy, yy of the attention within the decoder's window, square
+    pixels of the image. predicted, annotated: the correlation maps, K * K float32.
+    """
+
+    points: np.ndarray
+    heatmaps: list[list]
+    spreads: np.ndarray
+    predicted: str
+    annotated: str
+
+
+def jpeg(image: np.ndarray, longest_px: int) -> tuple[str, tuple[float, float]]:
+    """A radiograph as a grey JPEG, its contrast stretched.
+
+    Args:
+        image: (H, W), any number type.
+        longest_px: of the longer side at most; a smaller image keeps its size.
+
+    Returns:
+        The JPEG, and the width and height that it covers from the upper left corner on, pixels of
+        the image: at most a pixel of the JPEG less than the image.
+    """
+    grey, scale = overlays.scaled(image, min(1.0, longest_px / max(image.shape)))
+    buffer = io.BytesIO()
+    picture = Image.fromarray((255 * grey + 0.5).astype(np.uint8))
+    picture.save(buffer, "jpeg", quality=82, optimize=True)
+    return _text(buffer.getvalue()), (grey.shape[1] / scale, grey.shape[0] / scale)
+
+
+def look(model: keras.Model, experiment: Experiment, image: np.ndarray, truth: np.ndarray) -> Seen:
+    """Runs a model on one radiograph and keeps what is worth a look.
+
+    Args:
+        model: what `predict.load_model` returns.
+        experiment: it says which spatial feature maps and which correlation; a run without maps is
+            shown those of "both".
+        image: (H, W), the radiograph.
+        truth: (K, 2), pixels of the radiograph, NaN where not annotated.
+    """
+    frame_shape = model.input_shape[1:3]
+    fit = geometry.letterbox(image.shape, frame_shape)
+    outputs = model.predict_on_batch(letterboxed(image, frame_shape)[None, ..., None])
+    decoder = model.get_layer("decoder")
+    logits = outputs["heatmaps"]
+    grid_shape = logits.shape[1:3]
+    attention = np.asarray(heatmaps.spatial_softmax(logits, decoder.beta))[0]
+    attention = np.moveaxis(attention.reshape(*grid_shape, -1), -1, 0)
+    # pixels of the radiograph a cell, (x, y)
+    cell_px = np.array(frame_shape[::-1]) / np.array(grid_shape[::-1]) / fit.scale
+    corner = fit.invert([-0.5, -0.5])
+    spreads = np.array([spread(one, decoder.radius_cells) for one in attention])
+    maps = "both" if experiment.maps == "none" else experiment.maps
+    found = outputs.get("embedding")
+    if found is None:
+        found = heatmaps.embed_points(outputs["landmarks"], frame_shape, maps, experiment.angle)
+    wanted = heatmaps.embed_points(fit.apply(truth)[None], frame_shape, maps, experiment.angle)
+    predicted, annotated = (
+        np.asarray(heatmaps.correlation_map(vectors, experiment.correlation))[0]
+        for vectors in (found, wanted)
+    )
+    return Seen(
+        fit.invert(outputs["landmarks"][0]),
+        [_placed(one, corner, cell_px) for one in attention],
+        spreads * (cell_px[0] ** 2, cell_px[0] * cell_px[1], cell_px[1] ** 2),
+        matrix(predicted),
+        matrix(annotated),
+    )
+
+
+def spread(attention: np.ndarray, radius_cells: int) -> tuple[float, float, float]:
+    """The covariance of a heatmap in the window that `heatmaps.decode` takes its mean of.
+
+    Args:
+        attention: (h, w), not negative.
+        radius_cells: the window covers (2 * radius_cells + 1) ** 2 cells about the highest one.
+
+    Returns:
+        xx, xy and yy, square cells.
+    """
+    row, column = np.unravel_index(attention.argmax(), attention.shape)
+    top, left = max(0, row - radius_cells), max(0, column - radius_cells)
+    window = attention[top : row + radius_cells + 1, left : column + radius_cells + 1]
+    window = window.astype(np.float64) / window.sum(dtype=np.float64)
+    y, x = np.mgrid[: window.shape[0], : window.shape[1]]
+    x, y = x - (window * x).sum(), y - (window * y).sum()
+    return tuple(float((window * product).sum()) for product in (x * x, x * y, y * y))
+
+
+def matrix(values: np.ndarray) -> str:
+    """Base64 of the float32 bytes of an array, row by row, little endian."""
+    return _text(np.ascontiguousarray(values, dtype="<f4").tobytes())
+
+
+def numbers(values: np.ndarray, digits: int) -> list:
+    """An array as nested lists of rounded numbers, None for NaN."""
+    rounded = np.round(np.asarray(values, dtype=np.float64), digits)
+    return np.where(np.isfinite(rounded), rounded.astype(object), None).tolist()
+
+
+def _placed(attention: np.ndarray, corner: np.ndarray, cell_px: np.ndarray) -> list:
+    """One heatmap as [x, y, width, height, PNG], see `Seen`.
+
+    The square root of the attention over its highest value, in a few levels, so that a second,
+    fainter place is seen too.
+    """
+    level = np.rint(LEVELS * np.sqrt(attention / attention.max())).astype(np.uint8)
+    rows, columns = np.flatnonzero(level.any(axis=1)), np.flatnonzero(level.any(axis=0))
+    level = level[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    level = np.pad(level, 1)  # fades out where it is drawn smoothly
+    picture = Image.frombytes("P", level.shape[::-1], level.tobytes())
+    picture.putpalette(_palette(), "RGB")
+    buffer = io.BytesIO()
+    alpha = bytes(round(220 * i / LEVELS) for i in range(LEVELS + 1))
+    picture.save(buffer, "png", bits=4, transparency=alpha, optimize=True)
+    place = corner + cell_px * (columns[0] - 1, rows[0] - 1)
+    size = cell_px * level.shape[::-1]
+    return [*numbers(np.concatenate([place, size]), 2), _text(buffer.getvalue())]
+
+
+def _palette() -> list[int]:
+    colors = matplotlib.colormaps["plasma"](np.linspace(0.15, 1.0, LEVELS + 1))[:, :3]
+    return np.rint(255 * colors).astype(int).ravel().tolist()
+
+
+def _text(content: bytes) -> str:
+    return base64.b64encode(content).decode("ascii")

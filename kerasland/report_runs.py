@@ -1,0 +1,129 @@
+"""The runs of a report: evaluated, on the same images, and the prepared folder of these."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from kerasland import experiment as experiments
+from kerasland import prepared, tables
+from kerasland.errors import DataError, UsageError
+from kerasland.experiment import Experiment
+from kerasland.prepared import Prepared
+
+ERRORS, SUMMARY = "evaluation/errors.csv", "evaluation/summary.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run with its evaluation.
+
+    name: how a report calls it. notes: what `experiment.json` says beside the experiment.
+    evaluated: `summary.json`. errors: errors table.
+    """
+
+    folder: Path
+    name: str
+    experiment: Experiment
+    notes: dict
+    evaluated: dict
+    errors: pd.DataFrame
+
+    @property
+    def data(self) -> dict:
+        """Hash and, where noted, folder of the prepared data set that the errors are of."""
+        return self.evaluated.get("data", self.notes["data"])
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The evaluated images, in their order."""
+        return tuple(self.errors["image_id"].unique())
+
+    def values(self, column: str, landmarks: Sequence[str]) -> np.ndarray:
+        """(N, K), a column of the errors table by image and landmark; NaN where there is none."""
+        return by_image(self.errors, column, self.ids, landmarks)
+
+
+def by_image(
+    errors: pd.DataFrame, column: str, ids: Sequence[str], landmarks: Sequence[str]
+) -> np.ndarray:
+    """(N, K), a column of an errors table by image and landmark; NaN where there is none."""
+    places = pd.MultiIndex.from_product([ids, landmarks])
+    values = errors.set_index(["image_id", "landmark"])[column].reindex(places)
+    return values.to_numpy(dtype=np.float64).reshape(len(ids), len(landmarks))
+
+
+def read(folders: Sequence[str | os.PathLike]) -> list[Run]:
+    """Reads runs that were evaluated on the same images.
+
+    Raises:
+        DataError: a run was not evaluated, or on other images or other data than the first.
+        UsageError: a run is named twice.
+    """
+    folders = [Path(folder) for folder in folders]
+    count = Counter(folder.resolve().name for folder in folders)
+    runs: list[Run] = []
+    for folder in folders:
+        name = folder.resolve().name
+        runs.append(_read_one(folder, name if count[name] == 1 else str(folder)))
+        if len(runs) > 1:
+            _check_pair(runs[0], runs[-1])
+    return runs
+
+
+def _read_one(folder: Path, name: str) -> Run:
+    experiment, notes = experiments.load(folder / "experiment.json")
+    for path in (folder / ERRORS, folder / SUMMARY):
+        if not path.exists():
+            raise DataError(f"{path}: missing; first run: kerasland evaluate {folder} --data DIR")
+    evaluated = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+    return Run(folder, name, experiment, notes, evaluated, tables.read_errors(folder / ERRORS))
+
+
+def _check_pair(first: Run, other: Run) -> None:
+    if other.folder.resolve() == first.folder.resolve():
+        raise UsageError(f"{other.folder}: named twice")
+    if other.data["hash"] != first.data["hash"]:
+        raise DataError(
+            f"{other.folder}: was evaluated on other data than {first.folder}; a comparison needs "
+            "the same images and annotations"
+        )
+    if odd := sorted(set(other.ids) ^ set(first.ids)):
+        has, lacks = (other, first) if odd[0] in other.ids else (first, other)
+        raise DataError(
+            f"{lacks.folder}: was not evaluated on image {odd[0]}, but {has.folder} was "
+            f"({len(odd)} such images); a comparison needs the same"
+        )
+
+
+def data_of(runs: Sequence[Run], folder: str | os.PathLike | None = None) -> Prepared:
+    """The prepared data set that runs were evaluated on.
+
+    Args:
+        runs: what `read` returns.
+        folder: where it is now; by default where it was.
+
+    Raises:
+        DataError: it is not there, or is other data.
+        UsageError: nobody says where it is.
+    """
+    run = runs[0]
+    folder = folder or run.data.get("folder")
+    if folder is None:
+        raise UsageError(f"{run.folder}: does not note where its images are; add --data DIR")
+    if not Path(folder).is_dir():
+        raise DataError(f"{folder}: no such folder; say where the images are with --data DIR")
+    data = prepared.read(folder)
+    if data.hash != run.data["hash"]:
+        raise DataError(
+            f"{folder}: is other data than {run.folder} was evaluated on; name that with --data, "
+            f"or first run: kerasland evaluate {run.folder} --data {folder}"
+        )
+    return data

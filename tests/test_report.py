@@ -1,0 +1,517 @@
+"""The report in a real browser: it loads nothing, sorts, opens, zooms, and serves the keyboard."""
+
+import base64
+import io
+import json
+import re
+import shutil
+import sys
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from kerasland import evaluate, phantom, prepared, report, report_data, run_folder, train
+from kerasland.__main__ import main
+from kerasland.experiment import Experiment
+
+TINY = Experiment(
+    image_shape=(64, 48),
+    width=8,
+    max_width=16,
+    depth=3,
+    sigma_px=1.5,
+    epochs=1,
+    validation_images=0,
+)
+# names that would be markup, a script or an entity if anyone read them as such
+HOSTILE = ("</script><script>window.hacked=1</script>", "<b>&amp; <img src=x onerror=hacked=1>")
+HOSTILE_ID = "<img src=x onerror=hacked=1>"
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-default-apps",
+    "--disable-sync",
+    "--disable-quic",
+    "--host-resolver-rules=MAP * ~NOTFOUND",
+)
+
+
+@pytest.fixture(scope="module")
+def hands(tmp_path_factory):
+    """Drawn hands with hostile names and a point that is not annotated in the test images."""
+    records = []
+    for i in range(8):
+        image, points = phantom.hand(i, shape=(140, 100))
+        points[7] = np.nan
+        records.append((HOSTILE_ID if i == 0 else f"hand{i}", image, points))
+    ids = [record[0] for record in records]
+    return prepared.write(
+        tmp_path_factory.mktemp("report") / "hands",
+        name="drawn",
+        landmarks=[*HOSTILE, *phantom.LANDMARK_NAMES[2:]],
+        records=records,
+        scale=prepared.Scale(landmarks=(0, 4), length_mm=50.0),
+        folds={"dev": (ids[3:], ids[:3])},
+    )
+
+
+@pytest.fixture(scope="module")
+def runs(hands):
+    """Two evaluated runs, one without spatial feature maps."""
+    made = []
+    for seed, (name, maps) in enumerate((("first", "both"), ("second", "none"))):
+        made.append(
+            untrained(hands, TINY.replace(maps=maps, seed=seed), hands.folder.parent / name)
+        )
+    return made
+
+
+def untrained(data, experiment, run):
+    """The evaluated run of a network that has not learnt anything, which saves the time."""
+    keras.utils.set_random_seed(experiment.seed)
+    parts = run_folder.split(data, "dev", experiment)
+    experiment.save(run / "experiment.json", **run_folder.notes_of(data, parts))
+    train.build(experiment, data.landmarks).save(run / "model.keras")
+    evaluate.evaluate(run, data)
+    return run
+
+
+@pytest.fixture(scope="module")
+def page(runs):
+    out = runs[0].parent / "any name.html"
+    assert main(["report", *map(str, runs), "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
+    programs = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
+    for name, path in programs.items():
+        if path is None:
+            pytest.skip(f"no {name}: apt-get install chromium chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = programs["chromium"]
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    service = webdriver.ChromeService(executable_path=programs["chromedriver"])
+    driver = webdriver.Chrome(options=options, service=service)
+    yield driver
+    driver.quit()
+
+
+def load(browser, page, width=1400, height=900):
+    """Opens a page at a size, with nothing left in the logs."""
+    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get("about:blank")
+    for log in ("browser", "performance"):
+        browser.get_log(log)
+    browser.get(page.as_uri())
+    return browser
+
+
+def find(browser, selector):
+    return browser.find_element("css selector", selector)
+
+
+def finds(browser, selector):
+    return browser.find_elements("css selector", selector)
+
+
+def press(browser, key, held=None):
+    from selenium.webdriver import ActionChains
+
+    actions = ActionChains(browser)
+    if held:
+        actions.key_down(held)
+    actions.send_keys(key)
+    if held:
+        actions.key_up(held)
+    actions.perform()
+
+
+def zoom(browser) -> int:
+    return int(find(browser, "#zoom").text.rstrip(" %"))
+
+
+def width_shown(browser) -> float:
+    low, high = browser.execute_script("return stage.layout.xaxis.range")
+    return high - low
+
+
+def errors_of(run) -> pd.DataFrame:
+    return pd.read_csv(run / "evaluation/errors.csv").pivot(
+        index="image_id", columns="landmark", values="error_mm"
+    )
+
+
+def gallery(browser) -> list[str]:
+    return [item.text for item in finds(browser, "#gallery .id")]
+
+
+def assert_quiet(browser):
+    """No message on the console, and nothing asked for but the file itself."""
+    assert browser.get_log("browser") == []
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    asked = {
+        message["params"]["request"]["url"]
+        for message in messages
+        if message["method"] == "Network.requestWillBeSent"
+    }
+    assert len([url for url in asked if url.startswith("file:")]) == 1
+    assert not [url for url in asked if not url.startswith(("file:", "data:"))]
+
+
+@pytest.mark.slow
+def test_loads_without_network_errors_or_injected_markup(browser, page, hands):
+    load(browser, page)
+    assert browser.title == "first, second – kerasland report"
+    assert len(finds(browser, ".js-plotly-plot")) == 3  # curves, comparison, points by landmark
+    for label in finds(browser, "#strip .ytick text")[:2]:
+        assert label.text in HOSTILE
+    for i in range(3):
+        browser.execute_script(f"openImage({i})")
+    assert browser.execute_script("return window.hacked") is None
+    assert HOSTILE_ID in gallery(browser)
+    names = [button.text for button in finds(browser, "#points tbody button")]
+    assert set(names) == set(hands.landmarks)
+    assert_quiet(browser)
+
+
+@pytest.mark.slow
+def test_the_gallery_sorts_by_error_and_id(browser, page, runs):
+    load(browser, page)
+    means = [errors_of(run).mean(axis=1) for run in runs]
+    assert gallery(browser) == list(means[0].sort_values(ascending=False).index)
+    for value, expected in (
+        ("mean 1", means[1].sort_values(ascending=False)),
+        ("largest 0", errors_of(runs[0]).max(axis=1).sort_values(ascending=False)),
+        ("difference 1", (means[1] - means[0]).sort_values(ascending=False)),
+    ):
+        find(browser, f"#order option[value='{value}']").click()
+        assert gallery(browser) == list(expected.index), value
+    find(browser, "#direction").click()
+    assert gallery(browser) == list(expected.index)[::-1]
+    find(browser, "#order option[value='id 0']").click()
+    assert gallery(browser)[-2:] == ["hand1", "hand2"]
+    assert find(browser, "#sorted").text == "by image id, smallest first"
+
+
+@pytest.mark.slow
+def test_a_table_sorts_by_its_headers(browser, page, runs):
+    load(browser, page)
+    table = find(browser, "#h-landmarks ~ .scroll table")
+    headers = table.find_elements("css selector", "thead th")
+    column = [header.text for header in headers].index("PE max, mm")
+    assert table.find_element("css selector", "caption").text.startswith("first: ")
+    largest = errors_of(runs[0]).max()
+    for order in ("descending", "ascending"):
+        headers[column].find_element("css selector", "button").click()
+        assert headers[column].get_attribute("aria-sort") == order
+        names = [cell.text for cell in table.find_elements("css selector", "tbody th")]
+        assert names[-1] == phantom.LANDMARK_NAMES[7]  # which nobody annotated
+        expected = largest.dropna().sort_values(ascending=order == "ascending")
+        assert names[:-1] == list(expected.index)
+    assert len(table.find_elements("css selector", "th[aria-sort]")) == 1
+
+
+@pytest.mark.slow
+def test_the_keyboard_opens_zooms_moves_and_closes(browser, page):
+    load(browser, page)
+    order = gallery(browser)
+    browser.execute_script("arguments[0].focus()", find(browser, "#gallery button"))
+    press(browser, "\ue007")  # Enter
+    assert find(browser, "#viewer").get_attribute("open")
+    assert find(browser, "#viewer-title").text == f"Image {order[0]}"
+    assert zoom(browser) == 100
+    whole = width_shown(browser)
+    press(browser, "+")
+    assert zoom(browser) == 150 and width_shown(browser) == pytest.approx(whole / 1.5)
+    before = browser.execute_script("return stage.layout.xaxis.range")
+    press(browser, "\ue014", held="\ue008")  # Shift and right
+    moved = browser.execute_script("return stage.layout.xaxis.range")
+    assert moved[0] > before[0] and moved[1] - moved[0] == pytest.approx(before[1] - before[0])
+    press(browser, "-")
+    press(browser, "-")
+    assert zoom(browser) == 67
+    press(browser, "0")
+    assert zoom(browser) == 100
+    press(browser, "z")
+    assert zoom(browser) > 200
+    press(browser, "\ue014")  # right
+    assert find(browser, "#viewer-title").text == f"Image {order[1]}" and zoom(browser) == 100
+    find(browser, "#points tbody button").click()
+    for place in (2, 0, 1):  # also where the focus was in what is drawn anew
+        press(browser, "\ue014")
+        assert find(browser, "#viewer-title").text == f"Image {order[place]}"
+    press(browser, "\ue012")  # left
+    press(browser, "\ue012")
+    assert find(browser, "#viewer-title").text == f"Image {order[2]}"
+    press(browser, "\ue00c")  # Escape
+    assert not find(browser, "#viewer").get_attribute("open")
+    focused = browser.switch_to.active_element
+    assert focused.find_element("css selector", ".id").text == order[2]
+    assert_quiet(browser)
+
+
+@pytest.mark.slow
+def test_an_opened_image_shows_points_heatmaps_ellipses_and_names(browser, page, runs, hands):
+    from selenium.webdriver import ActionChains
+
+    load(browser, page)
+    index = runs_ids(runs[0]).index("hand1")
+    browser.execute_script(f"openImage({index})")
+    table = pd.read_csv(runs[0] / "evaluation/errors.csv").set_index("image_id").loc["hand1"]
+    points = table[["x", "y"]].to_numpy()
+    traces = browser.execute_script(
+        "return stage.data.map(({x, y, mode}) => ({x: [...x], y: [...y], mode}))"
+    )
+    marks = [t for t in traces if t["mode"] == "markers" and len(t["x"]) == len(hands.landmarks)]
+    annotated, first, second = (np.array([t["x"], t["y"]], float).T for t in marks)
+    np.testing.assert_allclose(first, points, atol=0.006)
+    truth = hands.points[hands.index(["hand1"])[0]]
+    np.testing.assert_allclose(annotated, truth, atol=0.006)
+    assert not np.allclose(first, second)
+    assert sum(len(t["x"]) > 30 * len(hands.landmarks) for t in traces) == 1  # the ellipses
+    find(browser, "#layers [value=ellipses]").click()
+    assert len(browser.execute_script("return stage.data")) == len(traces) - 1
+
+    rows = {row.text.rsplit(" ", 3)[0]: row for row in finds(browser, "#points tbody tr")}
+    assert "– –" in rows[phantom.LANDMARK_NAMES[7]].text
+    pressed = find(browser, "#points [aria-pressed=true]").text
+    assert table.set_index("landmark")["error_mm"].idxmax() == pressed
+    heatmap = "return stage.layout.images[1].source"
+    before = browser.execute_script(heatmap)
+    other = next(name for name in phantom.LANDMARK_NAMES[2:] if name != pressed)
+    rows[other].find_element("css selector", "button").click()
+    assert find(browser, "#points [aria-pressed=true]").text == other
+    assert browser.execute_script(heatmap) != before
+
+    k = hands.landmarks.index(other)
+    press(browser, "z")
+    x, y = browser.execute_script(
+        "const {xaxis, yaxis} = stage._fullLayout; const box = stage.getBoundingClientRect();"
+        "const at = ofRun().points[arguments[0]];"
+        "return [box.x + xaxis.d2p(at[0]), box.y + yaxis.d2p(at[1])]",
+        k,
+    )
+    actions = ActionChains(browser)
+    actions.w3c_actions.pointer_action.move_to_location(round(x), round(y))
+    actions.perform()
+    assert other in wait_for(browser, "#stage .hovertext").text
+    assert_quiet(browser)
+
+
+def runs_ids(run) -> list[str]:
+    return list(pd.read_csv(run / "evaluation/errors.csv")["image_id"].unique())
+
+
+def wait_for(browser, selector):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    return WebDriverWait(browser, 10).until(lambda _: find(browser, selector))
+
+
+@pytest.mark.slow
+def test_correlation_maps_of_the_chosen_run(browser, page, hands):
+    load(browser, page)
+    browser.execute_script("openImage(1)")
+    find(browser, "#correlation summary").click()
+    wait_for(browser, "#maps .heatmaplayer")
+    maps = "return document.getElementById('maps').data.map((t) => t.z.map((row) => [...row]))"
+    for run in (0, 1):
+        find(browser, f"#run option[value='{run}']").click()
+        predicted, annotated, difference = np.array(browser.execute_script(maps), dtype=float)
+        assert predicted.shape == (len(hands.landmarks),) * 2
+        np.testing.assert_allclose(np.diag(predicted), 1, atol=1e-4)
+        assert np.isnan(annotated[7]).all() and np.isfinite(annotated[8, 9])
+        np.testing.assert_allclose(difference, predicted - annotated, atol=1e-6)
+        said = float(re.search(r"([\d.]+)\.$", find(browser, "#correlation-note").text).group(1))
+        assert said == pytest.approx(np.nanmean(np.abs(difference)), abs=1e-4)
+    assert_quiet(browser)
+
+
+@pytest.mark.slow
+def test_light_and_dark_and_narrow(browser, page, tmp_path):
+    def ground() -> str:
+        return find(browser, "body").value_of_css_property("background-color")
+
+    load(browser, page, width=420, height=850)
+    seen = {}
+    for scheme in ("light", "dark"):
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        seen[scheme] = ground()
+        assert (
+            find(browser, "#theme").get_attribute("aria-pressed") == str(scheme == "dark").lower()
+        )
+        ink = find(browser, "#curves .legendtext").value_of_css_property("fill")
+        seen[f"{scheme} ink"] = ink
+    assert len(set(seen.values())) == 4
+    find(browser, "#theme").click()
+    assert ground() == seen["light"]
+    root = "return document.documentElement"
+    widths = [browser.execute_script(f"{root}.{name}Width") for name in ("scroll", "client")]
+    assert widths[0] == widths[1] <= 420  # nothing sticks out
+    find(browser, "#gallery button").click()
+    for shot in ("overview", "opened"):
+        path = tmp_path / f"{shot}.png"
+        browser.save_screenshot(str(path))
+        assert np.asarray(Image.open(path).convert("L")).std() > 20
+    assert_quiet(browser)
+
+
+@pytest.mark.slow
+def test_the_paired_test_and_the_tables_are_those_of_the_package(page, runs):
+    from kerasland import tables
+
+    text = page.read_text(encoding="utf-8")
+    first, second = (tables.read_errors(run / "evaluation/errors.csv") for run in runs)
+    paired = tables.paired(first, second)
+    assert f"<td>{paired['difference_mm_mean']:.3f} mm</td>" in text
+    assert f"p = {paired['wilcoxon_p']:.2g}" in text
+    for errors in (first, second):
+        assert f"{tables.summarize(errors)['error_mm_median']:.2f}</td>" in text
+    assert ">mean shape<" in text and "= 50 mm" in text
+    assert len(text) < 6_500_000  # of which plotly is 4.8 million
+
+
+@pytest.mark.slow
+def test_pixels_where_no_scale_is_known(browser, tmp_path):
+    rng = np.random.default_rng(0)
+    data = prepared.write(
+        tmp_path / "four",
+        name="four",
+        landmarks=list("abcd"),
+        records=[
+            (str(i), rng.integers(0, 255, (80, 60), np.uint8), rng.uniform(5, 50, (4, 2)))
+            for i in range(5)
+        ],
+        folds={"dev": (["0", "1", "2"], ["3", "4"])},
+    )
+    report.report([untrained(data, TINY, tmp_path / "run")], tmp_path / "report.html")
+    load(browser, tmp_path / "report.html")
+    assert "errors are in pixels" in find(browser, "header").text
+    assert all(re.search(r"largest [\d.]+ px", item.text) for item in finds(browser, "#gallery li"))
+    find(browser, "#gallery button").click()
+    press(browser, "z")
+    assert "px" in find(browser, "#viewer-errors").text and zoom(browser) > 100
+    assert_quiet(browser)
+
+
+def refused(capsys, status: int, *args: object) -> str:
+    capsys.readouterr()
+    assert main(["report", *map(str, args)]) == status
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+@pytest.mark.slow
+def test_what_it_refuses(runs, hands, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "report.html"
+    first, second = runs
+    copy = shutil.copytree(second, tmp_path / "copy")
+    assert "named twice" in refused(capsys, 2, first, first, "--out", out)
+    assert "is a folder" in refused(capsys, 2, first, "--out", tmp_path)
+    assert "experiment.json" in refused(capsys, 1, tmp_path, "--out", out)
+
+    shutil.copy(first / "model.keras", copy / "model.keras")
+    assert "gives other points" in refused(capsys, 1, copy, "--out", out)
+
+    path = copy / "evaluation/errors.csv"
+    table = pd.read_csv(path)
+    table[table["image_id"] != "hand1"].to_csv(path, index=False)
+    assert "image hand1" in refused(capsys, 1, first, copy, "--out", out)
+    path.unlink()
+    line = refused(capsys, 1, copy, "--out", out)
+    assert str(path) in line and "kerasland evaluate" in line
+
+    shutil.copytree(second, tmp_path / "old", dirs_exist_ok=True)
+    note = tmp_path / "old/evaluation/summary.json"
+    summary = json.loads(note.read_text())
+    summary["data"]["folder"] = str(tmp_path / "gone")
+    note.write_text(json.dumps(summary))
+    line = refused(capsys, 1, tmp_path / "old", "--out", out)
+    assert str(tmp_path / "gone") in line and "--data" in line
+    assert (
+        main(["report", str(tmp_path / "old"), "--data", str(hands.folder), "--out", str(out)]) == 0
+    )
+    out.unlink()
+
+    other = prepared.write(
+        tmp_path / "other",
+        name="other",
+        landmarks=hands.landmarks,
+        records=[("a", np.zeros((80, 60), np.uint8), hands.points[0])],
+    )
+    assert "other data" in refused(capsys, 1, first, "--data", other.folder, "--out", out)
+    summary["data"]["hash"] = "0"
+    note.write_text(json.dumps(summary))
+    assert "other data" in refused(capsys, 1, first, tmp_path / "old", "--out", out)
+    monkeypatch.setitem(sys.modules, "plotly.offline", None)
+    assert "kerasland[report]" in refused(capsys, 2, first, "--out", out)
+    assert not out.exists()
+
+
+def drawn_heatmap(shape, centre, covariance) -> np.ndarray:
+    """(h, w), a Gaussian about (x, y) with a covariance, cells."""
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    offset = np.stack([x - centre[0], y - centre[1]], axis=-1)
+    return np.exp(-0.5 * np.einsum("hwi,ij,hwj->hw", offset, np.linalg.inv(covariance), offset))
+
+
+def test_the_spread_is_the_covariance_of_the_heatmap():
+    covariance = np.array([[2.0, 0.9], [0.9, 1.5]])
+    attention = drawn_heatmap((40, 30), (12.3, 20.8), covariance)
+    found = report_data.spread(attention, 9)
+    np.testing.assert_allclose(found, (2.0, 0.9, 1.5), atol=0.01)
+    far = attention + drawn_heatmap((40, 30), (27, 3), covariance) / 2  # outside the window
+    np.testing.assert_allclose(report_data.spread(far, 9), found, atol=0.01)
+    corner = drawn_heatmap((40, 30), (0, 0), np.eye(2))
+    assert 0 < report_data.spread(corner, 9)[0] < 1
+
+
+def test_what_is_seen_of_an_image_is_in_its_own_pixels():
+    """An image of 400 x 200 in a frame of 64 x 48: 6.25 pixels a pixel of the frame."""
+    image_shape, frame_shape, points = (400, 200), (64, 48), np.array([[60.0, 100.0], [150, 310]])
+    scale, shift = 64 / 400, (48 - 200 * 64 / 400) / 2
+    in_frame = (points + 0.5) * scale + (shift, 0) - 0.5
+    cells = (in_frame + 0.5) / 2 - 0.5
+    logits = np.stack([np.log(drawn_heatmap((32, 24), c, np.eye(2)) + 1e-9) for c in cells], -1)
+    outputs = {"heatmaps": logits[None].astype("float32"), "landmarks": in_frame[None]}
+    model = SimpleNamespace(
+        input_shape=(None, *frame_shape, 1),
+        predict_on_batch=lambda frames: outputs,
+        get_layer=lambda name: SimpleNamespace(beta=1.0, radius_cells=4),
+    )
+    truth = points + (3, 0)
+    truth[1] = np.nan
+    image = np.random.default_rng(0).integers(0, 255, image_shape, np.uint8)
+    seen = report_data.look(model, TINY.replace(maps="none"), image, truth)
+    np.testing.assert_allclose(seen.points, points, atol=1e-6)
+    cell_px = 2 / scale
+    np.testing.assert_allclose(seen.spreads[0], (cell_px**2, 0, cell_px**2), rtol=0.01, atol=0.5)
+    for (x, y, width, height, png), (true_x, true_y) in zip(seen.heatmaps, points, strict=True):
+        picture = Image.open(io.BytesIO(base64.b64decode(png)))
+        assert width == pytest.approx(picture.width * cell_px)
+        assert height == pytest.approx(picture.height * cell_px)
+        level = np.square(np.asarray(picture, dtype=float))
+        rows, columns = np.mgrid[: picture.height, : picture.width]
+        # the middle of cell 0 is half a cell from the corner
+        centre = [(np.average(at, weights=level) + 0.5) * cell_px for at in (columns, rows)]
+        assert x + centre[0] == pytest.approx(true_x, abs=2)
+        assert y + centre[1] == pytest.approx(true_y, abs=2)
+    annotated = np.frombuffer(base64.b64decode(seen.annotated), "<f4").reshape(2, 2)
+    assert annotated[0, 0] == pytest.approx(1, abs=1e-4) and np.isnan(annotated[1]).all()
