@@ -1,6 +1,6 @@
 PYTHON ?= .venv/bin/python
 
-.PHONY: install lint format quick test benchmark
+.PHONY: install lint format quick test docs pretrained benchmark
 
 install:            ## a virtual environment with everything needed to work on kerasland
 	python3 -m venv .venv && .venv/bin/pip install -q -e ".[dev]"
@@ -17,7 +17,19 @@ quick:              ## the tests that take seconds
 test:               ## all tests
 	$(PYTHON) -m pytest
 
+docs:               ## the pages of docs/ as a site, in site/
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
+
 DATA ?= data/hand_atlas
+FINE = image_shape=512x384 sigma_px=3 elastic_px=4 precision=bfloat16 validation_images=0
+pretrained:         ## the shipped model, its estimate and calibration, in runs/hand_atlas
+	test -e data/drawn/dataset.json || \
+	  $(PYTHON) -m data_prep.synthetic --count 600 --seed 1000 --shape 1050 750 --out data/drawn
+	$(PYTHON) -m kerasland train --data data/drawn --out runs/drawn --resume \
+	  --set $(FINE) epochs=6 warmup_epochs=0.5
+	$(PYTHON) -m kerasland crossvalidate --data $(DATA) --init runs/drawn --final \
+	  --out runs/hand_atlas --set $(FINE) epochs=40
+
 benchmark:          ## all ratios of benchmarks/results; DATA is the prepared hand atlas
 	for name in start step_profile spatial_term input_pipeline preparation predict_folder inference gpu; do \
 	  $(PYTHON) -m benchmarks.$$name || exit 1; done

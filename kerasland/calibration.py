@@ -1,0 +1,141 @@
+"""How far off a landmark is expected to be, in mm, learnt from errors on images not trained on.
+
+The expected error of a point rises with the difficulty of its landmark and falls with the
+confidence of its heatmap: a generalised linear model of the error with a logarithmic link and the
+gamma distribution (McCullagh and Nelder 1989),
+
+    expected_mm = exp(offset_k + slope * log(1 - confidence + FLOOR)),
+
+which `kerasland.layers.ExpectedError` computes. The ratio of errors to expected errors on other
+images says with what probability an error stays within a multiple of the expected one (split
+conformal prediction, Lei et al. 2018).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import pandas as pd
+from sklearn.linear_model import GammaRegressor
+
+from kerasland.errors import DataError
+from kerasland.layers import ExpectedError
+from kerasland.models import landmark_names
+
+LEAST_MM = 1e-3
+LEVELS = np.round(np.arange(0.05, 1.0, 0.05), 2)
+RIDGE = 1e-4
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What `fit` found.
+
+    offsets: by the landmark's name; slope: see the module; ratios: of an error to the expected
+    one, at each of `LEVELS`.
+    """
+
+    offsets: dict[str, float]
+    slope: float
+    ratios: tuple[float, ...]
+
+    def expected_mm(self, errors: pd.DataFrame) -> np.ndarray:
+        """The expected error of each row of an errors table, mm."""
+        offsets = errors["landmark"].map(self.offsets).to_numpy(np.float64)
+        return np.exp(offsets + self.slope * _lacking(errors))
+
+
+def _lacking(errors: pd.DataFrame) -> np.ndarray:
+    return np.log(
+        np.maximum(1.0 - errors["confidence"].to_numpy(np.float64), 0.0) + ExpectedError.FLOOR
+    )
+
+
+def fit(errors: pd.DataFrame) -> Calibration:
+    """Fits the expected error to errors on images that the models had not seen.
+
+    Args:
+        errors: errors table (see `kerasland.tables`); points without an error in mm are left out.
+
+    Raises:
+        DataError: if a landmark has no error in mm.
+    """
+    known = errors[np.isfinite(errors["error_mm"])]
+    names = list(dict.fromkeys(errors["landmark"]))
+    if lacking := [name for name in names if name not in set(known["landmark"])]:
+        raise DataError(f"no error in mm of landmark {lacking[0]!r}: nothing to calibrate with")
+    which = known["landmark"].map({name: k for k, name in enumerate(names)}).to_numpy()
+    features = np.column_stack([np.eye(len(names))[which], _lacking(known)])
+    error_mm = np.maximum(known["error_mm"].to_numpy(np.float64), LEAST_MM)
+    model = GammaRegressor(alpha=RIDGE, max_iter=1000).fit(features, error_mm)
+    offsets = model.intercept_ + model.coef_[:-1]
+    offset_of = dict(zip(names, offsets.tolist(), strict=True))
+    found = Calibration(offset_of, float(model.coef_[-1]), ())
+    ratios = np.quantile(error_mm / found.expected_mm(known), LEVELS)
+    return dataclasses.replace(found, ratios=tuple(ratios.tolist()))
+
+
+def reliability(errors: pd.DataFrame) -> pd.DataFrame:
+    """Whether what is said holds: each fold judged by a calibration from the other folds.
+
+    Args:
+        errors: errors table with a column `fold`, at least two of them; no image in two folds.
+
+    Returns:
+        A row a level: said (the share of points said to be within their radius), found (the share
+        that is), found_low and found_high (95 %, images resampled), radius_mm_median (of the
+        radii), constant_mm (the one radius for all points that holds that share).
+    """
+    known = errors[np.isfinite(errors["error_mm"])]
+    expected = np.empty(len(known))
+    radii = np.empty((len(known), len(LEVELS)))
+    for fold in known["fold"].unique():
+        here = (known["fold"] == fold).to_numpy()
+        fitted = fit(known[~here])
+        expected[here] = fitted.expected_mm(known[here])
+        radii[here] = expected[here, None] * np.array(fitted.ratios)
+    error_mm = known["error_mm"].to_numpy(np.float64)
+    within = pd.DataFrame(error_mm[:, None] <= radii).groupby(known["image_id"].to_numpy())
+    sums, counts = within.sum().to_numpy(), within.size().to_numpy()
+    rng = np.random.default_rng(0)
+    drawn = rng.integers(0, len(sums), (2000, len(sums)))
+    shares = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)[:, None]
+    low, high = np.percentile(shares, (2.5, 97.5), axis=0)
+    return pd.DataFrame(
+        {
+            "said": LEVELS,
+            "found": sums.sum(axis=0) / counts.sum(),
+            "found_low": low,
+            "found_high": high,
+            "radius_mm_median": np.median(radii, axis=0),
+            "constant_mm": np.quantile(error_mm, LEVELS),
+        }
+    )
+
+
+def attach(model: keras.Model, calibration: Calibration) -> keras.Model:
+    """The same model with one output more, "error_mm" (B, K), the expected error in mm.
+
+    Args:
+        model: what `unet` returns.
+        calibration: for the same landmarks.
+
+    Raises:
+        DataError: if the calibration lacks a landmark.
+    """
+    landmarks = landmark_names(model)
+    if lacking := [name for name in landmarks if name not in calibration.offsets]:
+        raise DataError(f"the calibration lacks landmark {lacking[0]!r}")
+    layer = ExpectedError(
+        [calibration.offsets[name] for name in landmarks],
+        calibration.slope,
+        LEVELS,
+        calibration.ratios,
+        name="expected_error",
+    )
+    outputs = dict(model.output)
+    outputs["error_mm"] = layer(outputs["confidence"])
+    return keras.Model(model.inputs[0], outputs, name=model.name)

@@ -1,0 +1,128 @@
+"""An honest estimate from all images, a calibration of the errors, and a model from all of them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pandas as pd
+
+from kerasland import calibration, evaluate, files, plots, run_folder, tables, train
+from kerasland.errors import DataError, UsageError
+from kerasland.experiment import Experiment
+from kerasland.predict import MODEL
+from kerasland.prepared import ALL, Prepared
+
+
+def cross_validate(
+    out: str | os.PathLike,
+    data: Prepared,
+    experiment: Experiment,
+    folds: tuple[str, ...],
+    init: str | os.PathLike | None = None,
+    final: bool = False,
+) -> dict:
+    """Trains and evaluates once a fold, pools the errors; goes on where an earlier call stopped.
+
+    Args:
+        out: folder to write: a run in `out/FOLD` for each fold; of the pooled errors, in which
+            each test image occurs once, `errors.csv`, `table`, `per_landmark`, figures and
+            `summary.json`; where millimetres are known, `reliability.csv` and its figure, see
+            `kerasland.calibration`.
+        data: prepared data set.
+        experiment: of every training.
+        folds: two names or more, whose test lists share no image.
+        init: weights to start from, see `train.train`; they must not know the images.
+        final: train on all images as well, in `out/all`; `out` then is itself a run's folder,
+            for `predict` and `export`, and its model states its expected error in mm.
+
+    Returns:
+        What `summary.json` holds: `tables.summarize` of the pooled errors, "minutes" of all
+        trainings but the final one, "folds" with their counts, "mean_shape".
+
+    Raises:
+        UsageError: fewer than two folds, test lists that overlap, or `out` holds runs of another
+            experiment.
+        DataError: a fold is not sound, or `init` was trained on an image of a test list.
+    """
+    out = Path(out)
+    if len(folds) < 2:
+        raise UsageError(f"--folds {','.join(folds)}: cross-validation needs two folds or more")
+    splits = {fold: run_folder.split(data, fold, experiment) for fold in folds}
+    _check_disjoint(splits)
+    if init is not None:
+        _check_unseen(splits, data, init)
+    found, baseline, minutes = [], [], 0.0
+    for number, (fold, part) in enumerate(splits.items(), start=1):
+        run = out / fold
+        title = f"[{number}/{len(folds) + final}] fold {fold}"
+        train.train(data, experiment, run, fold, resume=run.exists(), title=title, init=init)
+        minutes += evaluate.evaluate(run, data, fold)["minutes"]
+        found.append(tables.read_errors(run / "evaluation" / "errors.csv").assign(fold=fold))
+        baseline.append(evaluate.mean_shape_errors(data, part.train + part.validation, part.test))
+    errors = pd.concat(found, ignore_index=True)
+    pooled = {experiment.method: errors, "mean_shape": pd.concat(baseline, ignore_index=True)}
+    rows = {method: tables.summarize(table) for method, table in pooled.items()}
+    summary = {
+        "method": experiment.method,
+        **rows[experiment.method],
+        "minutes": round(minutes, 2),
+        "subset": f"cross-validation over {', '.join(folds)}",
+        "folds": {fold: len(part.test) for fold, part in splits.items()},
+        "scale": data.scale.describe(data.landmarks),
+        "mean_shape": rows["mean_shape"],
+    }
+    calibrated = None
+    if errors["error_mm"].notna().any():
+        reliability = calibration.reliability(errors)
+        with files.replacing(out / "reliability.csv") as temporary:
+            reliability.to_csv(temporary, index=False)
+        plots.save(plots.reliability(reliability), out / "reliability.png")
+        calibrated = calibration.fit(errors)
+    evaluate.write(out, data, pooled, summary)
+    if final:
+        _train_final(out, data, experiment, init, calibrated)
+    return summary
+
+
+def _check_disjoint(splits: dict[str, run_folder.Split]) -> None:
+    home: dict[str, str] = {}
+    for fold, part in splits.items():
+        for image_id in part.test:
+            if image_id in home:
+                raise UsageError(
+                    f"image {image_id} is in the test lists of {home[image_id]} and {fold}; "
+                    "cross-validation tests each image once"
+                )
+            home[image_id] = fold
+
+
+def _check_unseen(
+    splits: dict[str, run_folder.Split], data: Prepared, init: str | os.PathLike
+) -> None:
+    known = set(run_folder.pixel_hashes_behind(init))
+    for fold, part in splits.items():
+        for image_id in part.test:
+            if data.pixel_hashes[image_id] in known:
+                raise DataError(
+                    f"--init {init}: was trained on image {image_id}, which is in the test list "
+                    f"of {fold}; its error would mean nothing"
+                )
+
+
+def _train_final(
+    out: Path,
+    data: Prepared,
+    experiment: Experiment,
+    init: str | os.PathLike | None,
+    calibrated: calibration.Calibration | None,
+) -> None:
+    run = out / ALL
+    model = train.train(data, experiment, run, resume=run.exists(), title="all images", init=init)
+    if calibrated:
+        model = calibration.attach(model, calibrated)
+    with files.replacing(out / MODEL) as temporary:
+        model.save(temporary)
+    with files.replacing(out / run_folder.EXPERIMENT) as temporary:
+        shutil.copyfile(run / run_folder.EXPERIMENT, temporary)

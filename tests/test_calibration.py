@@ -1,0 +1,102 @@
+"""Expected errors in mm: found again where they were put in, held by what is said of them."""
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+from kerasland import calibration, models
+from kerasland.errors import DataError
+
+NAMES = ("tip", "wrist", "thumb")
+OFFSETS = np.array([-0.5, 0.9, 0.2])
+SLOPE = 0.4
+
+
+def drawn_errors(images=200, folds=("a", "b"), seed=0, harder=1.0):
+    """Gamma errors about exp(offset + slope * log(1 - confidence + 0.001)), mm."""
+    rng = np.random.default_rng(seed)
+    confidence = rng.beta(20, 1, (images, 3))
+    expected = np.exp(OFFSETS + SLOPE * np.log(1 - confidence + 1e-3))
+    error = rng.gamma(2.0, expected / 2.0) * harder
+    return pd.DataFrame(
+        {
+            "image_id": np.repeat([f"{seed}_{i}" for i in range(images)], 3),
+            "landmark": NAMES * images,
+            "error_mm": error.ravel(),
+            "confidence": confidence.ravel(),
+            "fold": np.repeat([folds[i % len(folds)] for i in range(images)], 3),
+            "true": expected.ravel(),
+        }
+    )
+
+
+def test_the_law_behind_the_errors_is_found():
+    errors = drawn_errors(4000)
+    found = calibration.fit(errors)
+    assert found.slope == pytest.approx(SLOPE, abs=0.03)
+    np.testing.assert_allclose([found.offsets[name] for name in NAMES], OFFSETS, atol=0.12)
+    np.testing.assert_allclose(found.expected_mm(errors), errors["true"], rtol=0.15)
+    # quantiles of a gamma distribution of shape 2 and mean 1, by its own formula
+    ratios = np.array(found.ratios)
+    np.testing.assert_allclose(
+        1 - np.exp(-2 * ratios) * (1 + 2 * ratios), calibration.LEVELS, atol=0.015
+    )
+
+
+def test_points_without_an_error_change_nothing():
+    errors = drawn_errors()
+    gaps = errors.assign(error_mm=np.nan, image_id="gap").head(30)
+    together = pd.concat([errors, gaps], ignore_index=True)
+    assert calibration.fit(together) == calibration.fit(errors)
+    pd.testing.assert_frame_equal(
+        calibration.reliability(together), calibration.reliability(errors)
+    )
+
+
+def test_a_landmark_that_was_never_annotated_is_named():
+    errors = drawn_errors()
+    errors.loc[errors["landmark"] == "wrist", "error_mm"] = np.nan
+    with pytest.raises(DataError, match="'wrist'"):
+        calibration.fit(errors)
+
+
+def test_reliability_holds_where_folds_are_alike():
+    table = calibration.reliability(drawn_errors(600, folds=("a", "b", "c")))
+    assert np.abs(table["found"] - table["said"]).max() < 0.04
+    assert ((table["found_low"] <= table["found"]) & (table["found"] <= table["found_high"])).all()
+    assert (np.diff(table["radius_mm_median"]) > 0).all()
+
+
+def test_no_fold_judges_itself():
+    """A fold twice as hard is said to hold more than it does: nothing of it was in its fit."""
+    easy, hard = drawn_errors(300, ("a",)), drawn_errors(300, ("b",), seed=1, harder=3.0)
+    median = calibration.LEVELS.tolist().index(0.5)
+    found = {}
+    for name, own, other in (("a", easy, hard), ("b", hard, easy)):
+        fitted = calibration.fit(other)
+        radius = fitted.expected_mm(own) * fitted.ratios[median]
+        found[name] = (own["error_mm"] <= radius).mean()
+    both = calibration.reliability(pd.concat([easy, hard], ignore_index=True))
+    assert both["found"][median] == pytest.approx((found["a"] + found["b"]) / 2)
+    assert found["a"] > 0.85 and found["b"] < 0.2
+
+
+def test_the_model_says_its_error(tmp_path):
+    errors = drawn_errors()
+    fitted = calibration.fit(errors)
+    model = models.unet(NAMES, (32, 32), width=4, depth=2)
+    said = calibration.attach(model, fitted)
+    said.save(tmp_path / "said.keras")
+    again = keras.saving.load_model(tmp_path / "said.keras")
+    image = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 1)).astype("float32")
+    outputs = again.predict(image, verbose=0)
+    table = pd.DataFrame(
+        {"landmark": NAMES * 2, "confidence": outputs["confidence"].ravel().astype(float)}
+    )
+    np.testing.assert_allclose(outputs["error_mm"].ravel(), fitted.expected_mm(table), rtol=1e-4)
+    whole = models.pipeline(again).predict(image, verbose=0)
+    np.testing.assert_allclose(whole["error_mm"], outputs["error_mm"], rtol=1e-3)
+    assert again.get_layer("expected_error").ratio(0.9) == pytest.approx(fitted.ratios[17])
+    with pytest.raises(DataError, match="'elbow'"):
+        calibration.attach(models.unet(("tip", "elbow"), (32, 32), width=4, depth=2), fitted)

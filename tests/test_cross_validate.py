@@ -1,0 +1,83 @@
+"""Cross-validation by the command line: each image judged once, by a model that never saw it."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kerasland import cross_validate, experiment, prepared, synthetic
+from kerasland.__main__ import main
+from kerasland.errors import UsageError
+
+SETTINGS = ["image_shape=64x48", "width=8", "max_width=16", "depth=3", "epochs=1", "sigma_px=1.5"]
+
+
+@pytest.fixture(scope="module")
+def hands(tmp_path_factory):
+    data = synthetic.write(tmp_path_factory.mktemp("hands") / "data", 12, shape=(140, 100))
+    shutil.rmtree(data.folder / "folds")
+    for name, test in {"a": data.ids[:4], "b": data.ids[4:8], "c": data.ids[7:]}.items():
+        folder = data.folder / "folds" / name
+        folder.mkdir(parents=True)
+        (folder / "test.txt").write_text("\n".join(test))
+        (folder / "train.txt").write_text("\n".join(i for i in data.ids if i not in test))
+    return prepared.read(data.folder)
+
+
+def run(data, out, *more):
+    args = ["crossvalidate", "--data", data.folder, "--folds", "a,b", "--out", out, *more]
+    args += ["--set", *SETTINGS, "validation_images=0"]
+    return main([str(arg) for arg in args])
+
+
+@pytest.mark.slow
+def test_pools_the_folds_and_makes_a_model_of_all(hands, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run(hands, out) == 0
+    assert "mean shape" in capsys.readouterr().out and not (out / "model.keras").exists()
+    trained = {fold: (out / fold / "model.keras").stat().st_mtime_ns for fold in "ab"}
+    assert run(hands, out, "--final") == 0  # goes on: the folds are not trained again
+    assert trained == {f: (out / f / "model.keras").stat().st_mtime_ns for f in "ab"}
+
+    errors = pd.read_csv(out / "errors.csv", dtype={"image_id": str})
+    assert sorted(errors["image_id"].unique()) == list(hands.ids[:8])
+    for fold, rows in errors.groupby("fold"):
+        notes = json.loads((out / fold / "experiment.json").read_text())
+        assert not set(rows["image_id"]) & set(notes["train_ids"])
+        seen = set(notes["pixel_hashes"])
+        assert not seen & {hands.pixel_hashes[i] for i in rows["image_id"]}
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["error_mm_mean"] == pytest.approx(errors["error_mm"].mean())
+    assert summary["folds"] == {"a": 4, "b": 4} and summary["images"] == 8
+    reliability = pd.read_csv(out / "reliability.csv")
+    assert reliability["found"].between(0, 1).all() and (out / "reliability.png").stat().st_size
+
+    notes = json.loads((out / "experiment.json").read_text())
+    assert sorted(notes["train_ids"]) == sorted(hands.ids)
+    picture = next((hands.folder / "images").glob("*.png"))
+    assert main(["predict", str(picture), "--model", str(out), "--out", str(tmp_path / "p")]) == 0
+    found = pd.read_csv(tmp_path / "p" / "landmarks.csv")
+    assert (found["error_mm"] > 0).all() and np.isfinite(found["error_mm"]).all()
+    assert main(["evaluate", str(out), "--data", str(hands.folder), "--fold", "a"]) == 1
+    assert "were trained on" in capsys.readouterr().err
+
+
+def test_refuses_what_would_lie(hands, tmp_path):
+    small = experiment.QUICK
+    with pytest.raises(UsageError, match="two folds"):
+        cross_validate.cross_validate(tmp_path / "x", hands, small, ("a",))
+    with pytest.raises(UsageError, match=f"{hands.ids[7]} is in the test lists of b and c"):
+        cross_validate.cross_validate(tmp_path / "x", hands, small, ("a", "b", "c"))
+    with pytest.raises(UsageError, match="no fold 'd'"):
+        cross_validate.cross_validate(tmp_path / "x", hands, small, ("a", "d"))
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.slow
+def test_weights_that_know_a_test_image_are_refused(hands, tmp_path, capsys):
+    assert run(hands, tmp_path / "first") == 0
+    assert run(hands, tmp_path / "second", "--init", tmp_path / "first" / "a") == 1
+    assert "was trained on image" in capsys.readouterr().err
+    assert not (tmp_path / "second").exists()
