@@ -13,11 +13,22 @@ REQUIRED = [
     if line and not line.startswith("#")
 ]
 EXTRAS = {
-    "dicom": ["SimpleITK>=2.3"],
+    "dicom": ["pydicom>=3.0", "imagecodecs>=2024.6.1", "SimpleITK>=2.3", "nibabel>=5.2"],
     "onnx": ["onnx>=1.17", "tf2onnx>=1.17", "onnxruntime>=1.19"],
     "openvino": ["openvino>=2025.0"],
+    "litert": ["ai-edge-litert>=2.0"],
+    "serve": ["starlette>=0.40", "uvicorn>=0.30"],
+    "docs": ["mkdocs-material>=9.8", "mkdocstrings[python]>=1.0", "latex2mathml>=3.81"],
+    "report": ["plotly>=6.0", "jinja2>=3.1"],
 }
-DEVELOPMENT = ["pytest>=8", "ruff==0.17.6", "nbclient>=0.10", "nbformat>=5.10", "ipykernel>=6.29"]
+DEVELOPMENT = [
+    "pytest>=8",
+    "ruff==0.17.6",
+    "nbclient>=0.10",
+    "nbformat>=5.10",
+    "ipykernel>=6.29",
+    "selenium>=4.25",
+]
 
 setup(
     name="kerasland",
@@ -28,9 +39,20 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["kerasland", "kerasland.*"]),
-    package_data={"kerasland": ["assets/*.json", "assets/pretrained/*"]},
+    package_data={"kerasland": ["assets/*.json", "assets/pretrained/*", "assets/report/*"]},
     install_requires=REQUIRED,
-    extras_require={**EXTRAS, "dev": [*DEVELOPMENT, *EXTRAS["dicom"], *EXTRAS["onnx"]]},
+    extras_require={
+        **EXTRAS,
+        "dev": [
+            *DEVELOPMENT,
+            *EXTRAS["dicom"],
+            *EXTRAS["onnx"],
+            *EXTRAS["litert"],
+            *EXTRAS["serve"],
+            *EXTRAS["report"],
+            *EXTRAS["docs"],
+        ],
+    },
     entry_points={"console_scripts": ["kerasland = kerasland.__main__:main"]},
     classifiers=[
         "Intended Audience :: Science/Research",

@@ -147,8 +147,12 @@ class Audit:
     def _scale(self) -> Iterator[str]:
         pair = self.dataset.scale.landmarks
         if pair is None:
-            if self.dataset.scale.mm_per_px is None:
+            unknown = np.flatnonzero(~np.isfinite(self.dataset.mm_per_px))
+            if len(unknown) == len(self.dataset.ids):
                 self.warnings.append(f"{self.dataset.folder}: no millimetres known")
+            elif len(unknown):
+                lacking = common.some(self.dataset.ids[i] for i in unknown)
+                self.warnings.append(f"{self.dataset.folder}: no pixel spacing of {lacking}")
             return
         names = " and ".join(self.dataset.landmarks[k] for k in pair)
         ends = self.dataset.points[:, list(pair)]

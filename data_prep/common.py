@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import filecmp
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
@@ -13,7 +13,8 @@ from typing import TextIO
 import numpy as np
 
 from kerasland.errors import DataError, UsageError
-from kerasland.images import LOSSLESS, SUFFIXES, image_shape
+from kerasland.image_files import LOSSLESS, SUFFIXES, image_stem, image_suffix, is_image
+from kerasland.images import image_shape, pixel_spacing
 from kerasland.prepared import Prepared
 
 
@@ -60,10 +61,8 @@ def find_images(folder: Path, out: Path) -> dict[str, list[Path]]:
     nested = out.is_relative_to(folder.resolve())
     found: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in SUFFIXES or path.name.startswith(".") or not path.is_file():
-            continue
-        if not (nested and path.resolve().is_relative_to(out)):
-            found.setdefault(path.stem, []).append(path)
+        if is_image(path) and not (nested and path.resolve().is_relative_to(out)):
+            found.setdefault(image_stem(path), []).append(path)
     if not found:
         raise DataError(f"{folder}: no images below it ({', '.join(SUFFIXES)})")
     return found
@@ -84,7 +83,7 @@ def best_file(paths: Sequence[Path]) -> Path:
 
 
 def _rank(path: Path) -> int:
-    suffix = path.suffix.lower()
+    suffix = image_suffix(path)
     return LOSSLESS.index(suffix) if suffix in LOSSLESS else len(LOSSLESS)
 
 
@@ -109,6 +108,29 @@ def check_inside(
             f"{where(k)}: landmark {k} ({landmarks[k]}) of {path.stem} at ({x:g}, {y:g}) lies "
             f"outside the image, {shape[1]} x {shape[0]} pixels ({path}): correct or remove the row"
         )
+
+
+def stated_spacing(paths: Mapping[str, Path]) -> tuple[dict[str, tuple[float, float]], str]:
+    """The pixel spacing that image files state, by image id, and what in the files states it.
+
+    Returns:
+        (x, y) in mm of the images whose file states one, and a phrase such as `PixelSpacing`.
+
+    Raises:
+        DataError: no file states one.
+    """
+    spacings = {image_id: pixel_spacing(path) for image_id, path in paths.items()}
+    lacking = [image_id for image_id, spacing in spacings.items() if spacing is None]
+    if len(lacking) == len(paths):
+        raise DataError(
+            f"no file states a pixel spacing ({some(map(str, paths.values()))}): "
+            "give it in mm, or two landmarks and their distance"
+        )
+    if lacking:
+        print(f"{len(lacking)} of {len(paths)} images without pixel spacing: {some(lacking)}")
+    known = {image_id: spacing for image_id, spacing in spacings.items() if spacing}
+    sources = sorted({spacing.source for spacing in known.values()})
+    return {image_id: spacing[:2] for image_id, spacing in known.items()}, some(sources)
 
 
 def some(names: Iterable[str], at_most: int = 5) -> str:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from data_prep import common
-from data_prep.points_tables import Table, read_points
+from data_prep.points_files import read_points
 from kerasland import prepared
 from kerasland.errors import DataError, UsageError, run
-from kerasland.images import SUFFIXES
+from kerasland.image_files import image_stem, image_suffix
+from kerasland.images import image_shape
 from kerasland.progress import track
 
 
@@ -53,10 +55,10 @@ def image_ids(matched: Mapping[str, Path], folder: Path) -> dict[str, str]:
     Raises:
         DataError: two names of one file.
     """
-    ids = {name: path.stem for name, path in matched.items()}
+    ids = {name: image_stem(path) for name, path in matched.items()}
     if len(set(ids.values())) < len(ids):
         ids = {
-            name: "_".join(Path(os.path.relpath(path.with_suffix(""), folder)).parts)
+            name: "_".join(Path(os.path.relpath(path.with_name(ids[name]), folder)).parts)
             for name, path in matched.items()
         }
     first: dict[str, str] = {}
@@ -78,17 +80,38 @@ def read_list(path: Path, ids: Mapping[str, str]) -> list[str]:
     known = {**{i: i for i in ids.values()}, **ids}
     listed = []
     for line in filter(None, map(str.strip, path.read_text(encoding="utf-8-sig").splitlines())):
-        stem = line.rsplit(".", 1)[0] if line.lower().endswith(SUFFIXES) else line
+        stem = line[: len(line) - len(image_suffix(line))]
         if line not in known and stem not in known:
             raise DataError(f"{path}: image {line!r} has no points or no file")
         listed.append(known.get(line, known.get(stem)))
     return listed
 
 
+def disjoint_folds(
+    ids: Iterable[str], count: int, seed: int
+) -> dict[str, tuple[list[str], list[str]]]:
+    """Train and test lists by name, `set1` and on, that test each image once.
+
+    Raises:
+        UsageError: fewer than two, or more than images.
+    """
+    ids = sorted(ids)
+    if not 2 <= count <= len(ids):
+        raise UsageError(f"--sets {count}: expected 2 to {len(ids)}, the number of images")
+    parts = np.array_split(np.random.default_rng(seed).permutation(len(ids)), count)
+    tests = [{ids[i] for i in part} for part in parts]
+    return {
+        f"set{k}": ([i for i in ids if i not in test], sorted(test))
+        for k, test in enumerate(tests, start=1)
+    }
+
+
 def choose_scale(args: argparse.Namespace, landmarks: Sequence[str]) -> prepared.Scale:
     """The scale that the options state; two landmarks by name or counted from zero."""
+    by_files = args.mm_per_px == "file"
+    spacing = {"files": "as stated"} if by_files else {"mm_per_px": args.mm_per_px}
     if args.scale_landmarks is None:
-        return prepared.Scale(mm_per_px=args.mm_per_px, length_mm=args.length_mm)
+        return prepared.Scale(length_mm=args.length_mm, **spacing)
     numbers = []
     for text in args.scale_landmarks:
         if text not in landmarks and not (text.isdigit() and int(text) < len(landmarks)):
@@ -96,17 +119,20 @@ def choose_scale(args: argparse.Namespace, landmarks: Sequence[str]) -> prepared
                 f"--scale-landmarks {text}: no such landmark; there: {common.some(landmarks)}"
             )
         numbers.append(list(landmarks).index(text) if text in landmarks else int(text))
-    return prepared.Scale(tuple(numbers), args.length_mm, args.mm_per_px)
+    return prepared.Scale(tuple(numbers), args.length_mm, **spacing)
 
 
 def prepare(args: argparse.Namespace) -> prepared.Prepared:
     """Prepares the images of a table, see the module's command line."""
-    table = read_points(args.points)
+    table = read_points(args.points, args.first_pixel)
     scale = choose_scale(args, table.landmarks)
-    _say_ignored(table)
-    annotated = [name for name, p in table.points.items() if np.isfinite(p).any()]
-    if len(annotated) < len(table.points):
-        print(f"{len(table.points) - len(annotated)} images have no point annotated: left out")
+    points = table.points()
+    _check_pixels(points, args.points)
+    if table.ignored:
+        print(f"not used: {common.some(table.ignored)}")
+    annotated = [name for name, p in points.items() if np.isfinite(p).any()]
+    if len(annotated) < len(points):
+        print(f"{len(points) - len(annotated)} images have no point annotated: left out")
     matched = match_images(annotated, args.images, args.out)
     lacking = [name for name in annotated if name not in matched]
     if lacking:
@@ -114,13 +140,14 @@ def prepare(args: argparse.Namespace) -> prepared.Prepared:
     if not matched:
         raise DataError(f"{args.images}: none of the images that {args.points} names is below it")
     for name, path in matched.items():
-        common.check_inside(
-            table.points[name],
-            path,
-            lambda k, name=name: f"{args.points}, line {table.line(name, k)}",
-            table.landmarks,
-        )
+        _check_shape(path, table.shapes.get(name), table.places[name])
+        where = partial(table.place, name)
+        common.check_inside(points[name], path, where, table.landmarks)
     ids = image_ids(matched, args.images)
+    spacing = None
+    if scale.files:
+        spacing, stated_by = common.stated_spacing({ids[n]: path for n, path in matched.items()})
+        scale = prepared.Scale(files=stated_by)
     if args.fold:
         folds = {
             name: tuple(read_list(Path(path), ids) for path in paths) for name, *paths in args.fold
@@ -129,13 +156,16 @@ def prepare(args: argparse.Namespace) -> prepared.Prepared:
         folds = {"dev": prepared.split(ids.values(), args.test_fraction, args.seed)}
     else:
         folds = {}
-    records = ((ids[name], path, table.points[name]) for name, path in matched.items())
+    if args.sets is not None:
+        folds |= disjoint_folds(ids.values(), args.sets, args.seed)
+    records = ((ids[name], path, points[name]) for name, path in matched.items())
     dataset = prepared.write(
         args.out,
         name=args.name or args.points.stem,
         landmarks=table.landmarks,
         records=track(records, "preparing", len(matched)),
         scale=scale,
+        spacing=spacing,
         folds=folds,
     )
     for name, (train, test) in folds.items():
@@ -144,30 +174,72 @@ def prepare(args: argparse.Namespace) -> prepared.Prepared:
     return dataset
 
 
-def _say_ignored(table: Table) -> None:
-    if table.ignored:
-        print(f"columns not used: {common.some(table.ignored)}")
+def _check_pixels(points: Mapping[str, np.ndarray], source: Path) -> None:
+    every = np.concatenate([of_image.ravel() for of_image in points.values()])
+    every = every[np.isfinite(every)]
+    if not every.size:
+        raise DataError(f"{source}: no point is annotated")
+    if every.max() <= 1.0:
+        raise DataError(
+            f"{source}: all coordinates are below 1, so they look like fractions of the image: "
+            "multiply x by its width and y by its height in pixels"
+        )
+
+
+def _check_shape(path: Path, stated: tuple[int, int] | None, place: str) -> None:
+    shape = image_shape(path)
+    if stated and stated != shape:
+        raise DataError(
+            f"{place}: annotated on an image of {stated[1]} x {stated[0]} pixels, but {path} has "
+            f"{shape[1]} x {shape[0]}: take the images that were annotated"
+        )
+
+
+def _mm_per_px(text: str) -> float | str:
+    try:
+        return text if text == "file" else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number or 'file'") from None
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = common.parser(
         "points_csv",
-        "Prepares your own images and points. The table is a CSV with a header, wide\n"
-        "(image, then NAME_x, NAME_y of each landmark) or tidy (image, landmark, x, y);\n"
-        "points are pixels, x to the right, y down; empty cells are landmarks not annotated.",
+        "Prepares your own images and points. The points are a CSV with a header, wide\n"
+        "(image, then NAME_x, NAME_y of each landmark; empty cells are not annotated) or tidy\n"
+        "(image, landmark, x, y); COCO keypoints (JSON); 'CVAT for images 1.1' (XML); or the\n"
+        "folder of labelme's JSON files. They are pixels, x to the right, y down.",
         "--images chest/images --points chest/landmarks.csv --mm-per-px 0.35 --out data/chest",
     )
     add = parser.add_argument
     add("--images", type=Path, required=True, help="folder of images, at any depth")
-    add("--points", type=Path, required=True, help="the table")
+    add("--points", type=Path, required=True, help="CSV, JSON, XML or labelme's folder")
     add("--out", type=Path, required=True, help="folder to write")
-    add("--name", help="of the data set (default: the table's name)")
-    add("--mm-per-px", type=float, help="millimetres a pixel")
+    add("--name", help="of the data set (default: the name of the points)")
+    add(
+        "--first-pixel",
+        type=float,
+        metavar="V",
+        help="coordinate of the centre of the first pixel: 0, 0.5 (measured from the corner of the "
+        "image) or 1 (counted from 1) (default: 0.5 for CVAT and labelme, else 0)",
+    )
+    add(
+        "--mm-per-px",
+        type=_mm_per_px,
+        metavar="MM|file",
+        help="millimetres a pixel, or 'file': what each DICOM, MetaImage or NIfTI file states",
+    )
     add("--scale-landmarks", nargs=2, metavar=("A", "B"), help="two landmarks, by name or number")
     add("--length-mm", type=float, help="the distance between those two")
     add("--test-fraction", type=float, default=0.25, help="of the fold dev (default: 0.25)")
-    add("--seed", type=int, default=0, help="of the fold dev (default: 0)")
+    add("--seed", type=int, default=0, help="of dev and of --sets (default: 0)")
+    add(
+        "--sets",
+        type=int,
+        metavar="K",
+        help="also K folds set1, set2, ... that test each image once, for kerasland crossvalidate",
+    )
     add(
         "--fold",
         nargs=3,

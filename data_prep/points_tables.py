@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import re
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from data_prep import common
+from data_prep.annotations import Annotations, finite
 from kerasland.errors import DataError
 
 IMAGE_COLUMNS = (
@@ -31,26 +31,8 @@ EXPECTED = (
 )
 
 
-@dataclass
-class Table:
-    """Points of a table; an image is called what the table calls it.
-
-    landmarks: names in order of appearance. points: (K, 2) by image, NaN where missing.
-    line: by image; in a tidy table by (image, landmark index) too. ignored: columns not used.
-    """
-
-    landmarks: list[str]
-    points: dict[str, np.ndarray] = field(default_factory=dict)
-    lines: dict[object, int] = field(default_factory=dict)
-    ignored: list[str] = field(default_factory=list)
-
-    def line(self, image: str, landmark: int) -> int:
-        """The line that holds a point."""
-        return self.lines.get((image, landmark), self.lines[image])
-
-
-def read_points(path: Path) -> Table:
-    """A table of points, wide or tidy.
+def read_table(path: Path) -> Annotations:
+    """A table of points, wide or tidy; (0, 0) is the centre of the first pixel.
 
     Raises:
         DataError: no such file, a header that can't be told, a row that can't be read (its line).
@@ -72,47 +54,38 @@ def read_points(path: Path) -> Table:
         table = _tidy(path, lower, image_column, rows)
     else:
         table = _wide(path, header, image_column, rows)
-    if not table.points:
+    if not table.places:
         raise DataError(f"{path}: no points")
     return table
 
 
-def _tidy(path: Path, lower: list[str], image_column: int, rows: list) -> Table:
-    columns = [lower.index(c) for c in ("landmark", "x", "y")]
-    if image_column in columns:
+def _tidy(path: Path, lower: list[str], image_column: int, rows: list) -> Annotations:
+    name, x, y = (lower.index(c) for c in ("landmark", "x", "y"))
+    if image_column in (name, x, y):
         raise DataError(f"{path}: header {','.join(lower)}: no column of images; {EXPECTED}")
-    number: dict[str, int] = {}
+    table = Annotations(path)
+    table.ignored = _columns(lower, [image_column, name, x, y])
     for line, row in rows:
-        if not row[columns[0]].strip():
-            raise DataError(f"{path}, line {line}: no landmark named")
-        number.setdefault(row[columns[0]].strip(), len(number))
-    table = Table(list(number), ignored=_others(lower, [image_column, *columns]))
-    for line, row in rows:
-        image, k = _image(row, image_column, path, line), number[row[columns[0]].strip()]
-        if (image, k) in table.lines:
-            raise DataError(
-                f"{path}, line {line}: {image} {table.landmarks[k]} again, first on line "
-                f"{table.lines[image, k]}"
-            )
-        table.lines.setdefault(image, line)
-        table.lines[image, k] = line
-        points = table.points.setdefault(image, np.full((len(number), 2), np.nan))
-        points[k] = _point(row[columns[1]], row[columns[2]], f"{path}, line {line}")
+        place = f"{path}, line {line}"
+        image, landmark = _image(row, image_column, place), row[name].strip()
+        if not landmark:
+            raise DataError(f"{place}: no landmark named")
+        if image not in table.places:
+            table.add_image(image, place)
+        table.add_point(image, landmark, _point(row[x], row[y], place), place)
     return table
 
 
-def _wide(path: Path, header: list[str], image_column: int, rows: list) -> Table:
+def _wide(path: Path, header: list[str], image_column: int, rows: list) -> Annotations:
     pairs, ignored = _pairs(path, header, image_column)
-    table = Table(list(pairs), ignored=ignored)
+    table = Annotations(path, pairs)
+    table.ignored = ignored
     for line, row in rows:
-        image = _image(row, image_column, path, line)
-        if image in table.points:
-            raise DataError(
-                f"{path}, line {line}: image {image} again, first on line {table.lines[image]}"
-            )
-        table.lines[image] = line
-        where = f"{path}, line {line}"
-        table.points[image] = np.array([_point(row[x], row[y], where) for x, y in pairs.values()])
+        place = f"{path}, line {line}"
+        image = _image(row, image_column, place)
+        table.add_image(image, place)
+        for landmark, (x, y) in pairs.items():
+            table.add_point(image, landmark, _point(row[x], row[y], place), place)
     return table
 
 
@@ -137,7 +110,7 @@ def _pairs(
                 f"{path}: header has {' and '.join(of_name)} of {name!r}, not x and y; {EXPECTED}"
             )
     pairs = {name: (of_name["x"], of_name["y"]) for name, of_name in axes.items()}
-    return pairs, _others(header, [image_column, *(c for pair in pairs.values() for c in pair)])
+    return pairs, _columns(header, [image_column, *(c for pair in pairs.values() for c in pair)])
 
 
 def _axis(column: str) -> tuple[str, str] | None:
@@ -167,29 +140,28 @@ def _alike(path: Path, header: list[str], image_column: int) -> dict[str, tuple[
     raise DataError(f"{path}: can't tell the columns of {shown!r}; {EXPECTED}")
 
 
-def _others(header: list[str], used: list[int]) -> list[str]:
-    return [text for column, text in enumerate(header) if column not in used]
+def _columns(header: list[str], used: list[int]) -> list[str]:
+    """The columns that are not used, for a message."""
+    return [f"column {text}" for column, text in enumerate(header) if column not in used]
 
 
-def _image(row: list[str], column: int, path: Path, line: int) -> str:
+def _image(row: list[str], column: int, place: str) -> str:
     if not row[column].strip():
-        raise DataError(f"{path}, line {line}: no image named")
+        raise DataError(f"{place}: no image named")
     return row[column].strip()
 
 
-def _point(x: str, y: str, where: str) -> tuple[float, float]:
+def _point(x: str, y: str, place: str) -> tuple[float, float]:
     missing = [text.strip().lower() in MISSING for text in (x, y)]
     if all(missing):
         return np.nan, np.nan
-    values = [_number(text) for text in (x, y)]
-    if any(missing) or None in values:
-        raise DataError(f"{where}: x, y = {x!r}, {y!r}: expected two numbers, or both empty")
-    return values[0], values[1]
+    if any(missing):
+        raise DataError(f"{place}: x, y = {x!r}, {y!r}: expected two numbers, or both empty")
+    return finite(x, y, place)
 
 
-def _number(text: str) -> float | None:
+def _number(text: str) -> bool:
     try:
-        value = float(text)
+        return np.isfinite(float(text))
     except ValueError:
-        return None
-    return value if np.isfinite(value) else None
+        return False

@@ -28,6 +28,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="kerasland",
         description="Landmark localisation in hand radiographs with a spatial configuration loss.",
+        epilog="example:\n  kerasland predict hand.png --out landmarks",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=__version__)
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
@@ -97,6 +99,28 @@ def _parser() -> argparse.ArgumentParser:
     experiment_options(made, "cpu")
 
     made = verb(
+        "crossvalidate",
+        _crossvalidate,
+        "estimate the error from every image, each tested by a model that has not seen it",
+        "--data hands --folds set1,set2,set3 --final --out runs/hands",
+    )
+    made.add_argument("--data", type=Path, required=True, metavar="DIR", help="prepared data set")
+    made.add_argument("--out", type=Path, required=True, metavar="DIR", help="a run a fold")
+    made.add_argument(
+        "--folds",
+        default="3",
+        metavar="F,F",
+        help="3 for the official three, or names of folds (default: 3)",
+    )
+    made.add_argument("--init", metavar="RUN|FILE", help="weights that every training starts from")
+    made.add_argument(
+        "--final",
+        action="store_true",
+        help="train on all images too; --out is then a run whose model states its error in mm",
+    )
+    experiment_options(made, "cpu")
+
+    made = verb(
         "evaluate",
         _evaluate,
         "errors of a run on images it has not seen",
@@ -109,12 +133,39 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("--ids", type=Path, metavar="FILE", help="image ids, one a line")
     made.add_argument("--out", type=Path, metavar="DIR", help="default: RUN/evaluation")
 
+    made = verb(
+        "report",
+        _report,
+        "one HTML file to look at: tables, curves and every test image of evaluated runs",
+        "runs/first --out first.html",
+    )
+    made.add_argument(
+        "runs", nargs="+", metavar="RUN", help="a run's folder; others are compared with the first"
+    )
+    made.add_argument("--out", type=Path, required=True, metavar="FILE", help="the HTML file")
+    made.add_argument(
+        "--data", type=Path, metavar="DIR", help="its prepared data set, where that was moved"
+    )
+
     made = verb("predict", _predict, "localise the landmarks of images", "hand.png --out landmarks")
-    made.add_argument("images", nargs="+", metavar="IMAGE", help="files or folders")
+    made.add_argument(
+        "images",
+        nargs="+",
+        metavar="IMAGE",
+        help="files, folders or quoted patterns such as 'study/**/*.dcm'; PNG, TIFF, JPEG, and "
+        "with kerasland[dicom] DICOM (any name), MetaImage, NIfTI",
+    )
     made.add_argument(
         "--model", default="pretrained", metavar="RUN|FILE|pretrained", help="default: pretrained"
     )
     made.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to write")
+    made.add_argument(
+        "--side",
+        default="left",
+        metavar="left|right",
+        help="right: mirrored before the network, for models of left hands as the pretrained one; "
+        "points are of the image as it is (default: left)",
+    )
 
     made = verb(
         "export",
@@ -128,10 +179,20 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--format",
         metavar="F",
-        help="onnx or saved_model (default: onnx where --out ends in .onnx, else saved_model)",
+        help="onnx, litert or saved_model (default: by the ending of --out)",
     )
     made.add_argument(
-        "--out", type=Path, required=True, metavar="PATH", help="a file.onnx, or a new folder"
+        "--weights",
+        default="float32",
+        metavar="float32|float16",
+        help="float16: half the size, computed in float32 all the same (default: float32)",
+    )
+    made.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="PATH",
+        help="a file.onnx, a file.tflite (LiteRT), or a new folder (SavedModel)",
     )
     return parser
 
@@ -145,9 +206,8 @@ def _reproduce(args) -> None:
     chosen = _experiment(args, "cpu" if args.data else "quick")
     from kerasland import prepared, reproduce
 
-    folds = ("set1", "set2", "set3") if args.folds == "3" else (args.folds,)
     data = prepared.read(args.data) if args.data else None
-    reproduce.reproduce(args.out, data, chosen, folds, args.seeds)
+    reproduce.reproduce(args.out, data, chosen, _folds(args.folds), args.seeds)
     print((args.out / "ablation.md").read_text(encoding="utf-8"))
     print(f"written to {args.out}")
 
@@ -161,6 +221,20 @@ def _train(args) -> None:
     print(f"written to {args.out}")
 
 
+def _crossvalidate(args) -> None:
+    chosen = _experiment(args, "cpu")
+    from kerasland import cross_validate, prepared
+
+    data, folds = prepared.read(args.data), _folds(args.folds)
+    cross_validate.cross_validate(args.out, data, chosen, folds, args.init, args.final)
+    print((args.out / "table.md").read_text(encoding="utf-8"))
+    print(f"written to {args.out}")
+
+
+def _folds(text: str) -> tuple[str, ...]:
+    return ("set1", "set2", "set3") if text == "3" else tuple(text.split(","))
+
+
 def _evaluate(args) -> None:
     from kerasland import evaluate, prepared
 
@@ -171,17 +245,25 @@ def _evaluate(args) -> None:
     print(f"written to {out}")
 
 
+def _report(args) -> None:
+    from kerasland import report
+
+    report.report(args.runs, args.out, args.data)
+    print(f"written to {args.out}")
+
+
 def _predict(args) -> None:
     from kerasland import predict
 
-    table = predict.predict(args.images, predict.load_model(args.model), args.out)
-    print(f"{table['image'].nunique()} images, written to {args.out}")
+    model, scale = predict.load_model(args.model), predict.model_scale(args.model)
+    count = predict.predict_files(args.images, model, args.out, args.side, scale)
+    print(f"{count} images, written to {args.out}")
 
 
 def _export(args) -> None:
     from kerasland import export, predict
 
-    export.export(predict.load_model(args.model), args.out, args.format)
+    export.export(predict.load_model(args.model), args.out, args.format, args.weights)
     print(f"written to {args.out}")
 
 

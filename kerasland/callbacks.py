@@ -1,9 +1,7 @@
-"""What happens beside training: averaged weights, checkpoints, TensorBoard, progress."""
+"""What happens beside training: averaged weights, checkpoints, repeatable dropout, progress."""
 
 from __future__ import annotations
 
-import dataclasses
-import io
 import json
 import sys
 import time
@@ -12,17 +10,12 @@ from pathlib import Path
 import keras
 import numpy as np
 import pandas as pd
-import tensorflow as tf
-from PIL import Image
 
-from kerasland import files, heatmaps, overlays, plots
-from kerasland.dataset import Frames
+from kerasland import files
 from kerasland.errors import DataError
-from kerasland.experiment import Experiment
 from kerasland.models import bare
 
 CHECKPOINTS = "checkpoints"
-PICTURES = 6
 
 
 class Averaging(keras.callbacks.Callback):
@@ -112,88 +105,6 @@ class Reseeding(keras.callbacks.Callback):
             generator.state.assign(np.array(state, dtype="uint32"))
 
 
-class TensorBoardLog(keras.callbacks.Callback):
-    """Scalars grouped by meaning, pictures of what the network sees, the experiment.
-
-    Args:
-        folder: the log's folder; `train` and `validation` are made in it.
-        experiment: shown as text and as hparams.
-        landmarks: K names.
-        frames: images for the overlays and correlation maps, validation images if there are any.
-    """
-
-    def __init__(self, folder: Path, experiment: Experiment, landmarks, frames: Frames):
-        super().__init__()
-        self.experiment, self.landmarks = experiment, landmarks
-        self.writers = {
-            part: tf.summary.create_file_writer(str(folder / part))
-            for part in ("train", "validation")
-        }
-        self.images = frames.images[:3].astype("float32")[..., None]
-        self.points = frames.points[:3]
-
-    def on_train_begin(self, logs=None):
-        from tensorboard.plugins.hparams import api as hparams
-
-        values = {
-            key: value if isinstance(value, bool | int | float | str) else str(value)
-            for key, value in dataclasses.asdict(self.experiment).items()
-        }
-        table = "\n".join(f"| {key} | {value} |" for key, value in values.items())
-        with self.writers["train"].as_default(step=0):
-            tf.summary.text("experiment", "| setting | value |\n|---|---|\n" + table)
-            hparams.hparams(values)
-
-    def on_epoch_begin(self, epoch, logs=None):
-        every = max(1, self.experiment.epochs // PICTURES)
-        self.due = epoch + 1 if epoch == 0 or (epoch + 1) % every == 0 else None
-
-    def on_test_end(self, logs=None):
-        self._pictures()
-
-    def on_epoch_end(self, epoch, logs=None):
-        self._pictures()  # where nothing is validated
-        for key, value in (logs or {}).items():
-            part = "validation" if key.startswith("val_") else "train"
-            with self.writers[part].as_default(step=epoch + 1):
-                tf.summary.scalar(_tag(key.removeprefix("val_")), value)
-        with self.writers["train"].as_default(step=epoch + 1):
-            rate = float(self.model.optimizer.learning_rate)
-            tf.summary.scalar("optimizer/learning_rate", rate)
-        for writer in self.writers.values():
-            writer.flush()
-
-    def _pictures(self) -> None:
-        if self.due is None:
-            return
-        step, self.due = self.due, None
-        outputs = {k: np.asarray(v) for k, v in self.model(self.images, training=False).items()}
-        names = list(self.landmarks)
-        drawn = [
-            overlays.overlay(image[..., 0].astype(np.uint16), found, truth)
-            for image, found, truth in zip(
-                self.images, outputs["landmarks"], self.points, strict=True
-            )
-        ]
-        maps = self.experiment.maps if self.experiment.maps != "none" else "both"
-        e = self.experiment
-        found = outputs.get("embedding")
-        if found is None:
-            found = heatmaps.embed(outputs["heatmaps"], maps, e.beta, e.angle)
-        wanted = heatmaps.embed_points(self.points[:1], e.image_shape, maps, e.angle)
-        correlation = [
-            np.asarray(heatmaps.correlation_map(vectors, e.correlation))[0]
-            for vectors in (found[:1], wanted)
-        ]
-        with self.writers["validation"].as_default(step=step):
-            pictures = np.stack([_pixels(figure) for figure in drawn])
-            tf.summary.image("landmarks/predicted_and_annotated", pictures, max_outputs=3)
-            figure = plots.correlation_maps(*correlation, names)
-            tf.summary.image(
-                "correlation_map/predicted_annotated_difference", _pixels(figure)[None]
-            )
-
-
 class Progress(keras.callbacks.Callback):
     """One line that moves on a terminal; a line now and then in a log file."""
 
@@ -229,19 +140,3 @@ class Progress(keras.callbacks.Callback):
 
 def _draws(layer: keras.layers.Layer) -> bool:
     return isinstance(getattr(layer, "seed_generator", None), keras.random.SeedGenerator)
-
-
-def _tag(key: str) -> str:
-    """`heatmaps_loss` to `loss/heatmaps`, `landmarks_sdr_2mm` to `error/sdr_2mm`."""
-    if key == "loss":
-        return "loss/total"
-    if key.endswith("_loss"):
-        return f"loss/{key.removesuffix('_loss')}"
-    return f"error/{key.removeprefix('landmarks_')}"
-
-
-def _pixels(figure) -> np.ndarray:
-    """A figure as (H, W, 3) uint8."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return np.asarray(Image.open(buffer).convert("RGB"))

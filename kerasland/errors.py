@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable
 
 
@@ -32,6 +33,8 @@ def run(main_body: Callable[[], None], debug: bool = False) -> int:
     Returns:
         0; 1 where the work failed (data, files, disk) or was interrupted; 2 for wrong usage.
     """
+    # pydicom warns of small flaws in files that it reads all the same
+    warnings.filterwarnings("ignore", module="pydicom")
     try:
         main_body()
     except (KeraslandError, OSError) as error:

@@ -10,16 +10,17 @@ import keras
 import numpy as np
 import pandas as pd
 
+from kerasland import closeups, files, geometry, overlays, plots, tables
 from kerasland import experiment as experiments
-from kerasland import files, geometry, overlays, plots, tables
-from kerasland.errors import DataError
+from kerasland.errors import DataError, UsageError
 from kerasland.images import image_shape, read_image
 from kerasland.models import landmark_names
 from kerasland.predict import load_model, localizer
-from kerasland.prepared import Prepared
+from kerasland.prepared import ALL, Prepared
 from kerasland.progress import track
 
-WORST_IMAGES = 6
+WORST_IMAGES, WORST_POINTS = 6, 20
+CLOSEUP_MM, CLOSEUP_SHARE = 24.0, 0.12
 
 
 def model_errors(model: keras.Model, data: Prepared, ids: tuple[str, ...]) -> pd.DataFrame:
@@ -93,7 +94,7 @@ def point_errors(
     where = data.index(ids)
     truth = data.points[where]
     error_px = np.linalg.norm(points - truth, axis=-1)
-    error_mm = error_px * data.mm_per_px[where][:, None]
+    error_mm = np.linalg.norm((points - truth) * data.spacing[where][:, None], axis=-1)
     count = len(data.landmarks)
     columns = (
         np.repeat(np.array(ids, dtype=object), count),
@@ -143,23 +144,26 @@ def evaluate(
 
     Raises:
         DataError: if an image was trained on, or the landmarks differ.
+        UsageError: if the run has no fold, and neither a fold nor ids are given.
     """
     run = Path(run)
     out = Path(out) if out else run / "evaluation"
     experiment, notes = experiments.load(run / "experiment.json")
     model = load_model(run)
+    if not (ids or fold) and notes["fold"] == ALL:
+        raise UsageError(f"{run}: was trained on all images; say what to evaluate: --fold or --ids")
     subset = "given ids" if ids else f"fold {fold or notes['fold']}"
     ids = ids or data.fold(fold or notes["fold"])[1]
     data.index(ids)  # names an id that the data set lacks
-    trained_on = _trained_on(data, notes)
-    if known := sorted(trained_on & set(ids)):
+    seen = trained_on(data, notes)
+    if known := sorted(seen & set(ids)):
         raise DataError(
             f"{run}: image {known[0]} and {len(known) - 1} more of the {len(ids)} to evaluate "
             "were trained on; an error on them would mean nothing"
         )
     errors = {experiment.method: model_errors(model, data, ids)}
-    if trained_on:
-        errors["mean_shape"] = mean_shape_errors(data, tuple(sorted(trained_on)), ids)
+    if seen:
+        errors["mean_shape"] = mean_shape_errors(data, tuple(sorted(seen)), ids)
     rows = {method: tables.summarize(table) for method, table in errors.items()}
     summary = {
         "method": experiment.method,
@@ -167,23 +171,40 @@ def evaluate(
         "minutes": notes.get("minutes"),
         "parameters": model.count_params(),
         "subset": subset,
+        "data": {"hash": data.hash, "folder": str(data.folder.resolve())},
         "scale": data.scale.describe(data.landmarks),
         "mean_shape": rows.get("mean_shape"),
     }
-    with files.replacing(out / "errors.csv") as temporary:
-        errors[experiment.method].to_csv(temporary, index=False)
-    files.write_text(out / "summary.json", json.dumps(_without_nan(summary), indent=2) + "\n")
-    caption = f"{len(ids)} test images of {data.name}, {subset}; scale: {summary['scale']}."
-    table = pd.DataFrame([{"method": method, **row} for method, row in reversed(rows.items())])
-    tables.write_table(table, out / "table", caption)
-    per_landmark = tables.per_landmark(errors[experiment.method])
-    tables.write_table(per_landmark, out / "per_landmark", f"Per landmark: {caption}")
-    write_figures(out, data, errors[experiment.method], errors)
-    plots.save(plots.per_landmark_bars(per_landmark), out / "per_landmark.png")
+    write(out, data, errors, summary)
     return summary
 
 
-def _trained_on(data: Prepared, notes: dict) -> set[str]:
+def write(out: Path, data: Prepared, by_method: dict[str, pd.DataFrame], summary: dict) -> None:
+    """Writes errors, summary, tables and figures of a method, its baselines above it in the table.
+
+    Args:
+        out: folder.
+        data: prepared data set.
+        by_method: errors tables; the first is the method's.
+        summary: for `summary.json`; its "subset" goes into the captions.
+    """
+    method, errors = next(iter(by_method.items()))
+    with files.replacing(out / "errors.csv") as temporary:
+        errors.to_csv(temporary, index=False)
+    files.write_text(out / "summary.json", json.dumps(_without_nan(summary), indent=2) + "\n")
+    caption = (
+        f"{errors['image_id'].nunique()} test images of {data.name}, {summary['subset']}; "
+        f"scale: {summary['scale']}."
+    )
+    rows = [{"method": name, **tables.summarize(table)} for name, table in by_method.items()]
+    tables.write_table(pd.DataFrame(rows[::-1]), out / "table", caption)
+    per_landmark = tables.per_landmark(errors)
+    tables.write_table(per_landmark, out / "per_landmark", f"Per landmark: {caption}")
+    write_figures(out, data, errors, by_method)
+    plots.save(plots.per_landmark_bars(per_landmark), out / "per_landmark.png")
+
+
+def trained_on(data: Prepared, notes: dict) -> set[str]:
     """The images of a data set that a run has seen, by their pixels: names may differ."""
     seen = set(notes["pixel_hashes"])
     return {image_id for image_id in data.ids if data.pixel_hashes.get(image_id) in seen}
@@ -199,7 +220,7 @@ def _without_nan(value):
 def write_figures(
     out: Path, data: Prepared, errors: pd.DataFrame, by_method: dict[str, pd.DataFrame]
 ) -> None:
-    """The cumulative error curves of some methods, and the worst images of one as overlays."""
+    """Error curves of some methods; the worst images of one as overlays, its worst points close."""
     if np.isfinite(errors["error_mm"]).any():
         plots.save(plots.cumulative_error(by_method), out / "cumulative_error.png")
     unit = "error_mm" if np.isfinite(errors["error_mm"]).any() else "error_px"
@@ -217,3 +238,21 @@ def write_figures(
             )
         )
     plots.save(overlays.overlay_grid(items), out / "worst.png")
+    plots.save(closeups.closeups(_worst_points(data, errors, unit)), out / "worst_points.png")
+
+
+def _worst_points(data: Prepared, errors: pd.DataFrame, unit: str) -> list[closeups.Closeup]:
+    """The points with the largest errors, the worst first."""
+    items = []
+    for row in errors.dropna(subset=[unit]).nlargest(WORST_POINTS, unit).itertuples():
+        image = read_image(data.image_path(row.image_id))
+        mm_per_px = float(data.mm_per_px[data.index([row.image_id])][0])
+        side_px = CLOSEUP_MM / mm_per_px
+        if not np.isfinite(side_px):
+            side_px = CLOSEUP_SHARE * max(image.shape)
+        amount = f"{getattr(row, unit):.1f} {unit.removeprefix('error_')}"
+        title = f"{row.image_id} {row.landmark}\n{amount}"
+        items.append(
+            closeups.Closeup(image, (row.x, row.y), (row.x_true, row.y_true), side_px, title)
+        )
+    return items

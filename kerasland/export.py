@@ -1,63 +1,81 @@
-"""One artefact that takes a raw image and gives landmarks: a TensorFlow SavedModel, or ONNX."""
+"""One artefact that takes a raw image and gives landmarks: a SavedModel, ONNX, or LiteRT."""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
+import tempfile
+import zipfile
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from kerasland import files
 from kerasland.errors import UsageError
 from kerasland.models import bare, landmark_names, pipeline
 
-ONNX, SAVED_MODEL = "onnx", "saved_model"
+ONNX, LITERT, SAVED_MODEL = "onnx", "litert", "saved_model"
+SUFFIXES = {".onnx": ONNX, ".tflite": LITERT}
+FULL, HALF = "float32", "float16"
+WEIGHTS = (FULL, HALF)
 OPSET = 18
+NAMES = "landmarks.json"
 IMAGE = tf.TensorSpec((None, None, None, 1), tf.uint8, name="image")
 
 
-def export(model: keras.Model, path: str | os.PathLike, format: str | None = None) -> None:
+def export(
+    model: keras.Model, path: str | os.PathLike, format: str | None = None, weights: str = FULL
+) -> None:
     """Writes one artefact that takes a raw image and gives landmarks in its pixels.
 
-    Both formats take `image` (B, H, W, 1), uint8, any H and W, and give `landmarks` (B, K, 2) and
-    `confidence` (B, K), float32. A SavedModel has them in its signature `serving_default` and
-    needs TensorFlow alone. An ONNX file runs in onnxruntime or OpenVINO, and keeps the names of
-    the landmarks as JSON in its metadata, key `landmarks`.
+    All formats take `image` (B, H, W, 1), uint8, any H and W, and give what `models.pipeline` does:
+    `landmarks` (B, K, 2), `confidence` (B, K) and, if it was calibrated, `error_mm` (B, K),
+    float32. A SavedModel and a LiteRT file have them in their signature `serving_default`; LiteRT
+    uses built-in operations only. The names of the landmarks, a JSON list, are the file
+    `assets.extra/landmarks.json` of a SavedModel, the entry `landmarks` of an ONNX file's metadata,
+    and the associated file `landmarks.json` of a LiteRT file (which is a zip archive as well).
 
     Args:
         model: what `predict.load_model` returns.
         path: what to write; must not exist.
-        format: "onnx", a file, or "saved_model", a folder. By default a path that ends in `.onnx`
-            becomes ONNX, and one without a suffix a SavedModel.
+        format: "onnx" or "litert", a file, or "saved_model", a folder. By default a path that
+            ends in `.onnx` becomes ONNX, one in `.tflite` LiteRT, and one without a suffix a
+            SavedModel.
+        weights: "float32", or "float16" to store the kernels of convolutions in half the bytes;
+            everything is computed in float32 either way.
 
     Raises:
-        UsageError: for another format or suffix, if the path exists, or if ONNX is asked for and
-            the packages of the extra `onnx` are missing.
+        UsageError: for another format, suffix or type of weights, if the path exists, if the
+            packages of the extra `onnx` are missing, or if float16 cannot hold the weights.
     """
     path = Path(path)
     format = format or _format_of(path)
     if format not in WRITERS:
         raise UsageError(f"format {format!r}: must be one of {', '.join(WRITERS)}")
+    if weights not in WEIGHTS:
+        raise UsageError(f"weights {weights!r}: must be one of {', '.join(WEIGHTS)}")
     if path.exists():
         raise UsageError(f"{path}: exists already; choose another --out")
     if format == ONNX:
         _require_onnx()
+    if weights == HALF:
+        _require_half(model)
     with files.replacing(path) as temporary:
-        WRITERS[format](bare(model), temporary)
+        WRITERS[format](bare(model), temporary, weights == HALF)
 
 
 def _format_of(path: Path) -> str:
-    if path.suffix == ".onnx":
-        return ONNX
+    if path.suffix in SUFFIXES:
+        return SUFFIXES[path.suffix]
     # a folder may be called v1.2
     if not path.suffix or path.suffix[1:].isdigit():
         return SAVED_MODEL
     raise UsageError(
-        f"{path}: no format has the suffix {path.suffix!r}; .onnx makes an ONNX file, no suffix "
-        "the folder of a SavedModel, and --format decides for any other name"
+        f"{path}: no format has the suffix {path.suffix!r}; .onnx makes an ONNX file, .tflite a "
+        "LiteRT file, no suffix the folder of a SavedModel, and --format decides for any other name"
     )
 
 
@@ -72,40 +90,112 @@ def _require_onnx() -> None:
         ) from None
 
 
-def _write_saved_model(model: keras.Model, path: Path) -> None:
-    whole = pipeline(model, "uint8")
-    archive = keras.export.ExportArchive()
-    archive.track(whole)
-    archive.add_endpoint("serving_default", lambda image: whole(image, training=False), [IMAGE])
-    archive.write_out(str(path), verbose=False)
+def _require_half(model: keras.Model) -> None:
+    most = np.finfo(np.float16).max
+    for variable in model.variables:
+        if _is_kernel(variable) and np.abs(variable.numpy()).max() > most:
+            raise UsageError(
+                f"{variable.path}: weights beyond {most:.0f}, which float16 cannot hold; "
+                "export them as float32"
+            )
 
 
-def _write_onnx(model: keras.Model, path: Path) -> None:
+def _is_kernel(variable: keras.Variable) -> bool:
+    return len(variable.shape) == 4
+
+
+def _write_saved_model(model: keras.Model, path: Path, half: bool) -> None:
+    graph = frozen(pipeline(model, "uint8"), IMAGE, half)
+    tf.saved_model.save(tf.Module(), str(path), signatures=graph)
+    # TensorFlow's place for files beside the graph, which its own tools leave alone
+    files.write_text(path / "assets.extra" / NAMES, _names(model))
+
+
+def frozen(model: keras.Model, spec: tf.TensorSpec, half: bool = False):
+    """A `tf.function` of a Keras model at inference, with its weights as constants.
+
+    Saved, it takes half the space of what `keras.export` writes, which keeps each variable twice;
+    runtimes merge constants when they load.
+
+    Args:
+        model: with one input.
+        spec: of that input.
+        half: whether the kernels of convolutions are kept as float16, and cast in the graph.
+    """
+    groups = (model.trainable_variables, model.non_trainable_variables)
+    kept = [[_stored(variable, half) for variable in group] for group in groups]
+
+    @tf.function(input_signature=[spec])
+    def serve(inputs):
+        weights = [
+            [
+                tf.cast(tf.constant(values), variable.dtype)
+                for values, variable in zip(*pair, strict=True)
+            ]
+            for pair in zip(kept, groups, strict=True)
+        ]
+        return model.stateless_call(*weights, inputs, training=False)[0]
+
+    return serve
+
+
+def _stored(variable: keras.Variable, half: bool) -> np.ndarray:
+    return variable.numpy().astype(HALF if half and _is_kernel(variable) else variable.dtype)
+
+
+def _write_litert(model: keras.Model, path: Path, half: bool) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        _write_saved_model(model, Path(folder) / "saved", half=False)
+        converter = tf.lite.TFLiteConverter.from_saved_model(f"{folder}/saved")
+        if half:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.target_spec.supported_types = [tf.float16]
+        path.write_bytes(converter.convert())
+    # the format's own way to carry files: a zip archive after the model
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(NAMES, _names(model))
+
+
+def _write_onnx(model: keras.Model, path: Path, half: bool) -> None:
     import onnx
     import tf2onnx
 
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
-    whole = pipeline(model, "uint8")
-    graph = tf.function(lambda image: whole(image, training=False), input_signature=[IMAGE])
+    graph = frozen(pipeline(model, "uint8"), IMAGE)
     converted, _ = tf2onnx.convert.from_function(graph, [IMAGE], opset=OPSET)
     _name_axes(converted.graph, len(landmark_names(model)))
-    onnx.helper.set_model_props(converted, {"landmarks": json.dumps(landmark_names(model))})
+    if half:
+        _halve(converted.graph)
+    onnx.helper.set_model_props(converted, {"landmarks": _names(model)})
     onnx.checker.check_model(converted, full_check=True)
     onnx.save(converted, str(path))
 
 
-WRITERS = {ONNX: _write_onnx, SAVED_MODEL: _write_saved_model}
+def _halve(graph) -> None:
+    """Kernels as float16, each with a cast to float32 that runtimes do once, when they load."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    kernels = {node.input[1] for node in graph.node if node.op_type == "Conv"}
+    for tensor in graph.initializer:
+        if tensor.name in kernels:
+            values, name = numpy_helper.to_array(tensor), tensor.name
+            cast = helper.make_node("Cast", [f"{name}_{HALF}"], [name], to=TensorProto.FLOAT)
+            graph.node.insert(0, cast)
+            tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), cast.input[0]))
+
+
+WRITERS = {ONNX: _write_onnx, LITERT: _write_litert, SAVED_MODEL: _write_saved_model}
+
+
+def _names(model: keras.Model) -> str:
+    return json.dumps(landmark_names(model))
 
 
 def _name_axes(graph, landmarks: int) -> None:
-    shapes = {
-        "image": ("batch", "height", "width", 1),
-        "landmarks": ("batch", landmarks, 2),
-        "confidence": ("batch", landmarks),
-    }
+    shapes = {"image": ("batch", "height", "width", 1), "landmarks": ("batch", landmarks, 2)}
     for value in (*graph.input, *graph.output):
         axes = value.type.tensor_type.shape.dim
-        for axis, size in zip(axes, shapes[value.name], strict=True):
+        for axis, size in zip(axes, shapes.get(value.name, ("batch", landmarks)), strict=True):
             if isinstance(size, str):
                 axis.dim_param = size
             else:

@@ -35,6 +35,17 @@ class Similarity(NamedTuple):
         return (points + 0.5 - (self.shift_x, self.shift_y)) / self.scale - 0.5
 
 
+class Spacing(NamedTuple):
+    """The size of a pixel as an image file states it.
+
+    x_mm: millimetres between columns. y_mm: between rows. source: what in the file states it.
+    """
+
+    x_mm: float
+    y_mm: float
+    source: str
+
+
 def letterbox(source_shape: tuple[int, int], target_shape: tuple[int, int]) -> Similarity:
     """The similarity that fits an image into a frame, centred, with its aspect ratio kept.
 
@@ -119,6 +130,11 @@ def affine(
     linear = np.array([[cos, -sin], [sin, cos]])
     offset = np.asarray(centre) + np.asarray(shift) - linear @ np.asarray(centre)
     return np.concatenate([linear, offset[:, None]], axis=1)
+
+
+def mirrored(points: np.ndarray, width: int) -> np.ndarray:
+    """Points (..., 2) of an image of that width, in the image turned left to right; pixels."""
+    return np.stack([width - 1 - points[..., 0], points[..., 1]], axis=-1)
 
 
 def mm_per_px(points: np.ndarray, landmarks: tuple[int, int], length_mm: float) -> np.ndarray:

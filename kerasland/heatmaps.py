@@ -8,8 +8,6 @@ landmark is not annotated. A cell (i, j) of the grid stands for the input pixel
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import tensorflow as tf
 from keras import ops
@@ -18,7 +16,6 @@ MAPS = ("cartesian", "polar", "both")
 ANGLES = ("unit", "raw")
 CORRELATIONS = ("cosine", "pearson", "inner", "distance")
 EPSILON = 1e-6
-RESAMPLED_ROWS = 8  # a block of `resample`
 
 
 def annotated(points, image_shape: tuple[int, int]):
@@ -348,65 +345,11 @@ def decode(logits, image_shape: tuple[int, int], radius_cells: int = 4, beta=1.0
     column = tf.argmax(strip[:, :, radius_cells], axis=2, output_type=tf.int32)[..., None]
     columns = np.arange(width)
     near = ops.cast(ops.abs(columns - column) <= radius_cells, "float32")
-    window = strip * _within(rows, 0, height - 1)[..., None] * near[:, :, None, :]
+    inside = ops.cast((rows >= 0) & (rows < height), "float32")
+    window = strip * inside[..., None] * near[:, :, None, :]
     confidence = ops.sum(window, axis=(2, 3))
     x = ops.sum(ops.sum(window, axis=2) * columns.astype("float32"), axis=2) / confidence
     y = ops.sum(ops.sum(window, axis=3) * ops.cast(rows, "float32"), axis=2) / confidence
     x = (x + 0.5) * (image_shape[1] / width) - 0.5
     y = (y + 0.5) * (image_shape[0] / height) - 0.5
     return ops.stack([x, y], axis=-1), confidence
-
-
-def resample(image, target_size: int, scale, shift):
-    """The rows of images by `kerasland.geometry.resample_matrix`, for a source of any size.
-
-    A row of that matrix weighs a few neighbours only. Cut into blocks of rows, each block is a
-    small matrix over the source rows that it touches. Every export format can express it, and an
-    8-bit image becomes float after its rows are gathered.
-
-    Args:
-        image: (B, H, n), any real dtype.
-        target_size: h, pixels.
-        scale: target pixels per source pixel, float or scalar tensor.
-        shift: target pixels, float or scalar tensor.
-
-    Returns:
-        (B, h, n), float32.
-    """
-    batch, size, columns = ops.shape(image)
-    block = math.gcd(target_size, RESAMPLED_ROWS)
-    last = ops.cast(size, "float32") - 1.0
-    step = 1.0 / scale
-    reach = ops.maximum(1.0, step)
-    target = np.arange(0.5, target_size, dtype="float32").reshape(-1, block)
-    centre = (target - shift) * step - 0.5
-    # the places, of weight 0, just outside the reach of a block's first and last row are left out
-    taps = ops.ceil((block - 1) * step + 2.0 * reach) + 1.0
-    place = ops.floor(centre[:, :1] - reach) + 1.0 + ops.arange(taps)
-    weight = 1.0 - ops.abs(place[:, None, :] - centre[:, :, None]) / reach
-    weight = ops.maximum(0.0, weight) * _within(place, 0.0, last)[:, None, :]
-    share = _within(centre, -0.5, last + 0.5) / ops.maximum(ops.sum(weight, axis=2), EPSILON)
-    source = ops.cast(ops.clip(place, 0.0, last), "int32")
-    rows = ops.cast(ops.take(image, source, axis=1), "float32")
-    return ops.reshape(ops.matmul(weight * share[..., None], rows), (batch, target_size, columns))
-
-
-def _within(values, low, high):
-    return ops.cast((values >= low) & (values <= high), "float32")
-
-
-def letterbox_transform(source_shape, target_shape: tuple[int, int]):
-    """`kerasland.geometry.letterbox` in a graph.
-
-    Args:
-        source_shape: (H, W) as ints or scalar int tensors, pixels.
-        target_shape: (H, W), pixels.
-
-    Returns:
-        scale, shift_x, shift_y: scalar float32 tensors.
-    """
-    source_h = ops.cast(source_shape[0], "float32")
-    source_w = ops.cast(source_shape[1], "float32")
-    target_h, target_w = target_shape
-    scale = ops.minimum(target_h / source_h, target_w / source_w)
-    return scale, (target_w - scale * source_w) / 2, (target_h - scale * source_h) / 2

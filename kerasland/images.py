@@ -7,15 +7,15 @@ import os
 import struct
 import zlib
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
+from kerasland import dicom, geometry, volumes
 from kerasland.errors import DataError
 from kerasland.files import replacing
 
-LOSSLESS = (".png", ".mha", ".tif", ".tiff")
-SUFFIXES = (*LOSSLESS, ".jpg", ".jpeg")
 _UNREADABLE = (
     OSError,
     SyntaxError,
@@ -24,15 +24,20 @@ _UNREADABLE = (
     struct.error,
     Image.DecompressionBombError,
 )
+_TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS, _TIFF_PHOTOMETRIC, _ORIENTATION = 256, 257, 258, 262, 274
 
 
 def read_image(path: str | os.PathLike) -> np.ndarray:
-    """A grey image at its full resolution and depth.
+    """A grey image at its full resolution and depth, in the array frame of its file.
 
-    PNG, JPEG and TIFF are read with Pillow, MetaImage (.mha) with SimpleITK. Colour becomes grey by
-    luminance (equal channels keep their value), transparency is dropped. An orientation that the
-    file states (EXIF) is applied, so that the picture is as viewers show it; radiographs of the
-    Digital Hand Atlas state none.
+    DICOM, known by its content, is read as `dicom.read` says: windowed, bones bright; MetaImage and
+    NIfTI as `volumes.read` says; PNG, TIFF and JPEG with Pillow. Colour becomes grey by luminance
+    (equal channels keep their value), transparency is dropped. An orientation that a PNG, TIFF or
+    JPEG states (EXIF) is applied, so that the picture is as viewers show it, and points are pixels
+    of that picture. Nothing else moves or crops pixels.
+
+    Whole numbers within 0..65535 stay as they are. Others are shifted to begin at 0 if some are
+    negative, and if they then are no such numbers, scaled to end at 65535.
 
     Args:
         path: the file.
@@ -41,24 +46,17 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
         (H, W), uint8 or uint16.
 
     Raises:
-        DataError: missing, truncated or no image; several pages; values beyond 16 bit.
+        DataError: missing, truncated or no image; several pages, frames or slices; values that are
+            not finite.
     """
     path = Path(path)
-    if path.suffix.lower() == ".mha":
-        return _as_grey(_metaimage(path, pixels=True), path)
+    module = _module(path)
     try:
-        with Image.open(path) as image:
-            if getattr(image, "n_frames", 1) > 1:
-                raise DataError(f"{path}: holds {image.n_frames} pictures, expected one")
-            ImageOps.exif_transpose(image, in_place=True)
-            if image.mode not in ("L", "I", "F") and not image.mode.startswith("I;16"):
-                image = image.convert("L")
-            pixels = np.asarray(image)
+        return _as_grey(module.read(path) if module else _read_picture(path), path)
     except DataError:
         raise
     except _UNREADABLE as error:
         raise _unreadable(path, error) from error
-    return _as_grey(pixels, path)
 
 
 def image_shape(path: str | os.PathLike) -> tuple[int, int]:
@@ -67,16 +65,60 @@ def image_shape(path: str | os.PathLike) -> tuple[int, int]:
     Raises:
         DataError: missing or no image.
     """
-    path = Path(path)
-    if path.suffix.lower() == ".mha":
-        return _metaimage(path, pixels=False)
+    return _header(Path(path))[0]
+
+
+def pixel_spacing(path: str | os.PathLike) -> geometry.Spacing | None:
+    """The pixel spacing that a DICOM, MetaImage or NIfTI file states, from its header alone.
+
+    None where it states none. Resolutions in PNG, TIFF and JPEG are of the paper or the scanner
+    that somebody thought of, or a default such as 72 dpi, not of the patient: they are not used.
+
+    Raises:
+        DataError: missing or no image.
+    """
+    return _header(Path(path))[1]
+
+
+def _module(path: Path) -> ModuleType | None:
+    """Who reads a file; None: Pillow."""
+    name = path.name.lower()
+    if name.endswith(dicom.SUFFIXES) or dicom.is_dicom(path):
+        return dicom
+    return volumes if name.endswith(volumes.SUFFIXES) else None
+
+
+def _header(path: Path) -> tuple[tuple[int, int], geometry.Spacing | None]:
+    module = _module(path)
     try:
-        with Image.open(path) as image:
-            width, height = image.size
-            turned = image.getexif().get(0x0112, 1) >= 5
+        return module.header(path) if module else (_picture_shape(path), None)
+    except DataError:
+        raise
     except _UNREADABLE as error:
         raise _unreadable(path, error) from error
+
+
+def _picture_shape(path: Path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        width, height = image.size
+        if image.format == "TIFF":  # whose size newer versions of Pillow give as turned
+            width, height = (image.tag_v2[tag] for tag in (_TIFF_WIDTH, _TIFF_HEIGHT))
+        turned = image.getexif().get(_ORIENTATION, 1) >= 5
     return (width, height) if turned else (height, width)
+
+
+def _read_picture(path: Path) -> np.ndarray:
+    # Pillow maps files that it opens by name to memory, and then reads turned TIFFs wrongly
+    with path.open("rb") as file, Image.open(file) as image:
+        if getattr(image, "n_frames", 1) > 1:
+            raise DataError(f"{path}: holds {image.n_frames} pictures, expected one")
+        tags = dict(image.tag_v2) if image.format == "TIFF" else {}
+        ImageOps.exif_transpose(image, in_place=True)
+        if image.mode.startswith("I;16"):
+            pixels = np.asarray(image)
+            white_is_zero = tags.get(_TIFF_PHOTOMETRIC) == 0  # Pillow inverts 8 bit only
+            return 2 ** tags[_TIFF_BITS][0] - 1 - pixels if white_is_zero else pixels
+        return np.asarray(image if image.mode in ("L", "I", "F") else image.convert("L"))
 
 
 def pixel_hash(pixels: np.ndarray) -> str:
@@ -102,7 +144,12 @@ def write_png(path: Path, source: str | os.PathLike | np.ndarray) -> str:
         DataError: the source can't be read.
     """
     if isinstance(source, np.ndarray):
-        pixels = _as_grey(source, path)
+        pixels = source
+        if pixels.ndim != 2 or 0 in pixels.shape or pixels.dtype not in (np.uint8, np.uint16):
+            raise DataError(
+                f"{path}: an array of shape {pixels.shape} of {pixels.dtype.name}, expected a grey "
+                "image (H, W) of uint8 or uint16"
+            )
         source_hash = pixels_hash = pixel_hash(pixels)
     else:
         pixels, source_hash = None, _file_hash(Path(source))
@@ -164,42 +211,26 @@ def _file_hash(path: Path) -> str:
         raise _unreadable(path, error) from error
 
 
-def _metaimage(path: Path, pixels: bool) -> np.ndarray | tuple[int, int]:
-    try:
-        import SimpleITK
-    except ImportError as error:
-        raise DataError(
-            f"{path}: MetaImage needs SimpleITK: pip install 'kerasland[dicom]'"
-        ) from error
-    reader = SimpleITK.ImageFileReader()
-    reader.SetFileName(str(path))
-    try:
-        if pixels:
-            return SimpleITK.GetArrayFromImage(reader.Execute())
-        reader.ReadImageInformation()
-    except RuntimeError as error:
-        raise _unreadable(path, error) from error
-    width, height = reader.GetSize()[:2]
-    return height, width
-
-
 def _as_grey(pixels: np.ndarray, path: Path) -> np.ndarray:
-    if pixels.ndim == 3 and pixels.shape[0] == 1:  # MetaImage: one slice of a volume
-        pixels = pixels[0]
+    if pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] in (3, 4):
+        pixels = np.asarray(Image.fromarray(pixels).convert("L"))
     if pixels.ndim != 2 or 0 in pixels.shape:
         raise DataError(f"{path}: an array of shape {pixels.shape}, expected one grey image (H, W)")
     if pixels.dtype == np.uint8 or pixels.dtype == np.uint16:
         return pixels
-    if pixels.dtype.kind in "iu" and pixels.min() >= 0 and pixels.max() <= 65535:
-        return pixels.astype(np.uint16)
-    raise DataError(
-        f"{path}: values of type {pixels.dtype.name} from {pixels.min()} to {pixels.max()}, "
-        "expected whole numbers of 8 or 16 bit; convert the image first"
-    )
+    if pixels.dtype.kind not in "biuf" or not np.isfinite(pixels).all():
+        raise DataError(f"{path}: holds values that are no finite numbers; convert the image first")
+    values = pixels.astype(np.float64)
+    values -= min(0.0, values.min())
+    if values.max() > 65535 or (values != np.rint(values)).any():
+        values *= 65535 / values.max()
+    return np.rint(values).astype(np.uint16)
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:
     if isinstance(error, FileNotFoundError):
         return DataError(f"{path}: no such image")
     reason = str(error).replace(str(path), "file")
+    if isinstance(error, UnidentifiedImageError):
+        reason = "of no known format"
     return DataError(f"{path}: can't be read as an image ({reason}); get a fresh copy")

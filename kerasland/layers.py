@@ -1,12 +1,13 @@
-"""Keras layers of the method: thin classes over `kerasland.heatmaps`."""
+"""Keras layers of the method: thin classes over `kerasland.heatmaps` and `kerasland.resampling`."""
 
 from __future__ import annotations
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from kerasland import heatmaps
+from kerasland import heatmaps, resampling
 
 _register = keras.saving.register_keras_serializable(package="kerasland")
 
@@ -108,6 +109,58 @@ class HeatmapDecoder(keras.layers.Layer):
             "radius_cells": self.radius_cells,
             "beta": self.beta,
             "names": self.names,
+        }
+        return {**super().get_config(), **config}
+
+
+@_register
+class ExpectedError(keras.layers.Layer):
+    """The expected error of each landmark, see `kerasland.calibration`.
+
+    `exp(offset_k + slope * log(1 - confidence + FLOOR))`.
+
+    Args:
+        offsets: K numbers.
+        slope: of the logarithm of what the confidence lacks to 1.
+        levels, ratios: with probability levels[i] an error is within ratios[i] times the expected
+            one; they travel with the model.
+
+    Call arguments:
+        confidence: (B, K).
+
+    Returns:
+        (B, K), mm, float32.
+    """
+
+    FLOOR = 1e-3
+
+    def __init__(self, offsets, slope, levels=(), ratios=(), **kwargs):
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        self.offsets = tuple(float(offset) for offset in offsets)
+        self.slope = float(slope)
+        self.levels = tuple(float(level) for level in levels)
+        self.ratios = tuple(float(ratio) for ratio in ratios)
+
+    def call(self, confidence):
+        lacking = ops.maximum(1.0 - confidence, 0.0) + self.FLOOR
+        return ops.exp(
+            ops.convert_to_tensor(self.offsets, "float32") + self.slope * ops.log(lacking)
+        )
+
+    def ratio(self, level):
+        """The multiple of the expected error within which a share `level` of errors lies."""
+        return float(np.interp(level, self.levels, self.ratios))
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        config = {
+            "offsets": self.offsets,
+            "slope": self.slope,
+            "levels": self.levels,
+            "ratios": self.ratios,
         }
         return {**super().get_config(), **config}
 
@@ -221,12 +274,12 @@ class Letterbox(keras.layers.Layer):
         self.image_shape = tuple(image_shape)
 
     def call(self, image):
-        scale, shift_x, shift_y = heatmaps.letterbox_transform(
+        scale, shift_x, shift_y = resampling.letterbox_transform(
             ops.shape(image)[1:3], self.image_shape
         )
         height, width = self.image_shape
-        frame = heatmaps.resample(ops.squeeze(image, axis=-1), height, scale, shift_y)
-        frame = heatmaps.resample(ops.transpose(frame, (0, 2, 1)), width, scale, shift_x)
+        frame = resampling.resample(ops.squeeze(image, axis=-1), height, scale, shift_y)
+        frame = resampling.resample(ops.transpose(frame, (0, 2, 1)), width, scale, shift_x)
         return ops.transpose(frame, (0, 2, 1))[..., None]
 
     def compute_output_shape(self, input_shape):
@@ -257,7 +310,7 @@ class FrameToImage(keras.layers.Layer):
         self.image_shape = tuple(image_shape)
 
     def call(self, landmarks, image):
-        scale, shift_x, shift_y = heatmaps.letterbox_transform(
+        scale, shift_x, shift_y = resampling.letterbox_transform(
             ops.shape(image)[1:3], self.image_shape
         )
         return (landmarks + 0.5 - ops.stack([shift_x, shift_y])) / scale - 0.5

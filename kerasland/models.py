@@ -181,16 +181,15 @@ def pipeline(model, dtype="float32"):
 
     Returns:
         `keras.Model` from "image" (B, H, W, 1), any H and W and any range of intensities, to
-        "landmarks" (B, K, 2), pixels of that image, and "confidence" (B, K). It shares the
-        weights of `model`.
+        "landmarks" (B, K, 2), pixels of that image, "confidence" (B, K), and, of a model that
+        `kerasland.calibration` has been at, "error_mm" (B, K). It shares the weights of `model`.
     """
     image_shape = model.input_shape[1:3]
     image = keras.Input((None, None, 1), name="image", dtype=dtype)
     outputs = model(Letterbox(image_shape, name="letterbox")(image))
     landmarks = FrameToImage(image_shape, name="to_image")(outputs["landmarks"], image)
-    return keras.Model(
-        image, {"landmarks": landmarks, "confidence": outputs["confidence"]}, name="pipeline"
-    )
+    kept = {name: outputs[name] for name in ("confidence", "error_mm") if name in outputs}
+    return keras.Model(image, {"landmarks": landmarks, **kept}, name="pipeline")
 
 
 def _names(landmarks):

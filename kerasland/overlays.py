@@ -23,7 +23,7 @@ _DRAWN_PX = 1000
 _DISC_PX, _EDGE_PX = 3.9, 0.9
 _SAMPLED_ROWS = 300
 _DPI = 150
-_LABELLED_MM = 2.0
+_LABELLED_MM, _LABELLED = 2.0, 10
 
 
 class Overlay(NamedTuple):
@@ -51,7 +51,7 @@ def draw(image: np.ndarray, points: np.ndarray) -> Image.Image:
     Returns:
         A picture in the shape of the image, its longer side 1000 pixels.
     """
-    grey, scale = _scaled(image, _DRAWN_PX / max(np.shape(image)[:2]))
+    grey, scale = scaled(image, _DRAWN_PX / max(np.shape(image)[:2]))
     height, width = grey.shape
     reach = int(np.ceil(_DISC_PX)) + 2
     padded = np.pad((255 * grey + 0.5).astype(np.uint8), reach)
@@ -72,8 +72,16 @@ def draw(image: np.ndarray, points: np.ndarray) -> Image.Image:
     return Image.fromarray(canvas[reach:-reach, reach:-reach])
 
 
-def _scaled(image: np.ndarray, scale: float) -> tuple[np.ndarray, float]:
-    """The image as grey 0..1 at another scale, and its pixels a source pixel."""
+def scaled(image: np.ndarray, scale: float) -> tuple[np.ndarray, float]:
+    """A radiograph at another scale, its contrast stretched between two percentiles.
+
+    Args:
+        image: (H, W) or (H, W, 1), any number type.
+        scale: pixels of the result a pixel of the image.
+
+    Returns:
+        Grey, float32, 0..1, and the scale.
+    """
     image = np.asarray(image)
     image = image[..., 0] if image.ndim == 3 else image
     if scale != 1.0:
@@ -91,8 +99,8 @@ def _scaled(image: np.ndarray, scale: float) -> tuple[np.ndarray, float]:
 
 
 def _reduced(image: np.ndarray, height_px: int) -> tuple[np.ndarray, float]:
-    """As `_scaled`, at no more than `height_px` rows."""
-    return _scaled(image, min(1.0, height_px / np.shape(image)[0]))
+    """As `scaled`, at no more than `height_px` rows."""
+    return scaled(image, min(1.0, height_px / np.shape(image)[0]))
 
 
 def _millimetres(mm_per_px: float | None) -> bool:
@@ -155,11 +163,12 @@ def _draw_joins(axes: Axes, points: np.ndarray, truth: np.ndarray, size_pt: floa
 
 
 def _draw_labels(axes: Axes, item: Overlay, size_pt: float) -> None:
-    """Beside a prediction its name, and its error where that is above 2 mm."""
+    """Beside a prediction its name, and its error if above 2 mm and among the ten largest."""
     error, unit = _errors(item)
+    largest = np.argsort(-error)[:_LABELLED]
     for k, (x, y) in enumerate(item.points):
         parts = [] if item.names is None else [(str(item.names[k]), "white")]
-        if unit == "mm" and error[k] > _LABELLED_MM:
+        if unit == "mm" and error[k] > _LABELLED_MM and k in largest:
             parts.append((f"{error[k]:.1f} mm", PREDICTED))
         side = -1 if x > 0.85 * np.shape(item.image)[1] else 1
         for row, (text, color) in enumerate(parts):
@@ -230,7 +239,7 @@ def overlay(
             percentiles.
         points: (K, 2), predicted landmarks, pixels of the image; those with NaN are left out.
         truth: (K, 2), annotated landmarks, each joined to its prediction by a line;
-            an error above 2 mm is written beside it.
+            errors above 2 mm, the ten largest, are written beside them.
         names: K labels to write beside the predictions, such as their numbers.
         mm_per_px: millimetres a pixel, for errors in mm and a bar of 10 mm.
         title: above the image.

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from kerasland import files
 from kerasland.errors import DataError
@@ -27,7 +29,9 @@ __all__ = [
     "overlay",
     "overlay_grid",
     "per_landmark_bars",
+    "reliability",
     "save",
+    "single_correlation_maps",
 ]
 
 CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -50,8 +54,8 @@ def _clean(axes: Axes, grid: str | None = "both") -> None:
     axes.set_axisbelow(True)
 
 
-def _title(axes: Axes, text: str) -> None:
-    axes.set_title(text, fontsize=11, color=_INK, loc="left")
+def _title(axes: Axes, text: str, size_pt: float = 11) -> None:
+    axes.set_title(text, fontsize=size_pt, color=_INK, loc="left")
 
 
 def cumulative_error(errors_by_method: Mapping[str, pd.DataFrame], max_mm: float = 10.0) -> Figure:
@@ -113,11 +117,60 @@ def correlation_maps(
 
     Args:
         predicted, annotated: (K, K); NaN where a landmark is not annotated, drawn grey.
-        names: K labels; with more than 20, every fifth is written.
+        names: K labels; with more than 20, every fifth is written, or fewer.
 
     Returns:
         A figure of three matrices; the first two share a scale, the third's is symmetric about 0.
     """
+    figure = Figure(figsize=(11.5, 3.7), dpi=_DPI, layout="constrained")
+    all_axes = figure.subplots(1, 3)
+    size = len(predicted)
+    ticks = np.arange(0, size, 1 if size <= 20 else _tick_step(size, 16))
+    labels = [str(k if names is None else names[k]) for k in ticks]
+    for i, (axes, matrix) in enumerate(zip(all_axes, _compared(predicted, annotated), strict=True)):
+        drawn = _draw_matrix(axes, matrix, 8)
+        axes.set_xticks(ticks, labels, rotation=90 if names is not None else 0)
+        axes.set_yticks(ticks if i == 0 else [], labels if i == 0 else [])
+        if i > 0:
+            where = all_axes[:2] if i == 1 else axes
+            _draw_bar(figure, drawn, {"ax": where, "shrink": 0.95, "aspect": 25}, 8)
+    return figure
+
+
+def single_correlation_maps(predicted: np.ndarray, annotated: np.ndarray) -> list[Figure]:
+    """As `correlation_maps`, a square figure each, whose numbers are read at the size of a stamp.
+
+    Args:
+        predicted, annotated: (K, K); NaN where a landmark is not annotated, drawn grey.
+
+    Returns:
+        Three figures of one size.
+    """
+    figures = []
+    size = len(predicted)
+    ticks = np.arange(0, size, _tick_step(size, 8))
+    for matrix in _compared(predicted, annotated):
+        figure = Figure(figsize=(4.4, 3.6), dpi=_DPI)
+        # places by hand: a layout that is solved takes longer than all else
+        axes = figure.add_axes((0.12, 0.08, 0.65, 0.8))
+        drawn = _draw_matrix(axes, matrix, 12)
+        axes.set_xticks(ticks)
+        axes.set_yticks(ticks)
+        _draw_bar(figure, drawn, {"cax": figure.add_axes((0.79, 0.08, 0.03, 0.8))}, 12)
+        figures.append(figure)
+    return figures
+
+
+class _Matrix(NamedTuple):
+    title: str
+    values: np.ndarray
+    palette: str
+    low: float
+    high: float
+
+
+def _compared(predicted: np.ndarray, annotated: np.ndarray) -> list[_Matrix]:
+    """Two maps on one scale and their difference on one symmetric about 0."""
     predicted, annotated = (np.asarray(m, dtype=np.float64) for m in (predicted, annotated))
     both = np.concatenate([predicted.ravel(), annotated.ravel()])
     both = both[np.isfinite(both)]
@@ -125,33 +178,31 @@ def correlation_maps(
     difference = predicted - annotated
     finite = np.abs(difference[np.isfinite(difference)])
     reach = max(float(finite.max()), 1e-12) if finite.size else 1.0
-    figure = Figure(figsize=(11.5, 3.7), dpi=_DPI, layout="constrained")
-    all_axes = figure.subplots(1, 3)
-    shown = (
-        ("Predicted", predicted, "viridis", low, high),
-        ("Annotated", annotated, "viridis", low, high),
-        ("Predicted − annotated", difference, "RdBu_r", -reach, reach),
-    )
-    size = len(predicted)
-    ticks = np.arange(0, size, 5 if size > 20 else 1)
-    labels = [str(k if names is None else names[k]) for k in ticks]
-    for i, (axes, (title, matrix, palette, vmin, vmax)) in enumerate(
-        zip(all_axes, shown, strict=True)
-    ):
-        axes.set_facecolor(_FAINT)
-        drawn = axes.imshow(np.ma.masked_invalid(matrix), cmap=palette, vmin=vmin, vmax=vmax)
-        axes.set_xticks(ticks, labels, rotation=90 if names is not None else 0)
-        axes.set_yticks(ticks if i == 0 else [], labels if i == 0 else [])
-        _title(axes, title)
-        axes.spines[:].set_visible(False)
-        axes.tick_params(labelsize=8, color="#888888", labelcolor=_INK)
-        if i > 0:
-            bar = figure.colorbar(
-                drawn, ax=all_axes[:2] if i == 1 else axes, shrink=0.95, aspect=25
-            )
-            bar.outline.set_visible(False)
-            bar.ax.tick_params(labelsize=8, color="#888888", labelcolor=_INK)
-    return figure
+    return [
+        _Matrix("Predicted", predicted, "viridis", low, high),
+        _Matrix("Annotated", annotated, "viridis", low, high),
+        _Matrix("Predicted − annotated", difference, "RdBu_r", -reach, reach),
+    ]
+
+
+def _tick_step(size: int, most: int) -> int:
+    """The step between labels that leaves no more than `most` of them."""
+    return next(step for step in (1, 2, 5, 10, 20, 50, size) if size <= most * step)
+
+
+def _draw_matrix(axes: Axes, matrix: _Matrix, size_pt: float) -> AxesImage:
+    axes.set_facecolor(_FAINT)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(labelsize=size_pt, color="#888888", labelcolor=_INK)
+    _title(axes, matrix.title, max(11, size_pt + 1))
+    shown = np.ma.masked_invalid(matrix.values)
+    return axes.imshow(shown, cmap=matrix.palette, vmin=matrix.low, vmax=matrix.high)
+
+
+def _draw_bar(figure: Figure, drawn: AxesImage, place: Mapping, size_pt: float) -> None:
+    bar = figure.colorbar(drawn, **place)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(labelsize=size_pt, color="#888888", labelcolor=_INK)
 
 
 def per_landmark_bars(table: pd.DataFrame) -> Figure:
@@ -250,4 +301,29 @@ def history(frame: pd.DataFrame) -> Figure:
             axes.legend(frameon=False, fontsize=8)
     for axes in grid[len(ordered) :]:
         axes.set_axis_off()
+    return figure
+
+
+def reliability(table: pd.DataFrame) -> Figure:
+    """The share of points that is within the radius said to hold that share.
+
+    Args:
+        table: as from `kerasland.calibration.reliability`.
+
+    Returns:
+        A figure: the curve with its 95 % band, and the diagonal on which it should lie.
+    """
+    said, found, low, high = (
+        100 * table[name] for name in ("said", "found", "found_low", "found_high")
+    )
+    figure = Figure(figsize=(4.6, 4.6), dpi=_DPI, layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 100], [0, 100], color="#888888", linewidth=1.0, linestyle=(0, (4, 3)))
+    axes.fill_between(said, low, high, color=CYCLE[0], alpha=0.2, linewidth=0, label="95 %")
+    axes.plot(said, found, color=CYCLE[0], marker="o", markersize=3.5, label="found")
+    axes.set(xlim=(0, 100), ylim=(0, 100), aspect="equal")
+    axes.set_xlabel("said to be within the radius, % of points", fontsize=10, color=_INK)
+    axes.set_ylabel("found within it, %", fontsize=10, color=_INK)
+    axes.legend(loc="upper left", frameon=False, fontsize=9)
+    _clean(axes)
     return figure

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,16 +13,24 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from kerasland import files, geometry
+from kerasland import experiment as experiments
+from kerasland import files, geometry, predictions
 from kerasland.dataset import WORKERS, ahead, letterboxed
 from kerasland.errors import DataError, KeraslandError, UsageError
-from kerasland.images import SUFFIXES, read_image
+from kerasland.geometry import Spacing
+from kerasland.image_files import find_images, image_stem
+from kerasland.images import pixel_spacing, read_image
+from kerasland.layers import ExpectedError
 from kerasland.models import landmark_names
 from kerasland.overlays import draw
+from kerasland.prepared_tables import Scale
 from kerasland.progress import track
 
 MODEL = "model.keras"
 PRETRAINED = Path(__file__).parent / "assets" / "pretrained"
+SIDES = ("left", "right")
+SMALLEST_PX = 32
+SHOWN = 5
 Localizer = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
@@ -63,14 +71,43 @@ def load_model(source: str | os.PathLike) -> keras.Model:
     return model
 
 
-def localizer(model: keras.Model) -> Localizer:
-    """A function from a raw image (H, W) to landmarks (K, 2), its pixels, and confidence (K,)."""
-    frame_shape = model.input_shape[1:3]
+def model_scale(source: str | os.PathLike) -> Scale:
+    """How the data behind a model became millimetres, if by two landmarks a known length apart.
+
+    That holds for other images of the same kind too, as a spacing does not.
+
+    Args:
+        source: as in `load_model`.
+
+    Returns:
+        The scale; one that knows no millimetres where the run is not there or does not say so.
+    """
+    path = PRETRAINED if str(source) == "pretrained" else Path(source)
+    note = (path if path.is_dir() else path.parent) / "experiment.json"
+    if not note.is_file():
+        return Scale()
+    known = Scale(**experiments.load(note)[1].get("data", {}).get("scale", {}))
+    return known if known.landmarks else Scale()
+
+
+def localizer(model: keras.Model, side: str = "left") -> Localizer:
+    """A function from a raw image (H, W) to landmarks (K, 2), its pixels, and confidence (K,).
+
+    Args:
+        model: what `load_model` returns.
+        side: "left", or "right" for the other hand where the model knows left ones: the network
+            sees the image mirrored, and the landmarks are mirrored back.
+
+    Raises:
+        UsageError: another side.
+    """
+    frame_shape, side = model.input_shape[1:3], _checked(side)
     locate = network(model)
 
     def localize(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        landmarks, confidence = locate(letterboxed(image, frame_shape))
-        return geometry.letterbox(image.shape, frame_shape).invert(landmarks), confidence
+        landmarks, confidence = locate(letterboxed(_seen(image, side), frame_shape))
+        landmarks = geometry.letterbox(image.shape, frame_shape).invert(landmarks)
+        return _unseen(landmarks, image, side), confidence
 
     return localize
 
@@ -94,80 +131,133 @@ def network(model: keras.Model) -> Localizer:
     return locate
 
 
-def find_images(paths: Iterable[str | os.PathLike]) -> list[Path]:
-    """The files named, and the images in the folders named, in order.
-
-    Raises:
-        DataError: if a path does not exist, or a folder holds no image.
-    """
-    found = []
-    for path in map(Path, paths):
-        if not path.is_dir():
-            found.append(path)
-            continue
-        inside = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
-        if not inside:
-            raise DataError(f"{path}: no image in this folder ({', '.join(SUFFIXES)})")
-        found.extend(inside)
-    for path in found:
-        if not path.exists():
-            raise DataError(f"{path}: no such image")
-    return found
-
-
 def predict(
-    images: Sequence[str | os.PathLike], model: keras.Model, out: str | os.PathLike
+    images: Sequence[str | os.PathLike],
+    model: keras.Model,
+    out: str | os.PathLike,
+    side: str = "left",
+    scale: Scale | None = None,
 ) -> pd.DataFrame:
+    """As `predict_files`, which see; returns the table of `landmarks.csv`."""
+    predict_files(images, model, out, side, scale)
+    return predictions.read_table(Path(out))
+
+
+def predict_files(
+    images: Sequence[str | os.PathLike],
+    model: keras.Model,
+    out: str | os.PathLike,
+    side: str = "left",
+    scale: Scale | None = None,
+) -> int:
     """Localises the landmarks of image files and writes them with an overlay each.
 
     Other threads read ahead and draw behind while the network works; memory does not grow with the
-    number of images, but for the table.
+    number of images, but for their names.
 
     Args:
-        images: files or folders.
+        images: files, folders or patterns, see `image_files.find_images`.
         model: what `load_model` returns.
-        out: folder for `landmarks.csv`, `landmarks.json` and `overlays/` (a JPEG an image).
+        out: folder for `landmarks.csv` and `landmarks.json`, see `predictions.writing`, and
+            `overlays/` (a JPEG an image). Points are pixels of each image as `images.read_image`
+            gives it: of the whole file, after the orientation that it states.
+        side: see `localizer`.
+        scale: two landmarks a known length apart, for images that state no pixel spacing; see
+            `model_scale`.
 
     Returns:
-        The table of `landmarks.csv`: image, landmark, x, y (pixels of the image), confidence.
+        How many images there are in the table.
 
     Raises:
-        DataError: naming the images that could not be read, after all others were written.
+        DataError: naming the images that could not be read, after all others were written; each is
+            said on stderr when it is met.
     """
-    out = Path(out)
+    out, side = Path(out), _checked(side)
     frame_shape = model.input_shape[1:3]
-    names, locate = landmark_names(model), network(model)
-    paths = find_images(images)
-    done, failed, taken = [], [], set()
+    names, locate, expected = landmark_names(model), network(model), _expected_errors(model)
+    paths = find_images(images, out)
+    failed, taken = [], set()
 
-    def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    def read(path: Path) -> tuple[np.ndarray, np.ndarray, Spacing | None]:
         image = read_image(path)
-        return image, letterboxed(image, frame_shape)
+        height, width = image.shape
+        if min(height, width) < SMALLEST_PX:
+            raise DataError(
+                f"{path}: {width} x {height} pixels, too small to find landmarks in; "
+                f"at least {SMALLEST_PX} x {SMALLEST_PX}"
+            )
+        if image.min() == image.max():
+            raise DataError(f"{path}: all pixels are alike, there is nothing to find landmarks in")
+        return image, letterboxed(_seen(image, side), frame_shape), pixel_spacing(path)
 
     def located() -> Iterator[tuple[np.ndarray, np.ndarray, Path]]:
         jobs = ahead(pool, read, paths)
         for path, job in zip(paths, track(jobs, "localising", len(paths)), strict=True):
             try:
-                image, frame = job.result()
+                image, frame, spacing = job.result()
             except KeraslandError as error:
-                failed.append(str(error))
+                failed.append(" ".join(str(error).split()))
+                print(f"skipped: {failed[-1]}", file=sys.stderr)
                 continue
             points, confidence = locate(frame)
             points = geometry.letterbox(image.shape, frame_shape).invert(points)
-            done.append((str(path), points, confidence))
-            yield image, points, out / "overlays" / f"{_free_name(path.stem, taken)}.jpg"
+            points = _unseen(points, image, side)
+            spacing = spacing or _spacing_by(scale, points, names)
+            found = predictions.Prediction(str(path), points, confidence, side, spacing)
+            write(found._replace(**expected(confidence)))
+            yield image, points, out / "overlays" / f"{_free_name(image_stem(path), taken)}.jpg"
 
-    with ThreadPoolExecutor(WORKERS) as pool:
-        for job in ahead(pool, _draw, located()):
-            job.result()
-    table = _as_table(done, names)
-    if done:
-        with files.replacing(out / "landmarks.csv") as temporary:
-            table.to_csv(temporary, index=False)
-        _write_json(done, names, out / "landmarks.json")
+    with predictions.writing(out, names) as write:
+        with ThreadPoolExecutor(WORKERS) as pool:
+            for job in ahead(pool, _draw, located()):
+                job.result()
+        if len(failed) == len(paths):
+            raise _all_that(failed)
     if failed:
-        raise DataError("; ".join(failed))
-    return table
+        raise _all_that(failed)
+    return len(paths)
+
+
+def _expected_errors(model: keras.Model) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """From confidence (K,) what a calibrated model says of its errors, for `Prediction`."""
+    calibrated = [layer for layer in model.layers if isinstance(layer, ExpectedError)]
+    if not calibrated:
+        return lambda confidence: {}
+    layer, ratio = calibrated[0], calibrated[0].ratio(0.95)
+
+    def expected(confidence: np.ndarray) -> dict[str, np.ndarray]:
+        error_mm = np.asarray(layer(confidence[None])[0], np.float64)
+        return {"error_mm": error_mm, "error_mm_95": ratio * error_mm}
+
+    return expected
+
+
+def _checked(side: str) -> str:
+    if side not in SIDES:
+        raise UsageError(f"side {side!r}: expected {' or '.join(SIDES)}")
+    return side
+
+
+def _seen(image: np.ndarray, side: str) -> np.ndarray:
+    """The image as the network is to see it."""
+    return image[:, ::-1] if side == "right" else image
+
+
+def _unseen(points: np.ndarray, image: np.ndarray, side: str) -> np.ndarray:
+    """Points in the image as the network saw it, in the image as it is."""
+    return geometry.mirrored(points, image.shape[1]) if side == "right" else points
+
+
+def _spacing_by(scale: Scale | None, points: np.ndarray, names: Sequence[str]) -> Spacing | None:
+    if scale is None or scale.landmarks is None:
+        return None
+    mm_per_px = float(scale.per_image(points[None])[0])
+    return Spacing(mm_per_px, mm_per_px, scale.describe(names)) if np.isfinite(mm_per_px) else None
+
+
+def _all_that(failed: list[str]) -> DataError:
+    more = f"; and {len(failed) - SHOWN} more" if len(failed) > SHOWN else ""
+    return DataError("; ".join(failed[:SHOWN]) + more)
 
 
 def _free_name(stem: str, taken: set[str]) -> str:
@@ -184,32 +274,3 @@ def _draw(item: tuple[np.ndarray, np.ndarray, Path]) -> None:
     image, points, path = item
     with files.replacing(path) as temporary:
         draw(image, points).save(temporary, quality=85, subsampling=0)
-
-
-def _as_table(done: list[tuple[str, np.ndarray, np.ndarray]], names: Sequence[str]) -> pd.DataFrame:
-    images, points, confidence = zip(*done, strict=True) if done else ((), (), ())
-    x, y = np.reshape(points, (-1, 2)).T
-    return pd.DataFrame(
-        {
-            "image": np.repeat(np.array(images, dtype=object), len(names)),
-            "landmark": list(names) * len(done),
-            "x": x,
-            "y": y,
-            "confidence": np.reshape(confidence, -1).astype(np.float64),
-        }
-    )
-
-
-def _write_json(
-    done: list[tuple[str, np.ndarray, np.ndarray]], names: Sequence[str], path: Path
-) -> None:
-    """A list with an object an image, a line each."""
-    with files.replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        for i, (image, points, confidence) in enumerate(done):
-            landmarks = [
-                {"landmark": name, "x": float(x), "y": float(y), "confidence": float(sure)}
-                for name, (x, y), sure in zip(names, points, confidence, strict=True)
-            ]
-            entry = {"image": image, "landmarks": landmarks}
-            file.write(("[" if i == 0 else ",\n") + json.dumps(entry))
-        file.write("]\n")

@@ -40,6 +40,7 @@ from kerasland.prepared_tables import (
     read_landmarks,
 )
 
+ALL = "all"  # stands for a fold where every image is trained on
 Record = tuple[str, "np.ndarray | str | os.PathLike", np.ndarray]
 
 
@@ -49,7 +50,7 @@ class Prepared:
 
     folder; name; landmarks: K names in order; ids: N image ids, sorted; points: (N, K, 2) float64,
     pixels, NaN where not annotated; scale; hash: SHA-256, see the module; pixel_hashes: of each
-    image's pixels, by id.
+    image's pixels, by id; spacing: (N, 2) millimetres a pixel along x and y, NaN where unknown.
     """
 
     folder: Path
@@ -60,11 +61,18 @@ class Prepared:
     scale: Scale
     hash: str
     pixel_hashes: dict[str, str]
+    spacing: np.ndarray
 
     @property
     def mm_per_px(self) -> np.ndarray:
-        """(N,) millimetres a pixel, NaN where unknown."""
-        return self.scale.per_image(self.points)
+        """(N,) millimetres a pixel, the mean of x and y; NaN where unknown."""
+        return self.spacing.mean(axis=1)
+
+    def mean_scale(self, ids: Iterable[str]) -> Scale:
+        """The scale for curves: the mean of these images where each file states its own."""
+        known = self.mm_per_px[self.index(ids)] if self.scale.files else np.empty(0)
+        known = known[np.isfinite(known)]
+        return Scale(mm_per_px=float(known.mean())) if known.size else self.scale
 
     def index(self, ids: Iterable[str]) -> np.ndarray:
         """Positions (M,) of image ids in `ids` and `points`.
@@ -143,6 +151,7 @@ def examine(folder: str | os.PathLike) -> tuple[Prepared, list[str]]:
         about["scale"],
         about["hash"],
         about["image_hashes"],
+        about["scale"].spacing(stacked, [about["spacing"].get(i) for i in ids]),
     )
     return dataset, problems
 
@@ -173,6 +182,7 @@ def write(
     landmarks: Sequence[str],
     records: Iterable[Record],
     scale: Scale | None = None,
+    spacing: Mapping[str, tuple[float, float]] | None = None,
     folds: Mapping[str, tuple[Sequence[str], Sequence[str]]] | None = None,
     workers: int = 2,
 ) -> Prepared:
@@ -185,6 +195,8 @@ def write(
         records: (image id, image file or (H, W) uint8 or uint16 array, (K, 2) points in pixels with
             NaN where not annotated); drawn as the work proceeds, so a generator may show progress.
         scale: how pixels become millimetres.
+        spacing: mm a pixel along x and y by image id, where files state it and `scale.files` says
+            what does.
         folds: (train ids, test ids) by name.
         workers: threads that decode and encode.
 
@@ -234,6 +246,7 @@ def write(
         "counts": {"images": len(ids), "points": table.getvalue().count("\n") - 1},
         "hash": dataset_hash(table.getvalue().encode(), {i: hashes[i] for i in ids}),
         "image_hashes": {i: hashes[i] for i in ids},
+        "spacing": {i: list(pair) for i, pair in sorted((spacing or {}).items())},
     }
     write_text(folder / "dataset.json", json.dumps(about, indent=1) + "\n")
     (folder / UNFINISHED).unlink()

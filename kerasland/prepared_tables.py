@@ -24,18 +24,20 @@ class Scale:
 
     landmarks: the two landmarks, counted from zero. length_mm: their distance.
     mm_per_px: the spacing of every image, where it is known.
+    files: what states the spacing of each image in its file, where that is used.
     """
 
     landmarks: tuple[int, int] | None = None
     length_mm: float | None = None
     mm_per_px: float | None = None
+    files: str = ""
 
     def __post_init__(self):
         if (self.landmarks is None) != (self.length_mm is None):
             raise UsageError("a scale by landmarks needs two landmarks and their length in mm")
+        if sum((self.landmarks is not None, self.mm_per_px is not None, bool(self.files))) > 1:
+            raise UsageError("a scale is either two landmarks and a length or mm per pixel")
         if self.landmarks is not None:
-            if self.mm_per_px is not None:
-                raise UsageError("a scale is either two landmarks and a length or mm per pixel")
             object.__setattr__(self, "landmarks", tuple(int(i) for i in self.landmarks))
             if len(self.landmarks) != 2 or self.landmarks[0] == self.landmarks[1]:
                 raise UsageError(f"a scale needs two different landmarks, not {self.landmarks}")
@@ -56,16 +58,35 @@ class Scale:
             return geometry.mm_per_px(points, self.landmarks, self.length_mm)
         return np.full(len(points), np.nan if self.mm_per_px is None else self.mm_per_px)
 
+    def spacing(
+        self, points: np.ndarray, stated: Sequence[tuple[float, float] | None]
+    ) -> np.ndarray:
+        """Millimetres a pixel along x and along y of each image.
+
+        Args:
+            points: (N, K, 2), pixels, NaN where not annotated.
+            stated: N spacings (x, y) by the image files, None where a file states none.
+
+        Returns:
+            (N, 2), NaN where unknown.
+        """
+        if self.files:
+            unknown = (np.nan, np.nan)
+            return np.array([pair or unknown for pair in stated], np.float64).reshape(-1, 2)
+        return np.repeat(self.per_image(points)[:, None], 2, axis=1)
+
     def describe(self, landmarks: Sequence[str] | None = None) -> str:
         """A phrase for tables, such as `a to b (0, 4) = 50 mm`; `landmarks`: all names in order."""
         if self.landmarks is not None:
             names = f"{' to '.join(landmarks[i] for i in self.landmarks)} " if landmarks else ""
             return f"{names}{self.landmarks} = {self.length_mm:g} mm"
+        if self.files:
+            return f"pixel spacing of each file ({self.files})"
         return "no millimetres known" if self.mm_per_px is None else f"{self.mm_per_px:g} mm per px"
 
 
 def read_about(folder: Path) -> dict:
-    """dataset.json, checked: name, landmarks, scale, counts, hash, image_hashes.
+    """dataset.json, checked: name, landmarks, scale, counts, hash, image_hashes, spacing.
 
     Raises:
         DataError: missing, unfinished or unusable.
@@ -90,6 +111,7 @@ def read_about(folder: Path) -> dict:
                 raise TypeError(f"{key} is no {kind.__name__}")
         count = len(about["landmarks"])
         about["scale"] = Scale(**about["scale"])
+        about["spacing"] = dict(about.get("spacing", {}))
         if any(not 0 <= i < count for i in about["scale"].landmarks or ()):
             raise ValueError(f"scale landmarks {about['scale'].landmarks} of {count}")
     except (ValueError, KeyError, TypeError) as error:

@@ -20,7 +20,7 @@ from kerasland.errors import DataError, UsageError
 from kerasland.experiment import Experiment
 from kerasland.models import bare
 from kerasland.predict import MODEL, PRETRAINED
-from kerasland.prepared import Prepared
+from kerasland.prepared import ALL, Prepared
 
 EXPERIMENT, BEST, HISTORY = "experiment.json", "best.keras", "history.csv"
 
@@ -55,7 +55,7 @@ def split(data: Prepared, fold: str | None, experiment: Experiment) -> Split:
     order = np.random.default_rng(20231201).permutation(len(train))
     validation = tuple(train[i] for i in sorted(order[:held]))
     kept = tuple(image_id for image_id in train if image_id not in set(validation))
-    return Split(fold or "all", kept, validation, tuple(test))
+    return Split(fold or ALL, kept, validation, tuple(test))
 
 
 def last_checkpoint(run: Path) -> tuple[Path | None, int]:
@@ -64,7 +64,14 @@ def last_checkpoint(run: Path) -> tuple[Path | None, int]:
     return (found[-1], int(found[-1].stem.split("_")[1])) if found else (None, 0)
 
 
-def check(run: Path, data: Prepared, experiment: Experiment, parts: Split, resume: bool) -> None:
+def check(
+    run: Path,
+    data: Prepared,
+    experiment: Experiment,
+    parts: Split,
+    resume: bool,
+    init: str | os.PathLike | None = None,
+) -> None:
     """Raises unless the folder is free for this run, or holds this very run to be resumed."""
     path = run / EXPERIMENT
     if not path.exists():
@@ -81,23 +88,34 @@ def check(run: Path, data: Prepared, experiment: Experiment, parts: Split, resum
             raise UsageError(
                 f"{run}: was started with {key}={asdict(there)[key]}, not {value}; cannot resume"
             )
+    if notes.get("init") != _noted(init):
+        raise UsageError(
+            f"{run}: was started with init={notes.get('init')}, not {_noted(init)}; cannot resume"
+        )
     if tuple(notes["train_ids"]) != parts.train:
         raise UsageError(f"{run}: was started with fold {notes['fold']}, not {parts.fold}")
 
 
-def notes_of(data: Prepared, parts: Split) -> dict:
-    """What `experiment.json` says beside the experiment: data, images, versions."""
+def _noted(init: str | os.PathLike | None) -> str | None:
+    return None if init is None else str(init)
+
+
+def notes_of(data: Prepared, parts: Split, init: str | os.PathLike | None = None) -> dict:
+    """What `experiment.json` says beside the experiment: data, weights, images, versions."""
+    own_hashes = [data.pixel_hashes[i] for i in parts.train + parts.validation]
     return {
         "data": {
             "name": data.name,
             "hash": data.hash,
+            "folder": str(data.folder.resolve()),
             "landmarks": list(data.landmarks),
             "scale": asdict(data.scale),
         },
         "fold": parts.fold,
         "train_ids": list(parts.train),
         "validation_ids": list(parts.validation),
-        "pixel_hashes": [data.pixel_hashes[i] for i in parts.train + parts.validation],
+        "init": _noted(init),
+        "pixel_hashes": own_hashes + ([] if init is None else pixel_hashes_behind(init)),
         "versions": {
             "kerasland": __version__,
             "python": platform.python_version(),

@@ -1,9 +1,10 @@
-"""A table as Markdown and LaTeX: which columns a reader sees, under which header, how rounded."""
+"""A table as Markdown, LaTeX and cells: which columns a reader sees, which headers, how rounded."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -105,6 +106,26 @@ def _explained(columns: list[_Column], caption: str) -> str:
     if any(column.sources == _LIMITS for column in columns):
         caption += " CI: of the mean, bootstrap over images."
     return caption
+
+
+class Grid(NamedTuple):
+    """A table for another writer: its caption with abbreviations explained, a header a column,
+    and for each row and column the text shown and the value to sort by."""
+
+    caption: str
+    headers: list[str]
+    rows: list[list[tuple[str, object]]]
+
+
+def grid(table: pd.DataFrame, caption: str, decimals: int = 2) -> Grid:
+    """The columns that `markdown` shows, cell by cell; Args as there."""
+    columns = _shown_columns(table)
+    values = table[[column.sources[0] for column in columns]].itertuples(index=False)
+    rows = [
+        list(zip(texts, of_row, strict=True))
+        for texts, of_row in zip(_cells(table, columns, decimals), values, strict=True)
+    ]
+    return Grid(_explained(columns, caption), [column.header for column in columns], rows)
 
 
 def markdown(table: pd.DataFrame, caption: str, decimals: int) -> str:

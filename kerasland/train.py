@@ -18,7 +18,6 @@ from kerasland.callbacks import (
     Checkpoint,
     Progress,
     Reseeding,
-    TensorBoardLog,
 )
 from kerasland.errors import UsageError
 from kerasland.experiment import Experiment
@@ -27,6 +26,7 @@ from kerasland.metrics import RadialError, SuccessDetectionRate
 from kerasland.models import landmark_names, unet
 from kerasland.predict import MODEL, load_model
 from kerasland.prepared import Prepared, Scale
+from kerasland.tensorboard_log import TensorBoardLog
 
 BETA_2 = 0.99  # of AdamW: Keras's 0.999 looks back over more steps than a short training has
 
@@ -166,7 +166,7 @@ def train(
             are there already.
         init: weights to start from, as in `load_model`: a run's folder, a `.keras` file or
             "pretrained". The size of the image may differ; where the landmarks do, the head
-            starts anew.
+            starts anew. Given again to resume.
 
     Returns:
         The trained model with averaged weights, which is also in `run/model.keras`.
@@ -177,7 +177,7 @@ def train(
     """
     run = Path(run)
     parts = run_folder.split(data, fold, experiment)
-    run_folder.check(run, data, experiment, parts, resume)
+    run_folder.check(run, data, experiment, parts, resume, init)
     if resume and (run / MODEL).exists():
         return load_model(run)
     scope = strategy(experiment.replicas)
@@ -200,17 +200,21 @@ def train(
             if init is not None:
                 _start_from(model, init)
             shrunk = float(frames.shrunk.mean())
-            compile_model(model, experiment, steps * experiment.epochs, data.scale, shrunk)
+            scale = data.mean_scale(parts.train)
+            compile_model(model, experiment, steps * experiment.epochs, scale, shrunk)
             model.optimizer.build(model.trainable_variables)
-    notes = run_folder.notes_of(data, parts)
-    if init is not None:
-        notes["init"] = str(init)
-        notes["pixel_hashes"] += run_folder.pixel_hashes_behind(init)
+    notes = run_folder.notes_of(data, parts, init)
     experiment.save(run / run_folder.EXPERIMENT, **notes)
     own = [
         Reseeding(experiment.seed),
         # before the averaging, so that its pictures show the averaged weights
-        TensorBoardLog(run / "tensorboard", experiment, data.landmarks, watched or frames),
+        TensorBoardLog(
+            run / "tensorboard",
+            experiment,
+            data,
+            watched or frames,
+            "validation" if watched else "train",
+        ),
         Averaging(run / run_folder.BEST, experiment.ema_momentum > 0),
         Checkpoint(run / CHECKPOINTS, run / run_folder.HISTORY, first_epoch),
     ]

@@ -28,6 +28,10 @@ LAYERS = {
         lambda: layers.HeatmapDecoder(SHAPE, 2, beta=0.7, names=("a", "b", "c", "d")),
         (LOGITS,),
     ),
+    "expected error": (
+        lambda: layers.ExpectedError((0.1, -0.5, 0.0, 1.0), 0.3, (0.5, 0.9), (0.9, 1.9)),
+        (_rng.uniform(0, 1, (3, 4)).astype("float32"),),
+    ),
     "standardization": (layers.ImageStandardization, (IMAGES,)),
     "batch normalization": (layers.BatchNormalization, (LOGITS,)),
     "depth to space": (lambda: layers.DepthToSpace(2), (LOGITS,)),

@@ -1,6 +1,7 @@
 """The verbs as a user meets them: what they print, refuse and leave behind."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 from kerasland import prepared, synthetic
-from kerasland.__main__ import main
+from kerasland.__main__ import _parser, main
 
 SMALL = ["image_shape=64x48", "width=8", "max_width=16", "depth=3", "epochs=1"]
 SMALL += ["validation_images=2", "sigma_px=1.5"]
@@ -51,16 +52,23 @@ def copied(hands, tmp_path):
     return folder
 
 
-VERBS = ["reproduce", "train", "evaluate", "predict", "export"]
+VERBS = re.findall(r"^ {4}(\w+)(?= |$)", _parser().format_help(), flags=re.MULTILINE)
 
 
 @pytest.mark.parametrize("verb", [[], *([verb] for verb in VERBS)])
-def test_help_says_what_to_do(verb, capsys):
+def test_help_says_what_to_do_by_an_example_that_parses(verb, capsys):
     with pytest.raises(SystemExit) as stop:
         main([*verb, "--help"])
     assert stop.value.code == 0
     text = capsys.readouterr().out
-    assert "usage: kerasland" in text and (not verb or "example:" in text)
+    assert "usage: kerasland" in text
+    example = re.search(r"^example:\n  kerasland (.*)", text, flags=re.MULTILINE)[1].split()
+    assert not verb or example[0] == verb[0]
+    assert _parser().parse_args(example).verb
+
+
+def test_all_verbs_are_asked_for_help():
+    assert {"reproduce", "train", "crossvalidate", "evaluate", "predict", "export"} <= set(VERBS)
 
 
 def test_help_does_not_start_tensorflow():
@@ -276,7 +284,7 @@ def test_predict_writes_landmarks_and_overlays(hands, run, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["predict", *map(str, images), "--model", str(run), "--out", str(out)]) == 0
     table = pd.read_csv(out / "landmarks.csv")
-    assert list(table) == ["image", "landmark", "x", "y", "confidence"]
+    assert list(table)[:5] == ["image", "landmark", "x", "y", "confidence"]
     assert list(table["landmark"][:37]) == list(hands.landmarks)
     assert table["confidence"].between(0, 1).all()
     document = json.loads((out / "landmarks.json").read_text())

@@ -36,7 +36,7 @@ def run(data, out, *more):
 def test_pools_the_folds_and_makes_a_model_of_all(hands, tmp_path, capsys):
     out = tmp_path / "out"
     assert run(hands, out) == 0
-    assert "mean shape" in capsys.readouterr().out and not (out / "model.keras").exists()
+    assert "mean_shape" in capsys.readouterr().out and not (out / "model.keras").exists()
     trained = {fold: (out / fold / "model.keras").stat().st_mtime_ns for fold in "ab"}
     assert run(hands, out, "--final") == 0  # goes on: the folds are not trained again
     assert trained == {f: (out / f / "model.keras").stat().st_mtime_ns for f in "ab"}

@@ -76,7 +76,7 @@ def atlas(tmp_path) -> Atlas:
     return Atlas(tmp_path)
 
 
-@pytest.mark.parametrize("module", ["hand_atlas", "synthetic", "points_csv", "audit"])
+@pytest.mark.parametrize("module", ["hand_atlas", "synthetic", "points_csv", "audit", "hand_shape"])
 def test_help_and_usage(module, capsys):
     main = importlib.import_module(f"data_prep.{module}").main
     with pytest.raises(SystemExit) as caught:

@@ -187,6 +187,22 @@ def test_correlation_maps_share_a_scale_and_centre_the_difference():
     rendered(plots.correlation_maps(predicted[:4, :4], predicted[:4, :4]))
 
 
+@pytest.mark.parametrize(("landmarks", "labels"), [(4, 4), (37, 8), (120, 6)])
+def test_single_correlation_maps_stay_legible(landmarks, labels):
+    predicted, annotated = np.random.default_rng(0).uniform(-1, 1, (2, landmarks, landmarks))
+    figures = plots.single_correlation_maps(predicted, annotated)
+    assert len({rendered(figure).shape for figure in figures}) == 1
+    images = [figure.axes[0].images[0] for figure in figures]
+    assert images[0].get_clim() == images[1].get_clim()
+    np.testing.assert_allclose(images[2].get_array(), predicted - annotated)
+    for figure in figures:
+        axes = figure.axes[0]
+        assert len(axes.get_yticklabels()) == labels and axes.get_title(loc="left")
+        # nothing is cut off at the edge
+        box = figure.get_tightbbox()
+        assert box.x0 >= 0 and box.x1 <= figure.get_figwidth() and box.y1 <= figure.get_figheight()
+
+
 def test_per_landmark_bars_are_in_order():
     table = tables.per_landmark(errors(1.0))
     axes = plots.per_landmark_bars(table).axes[0]

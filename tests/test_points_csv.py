@@ -76,10 +76,10 @@ def test_points_csv_numbered(own, header):
         ("image,a_x,a_y\np0,1\n", [], 1, "line 2: 2 fields, the header has 3 columns"),
         ("image,a_x,a_y\np0,1,z\n", [], 1, "line 2: x, y = '1', 'z'"),
         ("image,a_x,a_y\np0,1,\n", [], 1, "line 2: x, y = '1', ''"),
-        ("image,a_x,a_y\np0,1,2\np0,1,2\n", [], 1, "line 3: image p0 again, first on line 2"),
+        ("image,a_x,a_y\np0,1,2\np0,1,2\n", [], 1, "line 3: image p0 again, first in line 2"),
         ("image,a_x,a_y\np0,1,2\np0.png,1,2\n", [], 1, "'p0' and 'p0.png' name the same image"),
         ("image,a_x,a_y\n,1,2\n", [], 1, "line 2: no image named"),
-        ("image,landmark,x,y\np0,a,1,2\np0,a,3,4\n", [], 1, "line 3: p0 a again, first on line 2"),
+        ("image,landmark,x,y\np0,a,1,2\np0,a,3,4\n", [], 1, "line 3: p0 a again, first in line 2"),
         ("image,landmark,x,y\np0,a,1,2\np0,b,300,4\n", [], 1, "line 3: landmark 1 (b) of p0"),
         ("image,a_x,a_y\nq0,1,2\n", [], 1, "none of the images that"),
         ("image,a_x,a_y\n", [], 1, "points.csv: no points"),
@@ -119,6 +119,20 @@ def test_points_csv_scale_and_folds(own, capsys):
     (own.folder / "test.txt").write_text("p9\n")
     assert own(table, "--fold", "mine", *lists) == 1
     assert "test.txt: image 'p9' has no points or no file" in capsys.readouterr().err
+
+
+def test_points_csv_sets_test_each_image_once(own, capsys):
+    table = "image,a_x,a_y\n" + "".join(f"p{i}.png,1,2\n" for i in range(8))
+    assert own(table, "--sets", "3", "--seed", "5") == 0
+    dataset = prepared.read(own.folder / "out")
+    assert dataset.folds() == ("dev", "set1", "set2", "set3")
+    folds = [dataset.fold(f"set{k}") for k in (1, 2, 3)]
+    assert sorted(i for _, test in folds for i in test) == list(dataset.ids)
+    for train, test in folds:
+        assert sorted(train + test) == list(dataset.ids)
+        assert 2 <= len(test) <= 3
+    assert own(table, "--sets", "9") == 2
+    assert "--sets 9: expected 2 to 8" in capsys.readouterr().err
 
 
 def test_points_csv_same_name_in_two_folders(own, capsys):

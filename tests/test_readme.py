@@ -8,32 +8,27 @@ import shutil
 import subprocess
 import sys
 import time
-from pathlib import Path
 
+import pages
 import pandas as pd
 import pytest
 
 from kerasland import synthetic
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = pages.ROOT
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL)
+BLOCKS = pages.blocks(TEXT)
 COMMANDS = [
     line
-    for language, block in BLOCKS
+    for language, block, _ in BLOCKS
     if language == "sh"
     for line in block.replace("\\\n", " ").splitlines()
     if line.strip() and not line.startswith("#")
 ]
 MAIN_JOB, TESTS, *OTHERS = COMMANDS
-SNIPPETS = [block for language, block in BLOCKS if language == "python"]
+SNIPPETS = [block for language, block, _ in BLOCKS if language == "python"]
 # long trainings are cut short; what stands in the README is otherwise run word for word
 SHORT = "epochs=1 image_shape=64x48 width=8 max_width=16 depth=3 validation_images=2 sigma_px=1.5"
-ENVIRONMENT = {
-    **os.environ,
-    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-    "PYTHONPATH": str(ROOT),
-}
 
 
 @pytest.mark.slow
@@ -103,11 +98,11 @@ def test_a_command(workplace, command):
         pytest.skip("no radiographs of the Digital Hand Atlas at ../shared/data/hand_atlas")
     if "pip install" in command:
         pytest.skip("installs into the environment that runs the tests")
-    if re.match(r"kerasland (train|reproduce)", command):
+    if re.match(r"kerasland (train|reproduce|crossvalidate)", command):
         command = f"{command} --set {SHORT}"
     words = shlex.split(command)
     done = subprocess.run(
-        words, cwd=workplace, env=ENVIRONMENT, capture_output=True, text=True, timeout=600
+        words, cwd=workplace, env=pages.ENVIRONMENT, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr[-2000:]}"
 
@@ -117,7 +112,7 @@ def test_a_command(workplace, command):
 def test_a_python_snippet(workplace, number):
     done = subprocess.run(
         [sys.executable, "-c", SNIPPETS[number]],
-        cwd=workplace, env=ENVIRONMENT, capture_output=True, text=True, timeout=600,
+        cwd=workplace, env=pages.ENVIRONMENT, capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
 

@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
+from tensorboard.plugins.hparams import metadata, plugin_data_pb2
 
-from kerasland import dataset, prepared, run_folder, synthetic, train
+from kerasland import dataset, evaluate, prepared, run_folder, synthetic, train
 from kerasland.errors import DataError, UsageError
 from kerasland.experiment import Experiment, load
 
@@ -166,32 +167,63 @@ def test_a_run_folder_holds_what_the_design_says(hands, finished):
     assert {"heatmaps_loss", "embedding_loss", "val_landmarks_radial_error_mm"} <= set(history)
 
 
-def test_tensorboard_holds_scalars_pictures_and_the_experiment(finished):
+def events(run, part):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    tags = {}
-    for part in ("train", "validation"):
-        log = EventAccumulator(str(finished / "tensorboard" / part), {"tensors": 0})
-        log.Reload()
-        tags[part] = log
-    train_tags = set(tags["train"].Tags()["tensors"])
-    assert {
-        "loss/total",
-        "loss/heatmaps",
-        "loss/embedding",
-        "optimizer/learning_rate",
-    } <= train_tags
-    assert any("experiment" in tag for tag in train_tags)
-    validation_tags = set(tags["validation"].Tags()["tensors"])
-    assert {"error/radial_error_mm", "error/sdr_2mm"} <= validation_tags
-    assert len(tags["validation"].Tensors("error/radial_error_mm")) == TINY.epochs
-    for tag in (
-        "landmarks/predicted_and_annotated",
-        "correlation_map/predicted_annotated_difference",
-    ):
-        value = tags["validation"].Tensors(tag)[-1].tensor_proto.string_val
-        picture = tf.io.decode_png(value[2]).numpy()
-        assert min(picture.shape[:2]) > 300 and picture.std() > 5
+    log = EventAccumulator(str(run / "tensorboard" / part), {"tensors": 0})
+    log.Reload()
+    return log
+
+
+def hparams_of(log) -> plugin_data_pb2.SessionStartInfo:
+    content = log.PluginTagToContent("hparams")["_hparams_/session_start_info"]
+    return metadata.parse_session_start_info_plugin_data(content)
+
+
+def test_tensorboard_shows_curves_pictures_and_settings(hands, finished):
+    train_log, validation_log = events(finished, "train"), events(finished, "validation")
+    curves = ["error/radial_error_mm", "error/sdr_2mm"]
+    curves += ["loss/configuration", "loss/heatmaps", "loss/total"]
+    history = pd.read_csv(finished / "history.csv")
+    for log, column in ((train_log, "loss"), (validation_log, "val_loss")):
+        # training and validation in the same charts
+        assert set(curves) <= set(log.Tags()["tensors"])
+        found = log.Tensors("loss/total")
+        assert [event.step for event in found] == [1, 2, 3]
+        values = [tf.make_ndarray(event.tensor_proto).item() for event in found]
+        np.testing.assert_allclose(values, history[column], rtol=1e-5)
+        for tag in curves:
+            assert log.SummaryMetadata(tag).summary_description, tag
+    assert "before its weight of 10" in (
+        validation_log.SummaryMetadata("loss/configuration").summary_description
+    )
+    assert "optimizer/learning_rate" in train_log.Tags()["tensors"]
+    pictures = {"overlays/landmarks": 2, "similarity/correlation_map": 3}
+    for tag, count in pictures.items():
+        events_of_tag = validation_log.Tensors(tag)
+        assert [event.step for event in events_of_tag] == [1, 2, 3]
+        width, height, *drawn = events_of_tag[-1].tensor_proto.string_val
+        assert len(drawn) == count and min(int(width), int(height)) > 300
+        for encoded in drawn:
+            assert tf.io.decode_png(encoded).numpy().std() > 5
+    # the run that holds the settings is the one whose errors HPARAMS shows beside them
+    settings = hparams_of(validation_log)
+    assert settings.group_name == "" and settings.hparams["maps"].string_value == "both"
+    assert settings.hparams["epochs"].number_value == TINY.epochs
+    with pytest.raises(KeyError, match="hparams"):
+        hparams_of(train_log)
+    assert "settings" in validation_log.Tags()["tensors"]
+
+
+def test_tensorboard_without_validation_watches_the_training(hands, tmp_path):
+    run = tmp_path / "run"
+    experiment = TINY.replace(epochs=1, validation_images=0, maps="none")
+    train.train(hands, experiment, run, "dev", quiet=True)
+    assert [path.name for path in (run / "tensorboard").iterdir()] == ["train"]
+    log = events(run, "train")
+    tags = {"overlays/landmarks", "similarity/correlation_map", "error/radial_error_mm"}
+    assert tags <= set(log.Tags()["tensors"])
+    assert hparams_of(log).hparams["maps"].string_value == "none"
 
 
 def test_the_same_seed_gives_the_same_run(hands, finished, tmp_path):
@@ -309,6 +341,10 @@ def test_starts_from_another_run(hands, tmp_path):
     notes = [load(tmp_path / run / "experiment.json")[1] for run in ("first", "again")]
     assert set(notes[0]["pixel_hashes"]) < set(notes[1]["pixel_hashes"])
     assert notes[1]["init"] == str(tmp_path / "first")
+    with pytest.raises(UsageError, match="started with init=.*first, not None"):
+        train.train(hands, still, tmp_path / "again", resume=True)
+    with pytest.raises(UsageError, match="trained on all images"):
+        evaluate.evaluate(tmp_path / "again", hands)
 
     rng = np.random.default_rng(0)
     records = [

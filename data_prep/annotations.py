@@ -1,0 +1,122 @@
+"""Points as a table or an annotation tool gives them, before they meet their images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from kerasland.errors import DataError
+
+
+class Annotations:
+    """Points by image and landmark, each with its place in the file it was read from.
+
+    An image is called what the file calls it. Landmarks keep their order of appearance, those
+    given at the start come first.
+
+    source: the file or folder. first_pixel: the coordinates, in x and in y alike, that the file
+    gives the centre of the first pixel. places: where the file names each image. shapes: (H, W)
+    of each image, where the file states it. ignored: what the file holds and nobody reads.
+    """
+
+    def __init__(self, source: Path, landmarks: Iterable[str] = (), first_pixel: float = 0.0):
+        self.source = source
+        self.first_pixel = first_pixel
+        self.places: dict[str, str] = {}
+        self.shapes: dict[str, tuple[int, int]] = {}
+        self.ignored: list[str] = []
+        self._number = {name: k for k, name in enumerate(landmarks)}
+        self._points: dict[str, dict[str, tuple[float, float]]] = {}
+        self._point_places: dict[tuple[str, str], str] = {}
+
+    @property
+    def landmarks(self) -> list[str]:
+        """The names of the K landmarks, in order."""
+        return list(self._number)
+
+    def add_image(self, image: str, place: str, shape: tuple[object, object] = (None, None)):
+        """Notes an image; `shape`: (H, W) as the file states it, ignored if no whole numbers.
+
+        Raises:
+            DataError: it was there before.
+        """
+        if image in self.places:
+            first = self._short(self.places[image])
+            raise DataError(f"{place}: image {image} again, first in {first}")
+        self.places[image] = place
+        self._points[image] = {}
+        if all(isinstance(size, int) and size > 0 for size in shape):
+            self.shapes[image] = tuple(shape)
+
+    def add_point(self, image: str, landmark: str, point: tuple[float, float], place: str):
+        """Notes a point (x, y) of an image that is there; NaN where it is not annotated.
+
+        Raises:
+            DataError: it was there before.
+        """
+        if landmark in self._points[image]:
+            first = self._short(self._point_places[image, landmark])
+            raise DataError(f"{place}: {image} {landmark} again, first in {first}")
+        self._number.setdefault(landmark, len(self._number))
+        self._points[image][landmark] = point
+        self._point_places[image, landmark] = place
+
+    def points(self) -> dict[str, np.ndarray]:
+        """(K, 2) by image, pixels with (0, 0) the centre of the first; NaN where not annotated."""
+        found = {image: np.full((len(self._number), 2), np.nan) for image in self._points}
+        for image, of_image in self._points.items():
+            for landmark, point in of_image.items():
+                found[image][self._number[landmark]] = np.subtract(point, self.first_pixel)
+        return found
+
+    def place(self, image: str, landmark: int) -> str:
+        """Where the file has a point."""
+        return self._point_places.get((image, self.landmarks[landmark]), self.places[image])
+
+    def _short(self, place: str) -> str:
+        return place.removeprefix(f"{self.source}, ")
+
+
+def read_json(path: Path) -> object:
+    """What a JSON file holds.
+
+    Raises:
+        DataError: missing, or no JSON in UTF-8.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file of annotations")
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: no JSON ({error})") from None
+
+
+def member(record: object, key: str, kind: type, place: str):
+    """The value of a JSON object under a key.
+
+    Raises:
+        DataError: it is no object, lacks the key, or its value is of another kind.
+    """
+    value = record.get(key) if isinstance(record, dict) else None
+    if not isinstance(value, kind):
+        wanted = {list: "a list", str: "a text", dict: "an object", int: "a whole number"}[kind]
+        raise DataError(f"{place}: {key!r} is missing or not {wanted}")
+    return value
+
+
+def finite(x: object, y: object, place: str) -> tuple[float, float]:
+    """A point from two numbers, or texts of numbers.
+
+    Raises:
+        DataError: they are none.
+    """
+    try:
+        point = float(x), float(y)
+    except (TypeError, ValueError):
+        point = np.nan, np.nan
+    if not np.isfinite(point).all():
+        raise DataError(f"{place}: x, y = {x!r:.40}, {y!r:.40}: expected two numbers")
+    return point

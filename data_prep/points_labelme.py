@@ -1,0 +1,46 @@
+"""Points of labelme: one JSON file an image, each landmark a shape of type point.
+
+labelme measures from the corner of the image, so that the centre of the first pixel is (0.5, 0.5).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path, PurePosixPath
+
+from data_prep.annotations import Annotations, finite, member, read_json
+from kerasland.errors import DataError
+
+FIRST_PIXEL = 0.5
+
+
+def read_labelme(path: Path) -> Annotations:
+    """The points of a labelme file, or of all below a folder; labels are names of landmarks.
+
+    Shapes of other types are left out and counted in `ignored`.
+
+    Raises:
+        DataError: no file there, one that labelme did not write, or a label twice in an image.
+    """
+    folder = path if path.is_dir() else path.parent
+    files = sorted(path.rglob("*.json")) if path.is_dir() else [path]
+    if not files:
+        raise DataError(f"{path}: no JSON file of labelme below this folder")
+    found, others = Annotations(path, first_pixel=FIRST_PIXEL), Counter()
+    for file in files:
+        document, place = read_json(file), str(file)
+        shapes = member(document, "shapes", list, f"{file}: no annotation of labelme")
+        name = PurePosixPath(member(document, "imagePath", str, place).replace("\\", "/")).name
+        image = (file.parent.relative_to(folder) / name).as_posix()
+        found.add_image(image, place, (document.get("imageHeight"), document.get("imageWidth")))
+        for shape in shapes:
+            label = member(shape, "label", str, place).strip()
+            if shape.get("shape_type") != "point":
+                others[str(shape.get("shape_type"))] += 1
+                continue
+            pairs = member(shape, "points", list, f"{place}, {label!r}")
+            if not label or len(pairs) != 1 or not isinstance(pairs[0], list) or len(pairs[0]) != 2:
+                raise DataError(f"{place}: the shape {label!r} is no named point of x and y")
+            found.add_point(image, label, finite(*pairs[0], f"{place}, {label}"), place)
+    found.ignored = [f"{count} shapes of type {kind}" for kind, count in others.items()]
+    return found

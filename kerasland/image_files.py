@@ -1,0 +1,76 @@
+"""Which files are images, what they are called, and which of them a user means."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from kerasland import dicom, volumes
+from kerasland.errors import DataError
+
+LOSSLESS = (".png", *volumes.SUFFIXES, *dicom.SUFFIXES, ".tif", ".tiff")
+SUFFIXES = (*LOSSLESS, ".jpg", ".jpeg")
+
+
+def image_suffix(path: str | os.PathLike) -> str:
+    """The suffix of `SUFFIXES` that a name ends in, lower case; empty if none (DICOM without)."""
+    name = os.fspath(path).lower()
+    return max((s for s in SUFFIXES if name.endswith(s)), key=len, default="")
+
+
+def image_stem(path: str | os.PathLike) -> str:
+    """The name of an image without folder and suffix: `a.nii.gz` is `a`, `1.2.840` is itself."""
+    name = Path(path).name
+    return name[: len(name) - len(image_suffix(name))]
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file is an image by its suffix, or DICOM by its content; hidden ones are not."""
+    if path.name.startswith(".") or path.name == "DICOMDIR" or not path.is_file():
+        return False
+    return bool(image_suffix(path)) or dicom.is_dicom(path)
+
+
+def find_images(
+    paths: Iterable[str | os.PathLike], out: str | os.PathLike | None = None
+) -> list[Path]:
+    """The files named, and the images in the folders named or that a pattern matches, in order.
+
+    Args:
+        paths: files, folders (the images directly in them) and patterns such as `study/**/*.dcm`,
+            where `**` stands for folders at any depth.
+        out: a folder whose files patterns do not match: the overlays of an earlier call.
+
+    Raises:
+        DataError: if a path does not exist, a folder holds no image or a pattern matches none.
+    """
+    found = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            inside = _images_in(path)
+        elif path.exists():
+            inside = [path]
+        elif glob.has_magic(str(path)):
+            inside = _matching(path, out)
+        else:
+            raise DataError(f"{path}: no such image")
+        if not inside:
+            what = "no image in this folder" if path.is_dir() else "matches no image"
+            raise DataError(f"{path}: {what} ({', '.join(SUFFIXES)})")
+        found.extend(inside)
+    return found
+
+
+def _images_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if is_image(path))
+
+
+def _matching(pattern: Path, out: str | os.PathLike | None) -> list[Path]:
+    """Each image once, also where the pattern matches its folder too, sorted."""
+    own = None if out is None else Path(out).resolve()
+    found: set[Path] = set()
+    for path in map(Path, glob.glob(str(pattern), recursive=True)):
+        found.update(_images_in(path) if path.is_dir() else filter(is_image, [path]))
+    return sorted(path for path in found if not (own and path.resolve().is_relative_to(own)))

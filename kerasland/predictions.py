@@ -1,0 +1,109 @@
+"""What `predict` writes of each image: a few rows of a table and an object of a JSON list."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from kerasland.files import replacing
+from kerasland.geometry import Spacing
+
+TABLE, DOCUMENT = "landmarks.csv", "landmarks.json"
+ERRORS = ("error_mm", "error_mm_95")
+COLUMNS = ("image", "landmark", "x", "y", "confidence", *ERRORS, "x_mm", "y_mm", "scale")
+_TEXTS = ("image", "landmark", "scale")
+
+
+class Prediction(NamedTuple):
+    """The landmarks of one image.
+
+    image: its path. points: (K, 2), its pixels. confidence: (K,). side: "left" or "right".
+    spacing: its scale, if any is known. error_mm, error_mm_95: (K,), the expected error, and the
+    radius within which 95 % of errors lie, of a calibrated model.
+    """
+
+    image: str
+    points: np.ndarray
+    confidence: np.ndarray
+    side: str = "left"
+    spacing: Spacing | None = None
+    error_mm: np.ndarray | None = None
+    error_mm_95: np.ndarray | None = None
+
+
+@contextmanager
+def writing(out: Path, names: Sequence[str]) -> Iterator[Callable[[Prediction], None]]:
+    """Yields a function that writes one prediction; nothing is kept in memory.
+
+    `landmarks.csv` has the columns `COLUMNS`, a row a landmark: x and y are pixels of the image,
+    error_mm and error_mm_95 as in `Prediction`, empty if the model is not calibrated; x_mm and
+    y_mm are x and y by the scale that the last column names, empty where none is known.
+    Distances between (x_mm, y_mm) are millimetres also where pixels are not square.
+    `landmarks.json` is a list with an object an image: image, side, scale, mm_per_px ([x, y] or
+    null), landmarks (landmark, x, y, confidence, and of a calibrated model error_mm and
+    error_mm_95).
+
+    Args:
+        out: folder. Both files appear when the block ends, neither if it raises.
+        names: the K landmarks.
+    """
+    with ExitStack() as stack:
+        table, document = (
+            stack.enter_context(
+                stack.enter_context(replacing(out / name)).open("w", encoding="utf-8", newline="")
+            )
+            for name in (TABLE, DOCUMENT)
+        )
+        rows = csv.writer(table, lineterminator="\n")
+        rows.writerow(COLUMNS)
+        before = "["
+
+        def write(found: Prediction) -> None:
+            nonlocal before
+            mm_per_px = None if found.spacing is None else found.spacing[:2]
+            scale = "" if found.spacing is None else found.spacing.source
+            unknown = [""] * len(names)
+            columns = {
+                "x": found.points[:, 0].tolist(),
+                "y": found.points[:, 1].tolist(),
+                "confidence": found.confidence.tolist(),
+            }
+            for name in ERRORS:
+                said = getattr(found, name)
+                columns[name] = unknown if said is None else said.tolist()
+            kept = {name: values for name, values in columns.items() if values is not unknown}
+            columns["x_mm"], columns["y_mm"] = (
+                (found.points * mm_per_px).T.tolist() if mm_per_px else (unknown, unknown)
+            )
+            for name, *values in zip(names, *columns.values(), strict=True):
+                rows.writerow([found.image, name, *values, scale])
+            entry = {
+                "image": found.image,
+                "side": found.side,
+                "scale": scale,
+                "mm_per_px": mm_per_px,
+                "landmarks": [
+                    {"landmark": name, **dict(zip(kept, values, strict=True))}
+                    for name, *values in zip(names, *kept.values(), strict=True)
+                ],
+            }
+            document.write(before + json.dumps(entry))
+            before = ",\n"
+
+        yield write
+        document.write("]\n")
+
+
+def read_table(out: Path) -> pd.DataFrame:
+    """The table in a folder that `writing` wrote; names stay text, unknown millimetres are NaN."""
+    numbers = {column: ["", "nan"] for column in COLUMNS if column not in _TEXTS}
+    return pd.read_csv(
+        out / TABLE, dtype=dict.fromkeys(_TEXTS, str), keep_default_na=False, na_values=numbers
+    )

@@ -1,0 +1,125 @@
+"""MetaImage (SimpleITK) and NIfTI (nibabel): one slice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from kerasland.errors import DataError
+from kerasland.geometry import Spacing
+
+NIFTI = (".nii", ".nii.gz")
+SUFFIXES = (".mha", ".mhd", *NIFTI)
+_MM = {"meter": 1e3, "micron": 1e-3}
+
+
+def read(path: Path) -> np.ndarray:
+    """The slice in the order of the file: x runs along its first axis, y along its second.
+
+    Axes of length 1 are left out, last ones first. Origin and direction (the affine of NIfTI) place
+    the slice in space and are not applied, so a point (x, y) is voxel `[x, y]` of the array that
+    nibabel loads, and `[y, x]` of the one that SimpleITK gives. Stated factors (scl_slope,
+    scl_inter) are applied.
+
+    Returns:
+        (H, W), integers or real numbers; (H, W, 3) of a MetaImage in colour.
+
+    Raises:
+        DataError: truncated or no such image, several slices, or the library is not installed.
+        OSError: it can't be opened.
+    """
+    if _is_nifti(path):
+        image = _nifti(path)
+        x, y = _plane(image.shape, path)
+        try:
+            pixels = np.asarray(image.dataobj)
+        except (OSError, EOFError, ValueError) as error:
+            raise _broken(path, error) from error
+        return pixels.reshape(image.shape[x], image.shape[y]).T
+    reader = _metaimage(path)
+    x, y = _plane(reader.GetSize(), path)
+    import SimpleITK
+
+    try:
+        pixels = SimpleITK.GetArrayFromImage(reader.Execute())
+    except RuntimeError as error:
+        raise _broken(path, "pixels missing or cut off") from error
+    shape = (reader.GetSize()[y], reader.GetSize()[x])
+    return pixels.reshape(*shape, *pixels.shape[reader.GetDimension() :])
+
+
+def header(path: Path) -> tuple[tuple[int, int], Spacing | None]:
+    """(H, W), and the spacing where the file states one; the pixels are not read.
+
+    Both formats give a spacing of 1 where nobody set one, so exactly 1 x 1 counts as not stated.
+
+    Raises:
+        DataError, OSError: as `read`.
+    """
+    if _is_nifti(path):
+        image = _nifti(path)
+        size, steps, kind = image.shape, image.header.get_zooms(), "NIfTI"
+        to_mm = _MM.get(image.header.get_xyzt_units()[0], 1.0)
+    else:
+        reader = _metaimage(path)
+        size, steps, kind, to_mm = reader.GetSize(), reader.GetSpacing(), "MetaImage", 1.0
+    x, y = _plane(size, path)
+    # 7 digits: NIfTI states single precision
+    x_mm, y_mm = (float(f"{float(steps[axis]) * to_mm:.7g}") for axis in (x, y))
+    stated = min(x_mm, y_mm) > 0 and np.isfinite(x_mm + y_mm) and (x_mm, y_mm) != (to_mm, to_mm)
+    return (size[y], size[x]), Spacing(x_mm, y_mm, f"{kind} spacing") if stated else None
+
+
+def _is_nifti(path: Path) -> bool:
+    return path.name.lower().endswith(NIFTI)
+
+
+def _nifti(path: Path):
+    try:
+        import nibabel
+    except ImportError as error:
+        raise DataError(f"{path}: NIfTI needs nibabel: pip install 'kerasland[dicom]'") from error
+    try:
+        return nibabel.load(path, mmap=False)
+    except FileNotFoundError:
+        raise
+    except (nibabel.filebasedimages.ImageFileError, OSError, EOFError, ValueError) as error:
+        raise _broken(path, error) from error
+
+
+def _metaimage(path: Path):
+    """A reader that has seen the header."""
+    try:
+        import SimpleITK
+    except ImportError as error:
+        raise DataError(
+            f"{path}: MetaImage needs SimpleITK: pip install 'kerasland[dicom]'"
+        ) from error
+    with path.open("rb"):  # for a clearer error than SimpleITK's
+        pass
+    reader = SimpleITK.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise _broken(path, "no header of a MetaImage") from error
+    return reader
+
+
+def _plane(size: Sequence[int], path: Path) -> tuple[int, int]:
+    """The two axes of the slice, x first."""
+    axes = list(range(len(size)))
+    for axis in reversed(range(len(size))):
+        if size[axis] == 1 and len(axes) > 2:
+            axes.remove(axis)
+    if len(axes) != 2:
+        shape = " x ".join(map(str, size))
+        raise DataError(f"{path}: a volume of {shape}, expected one slice, the radiograph")
+    return axes[0], axes[1]
+
+
+def _broken(path: Path, reason: object) -> DataError:
+    reason = " ".join(str(reason).replace(str(path), "the file").split())
+    return DataError(f"{path}: can't be read as an image ({reason}); get a fresh copy")

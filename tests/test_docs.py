@@ -1,0 +1,124 @@
+"""The documentation: every code block runs, the site builds strictly and needs no network."""
+
+import dataclasses
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pages
+import pytest
+
+from kerasland.experiment import Experiment
+
+DOCS = sorted((pages.ROOT / "docs").glob("*.md"))
+BLOCKS = {page.stem: pages.blocks(page.read_text(encoding="utf-8")) for page in DOCS}
+EXECUTED = [page for page in DOCS if any(b.language in pages.RUN for b in BLOCKS[page.stem])]
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.stem)
+def test_no_block_escapes_by_its_language(page):
+    for block in BLOCKS[page.stem]:
+        assert block.language in pages.RUN + pages.SHOWN, f"{page.name}, line {block.line}"
+
+
+def test_a_failing_block_fails_its_page(tmp_path):
+    page = tmp_path / "page.md"
+    for code in (
+        "```sh\nfalse\n```",
+        "```sh\nfalse | cat\n```",
+        "```python\nx = 1\n```\n\n```python\nassert x == 2\n```",
+    ):
+        page.write_text(f"Text.\n\n{code}\n")
+        assert run(page, tmp_path).returncode != 0, code
+    page.write_text(
+        "```python\nx = 1\n```\n\n```text\nfalse\n```\n\n```python\nassert x == 1\n```\n"
+    )
+    assert run(page, tmp_path).returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", EXECUTED, ids=lambda page: page.stem)
+def test_the_code_of_a_page(page, tmp_path):
+    done = run(page, tmp_path)
+    assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+
+
+def run(page, folder) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, pages.__file__, page],
+        cwd=folder,
+        env=pages.ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The site, built as `make docs` does, where no proxy and so no network answers."""
+    for module in ("mkdocs", "material", "mkdocstrings", "latex2mathml"):
+        pytest.importorskip(module, reason=f"{module}: pip install -e '.[docs]'")
+    folder = tmp_path_factory.mktemp("site")
+    nowhere = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), "http://127.0.0.1:9")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", folder],
+        cwd=pages.ROOT,
+        env={**os.environ, **nowhere, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+class _Page(HTMLParser):
+    """What a browser loads with a page, and its text."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.loaded, self.words = [], []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        if tag == "link" and values.get("rel") in ("canonical", "next", "prev"):
+            return
+        if tag in ("script", "img", "iframe", "link", "source"):
+            self.loaded += [values[key] for key in ("src", "href", "srcset") if values.get(key)]
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+@pytest.mark.slow
+def test_the_site_needs_no_network(site):
+    built = sorted(site.rglob("*.html"))
+    assert {page.stem for page in DOCS} <= {page.stem for page in built}
+    for page in built:
+        for address in _Page(page.read_text(encoding="utf-8")).loaded:
+            assert not re.match(r"(https?:)?//", address), f"{page.name} loads {address}"
+    for sheet in site.rglob("*.css"):
+        assert not re.search(r"url\(['\"]?(https?:)?//", sheet.read_text(encoding="utf-8")), sheet
+
+
+@pytest.mark.slow
+def test_formulas_are_drawn_by_the_browser_itself(site):
+    html = (site / "method.html").read_text(encoding="utf-8")
+    assert html.count("<math") > 20 and "<msub>" in html
+    for page in site.glob("*.html"):
+        words = "".join(_Page(page.read_text(encoding="utf-8")).words)
+        assert "arithmatex" not in page.read_text(encoding="utf-8"), page.name
+        assert not re.search(r"\\(frac|mathrm|left|sum)\b", words), page.name
+
+
+@pytest.mark.slow
+def test_pages_hold_what_is_generated(site):
+    settings = (site / "training.html").read_text(encoding="utf-8")
+    for item in dataclasses.fields(Experiment):
+        assert f"<code>{item.name}</code>" in settings
+    assert "512x384" in settings
+    reference = (site / "reference.html").read_text(encoding="utf-8")
+    assert "Sub-pixel landmarks" in reference and 'id="kerasland.models.unet"' in reference

@@ -1,0 +1,76 @@
+"""Which files are meant: folders, patterns, DICOM without a suffix, what is left out."""
+
+import numpy as np
+import pytest
+from dicom_files import write_dicom
+from PIL import Image
+
+from kerasland.errors import DataError
+from kerasland.image_files import find_images, image_stem, image_suffix
+
+GREY = np.zeros((4, 4), np.uint8)
+
+
+@pytest.fixture
+def study(tmp_path):
+    for name in ("b.png", "a.JPG", "one/c.tif", "one/two/d.png", "out/overlays/b.png"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(GREY).save(path)
+    (tmp_path / ".hidden.png").write_bytes(b"")
+    (tmp_path / "notes.txt").write_text("nothing")
+    (tmp_path / "one" / "e.nii.gz").write_bytes(b"")
+    return tmp_path
+
+
+def names(study, *paths, out=None):
+    return [str(path.relative_to(study)) for path in find_images(paths, out)]
+
+
+def test_files_and_folders(study):
+    assert names(study, study) == ["a.JPG", "b.png"]
+    assert names(study, study / "one") == ["one/c.tif", "one/e.nii.gz"]
+    # what is named is meant, twice if named twice
+    twice = [study / "notes.txt", study / "b.png", study / "b.png"]
+    assert names(study, *twice) == ["notes.txt", "b.png", "b.png"]
+
+
+def test_patterns(study):
+    assert names(study, f"{study}/*.png") == ["b.png"]
+    out = study / "out"
+    everywhere = ["b.png", "one/two/d.png"]
+    assert names(study, f"{study}/**/*.png", out=out) == everywhere
+    assert names(study, f"{study}/**/*.png") == ["b.png", "one/two/d.png", "out/overlays/b.png"]
+    # a pattern that matches folders too gives each image once, and nothing else
+    every = ["a.JPG", "b.png", "one/c.tif", "one/e.nii.gz", "one/two/d.png"]
+    assert names(study, f"{study}/**", out=out) == every
+    assert names(study, f"{study}/o[n]e") == ["one/c.tif", "one/e.nii.gz"]
+    (study / "x[1].png").write_bytes(b"")
+    assert names(study, study / "x[1].png") == ["x[1].png"]
+
+
+def test_dicom_needs_no_suffix(study):
+    pytest.importorskip("pydicom")
+    for name in ("IM1", "1.2.840.9", "DICOMDIR"):
+        write_dicom(study / "one" / "two" / name, GREY)
+    assert names(study, study / "one" / "two") == [
+        f"one/two/{n}" for n in ("1.2.840.9", "IM1", "d.png")
+    ]
+
+
+@pytest.mark.parametrize("path", ["gone.png", "none/*.png", "**/*.bmp", "empty"])
+def test_nothing_there_is_said(study, path):
+    (study / "empty").mkdir()
+    said = {"gone.png": "no such image", "empty": "no image in this folder"}
+    with pytest.raises(DataError, match=said.get(path, "matches no image")):
+        find_images([study / path])
+
+
+def test_names():
+    for name, stem, suffix in (
+        ("a/b.PNG", "b", ".png"),
+        ("a.nii.gz", "a", ".nii.gz"),
+        ("a.b.nii", "a.b", ".nii"),
+        ("1.2.840", "1.2.840", ""),
+    ):
+        assert image_stem(name) == stem and image_suffix(name) == suffix

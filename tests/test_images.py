@@ -1,0 +1,269 @@
+"""Files that Pillow, SimpleITK and nibabel know: grey values, depth, frame, spacing, failures."""
+
+from __future__ import annotations
+
+import gzip
+import sys
+from functools import partial
+
+import numpy as np
+import pytest
+from PIL import Image, TiffImagePlugin
+
+from kerasland import images
+from kerasland.errors import DataError
+
+RNG = np.random.default_rng(0)
+GREY = RNG.integers(0, 256, (20, 30), dtype=np.uint8)
+DEEP = RNG.integers(0, 65536, (20, 30), dtype=np.uint16)
+
+
+def saved_by_pillow(path, pixels, **options):
+    Image.fromarray(pixels).save(path, **options)
+
+
+def saved_as_metaimage(path, pixels, spacing=None, compress=False):
+    sitk = pytest.importorskip("SimpleITK")
+    image = sitk.GetImageFromArray(pixels)
+    image.SetSpacing(spacing or image.GetSpacing())
+    sitk.WriteImage(image, str(path), compress)
+
+
+def saved_as_nifti(path, pixels, spacing=None, unit="mm", affine=None):
+    """`pixels` (H, W) or (D, H, W): the file's axes are the other way round."""
+    nib = pytest.importorskip("nibabel")
+    image = nib.Nifti1Image(pixels.T, affine)
+    image.header.set_zooms(spacing or (1,) * pixels.ndim)
+    image.header.set_xyzt_units(unit)
+    nib.save(image, path)
+
+
+LOSSLESS = {
+    "a.png": saved_by_pillow,
+    "a.tif": saved_by_pillow,
+    "lzw.tif": partial(saved_by_pillow, compression="tiff_lzw"),
+    "deflate.tiff": partial(saved_by_pillow, compression="tiff_deflate"),
+    "a.mha": saved_as_metaimage,
+    "packed.mha": partial(saved_as_metaimage, compress=True),
+    "a.mhd": saved_as_metaimage,
+    "a.nii": saved_as_nifti,
+    "a.nii.gz": saved_as_nifti,
+}
+
+
+@pytest.mark.parametrize("name", LOSSLESS)
+@pytest.mark.parametrize("pixels", [GREY, DEEP], ids=["8 bit", "16 bit"])
+def test_lossless_files_give_their_pixels(tmp_path, name, pixels):
+    LOSSLESS[name](tmp_path / name, pixels)
+    read = images.read_image(tmp_path / name)
+    assert read.dtype == pixels.dtype
+    np.testing.assert_array_equal(read, pixels)
+    assert images.image_shape(tmp_path / name) == (20, 30)
+    assert images.pixel_spacing(tmp_path / name) is None
+
+
+def test_colour_becomes_luminance(tmp_path):
+    pictures = {
+        "colour.png": Image.fromarray(np.dstack([GREY] * 3)),
+        "palette.png": Image.fromarray(GREY).convert("P"),
+        "alpha.png": Image.fromarray(np.dstack([GREY] * 3 + [GREY])),
+    }
+    for name, picture in pictures.items():
+        picture.save(tmp_path / name)
+        np.testing.assert_array_equal(images.read_image(tmp_path / name), GREY, err_msg=name)
+    red = np.zeros((4, 4, 3), np.uint8)
+    red[..., 0] = 255
+    Image.fromarray(red).save(tmp_path / "red.png")
+    assert (images.read_image(tmp_path / "red.png") == 76).all()  # 0.299 of 255
+    sitk = pytest.importorskip("SimpleITK")
+    sitk.WriteImage(sitk.GetImageFromArray(red, isVector=True), str(tmp_path / "red.mha"))
+    assert (images.read_image(tmp_path / "red.mha") == 76).all()
+
+
+def test_a_jpeg_states_no_spacing_that_is_believed(tmp_path):
+    smooth = np.add.outer(np.arange(20), 4 * np.arange(30)).astype(np.uint8)
+    Image.fromarray(smooth).save(tmp_path / "a.jpg", quality=95, dpi=(72, 72))
+    np.testing.assert_allclose(images.read_image(tmp_path / "a.jpg"), smooth, atol=3)
+    saved_by_pillow(tmp_path / "a.tif", DEEP, dpi=(254, 254))
+    saved_by_pillow(tmp_path / "a.png", GREY, dpi=(254, 254))
+    for name in ("a.jpg", "a.tif", "a.png"):
+        assert images.pixel_spacing(tmp_path / name) is None
+
+
+SHOWN = {  # by EXIF orientation: what a viewer shows of the stored pixels
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.T,
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: a[::-1, ::-1].T,
+    8: lambda a: np.rot90(a),
+}
+
+
+@pytest.mark.parametrize("orientation", SHOWN)
+def test_stated_orientation_is_applied(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    cases = {"a.png": GREY, "b.png": DEEP, "a.tif": GREY, "b.tif": DEEP, "lzw.tif": DEEP}
+    for name, pixels in cases.items():
+        options = {"compression": "tiff_lzw"} if name == "lzw.tif" else {}
+        Image.fromarray(pixels).save(tmp_path / name, exif=exif, **options)
+        shown = SHOWN[orientation](pixels)
+        np.testing.assert_array_equal(images.read_image(tmp_path / name), shown, err_msg=name)
+        assert images.image_shape(tmp_path / name) == shown.shape, name
+    smooth = np.add.outer(np.arange(48), 3 * np.arange(64)).astype(np.uint8)
+    Image.fromarray(smooth).save(tmp_path / "a.jpg", exif=exif, quality=95)
+    shown = SHOWN[orientation](smooth)
+    np.testing.assert_allclose(images.read_image(tmp_path / "a.jpg"), shown, atol=3)
+    assert images.image_shape(tmp_path / "a.jpg") == shown.shape
+
+
+def test_tiff_where_white_is_zero(tmp_path):
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[262] = 0
+    saved_by_pillow(tmp_path / "film.tif", DEEP, tiffinfo=tags)
+    np.testing.assert_array_equal(images.read_image(tmp_path / "film.tif"), 65535 - DEEP)
+    saved_by_pillow(tmp_path / "film8.tif", GREY, tiffinfo=tags)  # Pillow inverts as it writes
+    np.testing.assert_array_equal(images.read_image(tmp_path / "film8.tif"), GREY)
+
+
+DEPTHS = {
+    "signed": (np.array([[-2000, -1], [0, 3000]], np.int16), [[0, 1999], [2000, 5000]]),
+    "12 bit": (np.array([[7, 0], [4095, 1]], np.int32), [[7, 0], [4095, 1]]),
+    "whole reals": (np.array([[7, 0], [4095, 1]], np.float32), [[7, 0], [4095, 1]]),
+    "reals": (np.array([[-0.5, 0.0], [0.25, 0.5]], np.float64), [[0, 32768], [49151, 65535]]),
+    "32 bit": (np.array([[0, 1 << 20], [1 << 19, 0]], np.int32), [[0, 65535], [32768, 0]]),
+    "flat": (np.full((2, 2), 0.5, np.float32), [[65535, 65535], [65535, 65535]]),
+}
+
+
+@pytest.mark.parametrize("kind", DEPTHS)
+@pytest.mark.parametrize("suffix", ["mha", "nii"])
+def test_other_depths_keep_their_order(tmp_path, kind, suffix):
+    pixels, expected = DEPTHS[kind]
+    (saved_as_metaimage if suffix == "mha" else saved_as_nifti)(tmp_path / f"a.{suffix}", pixels)
+    read = images.read_image(tmp_path / f"a.{suffix}")
+    assert read.dtype == np.uint16
+    np.testing.assert_allclose(read.astype(int), expected, atol=1)
+
+
+def test_nifti_scale_factors_are_applied(tmp_path):
+    nib = pytest.importorskip("nibabel")
+    image = nib.Nifti1Image(np.array([[0, 1], [2, 30]], np.int16), None)
+    image.header.set_slope_inter(2, 100)
+    nib.save(image, tmp_path / "a.nii")
+    np.testing.assert_array_equal(images.read_image(tmp_path / "a.nii"), [[100, 104], [102, 160]])
+
+
+def test_the_first_axis_of_the_file_is_x(tmp_path):
+    """Whatever the affine says: a point (x, y) is voxel [x, y] of what nibabel loads."""
+    nib = pytest.importorskip("nibabel")
+    for name, affine in (
+        ("turned.nii", [[0, 0.3, 0, 5], [-0.2, 0, 0, 6], [0, 0, 1, 7], [0, 0, 0, 1]]),
+        ("flipped.nii.gz", np.diag([-0.2, -0.3, 1, 1])),
+    ):
+        nib.save(nib.Nifti1Image(DEEP.T, np.array(affine, float)), tmp_path / name)
+        read, loaded = images.read_image(tmp_path / name), nib.load(tmp_path / name)
+        x, y = 27, 4
+        assert read[y, x] == np.asarray(loaded.dataobj)[x, y] == DEEP[y, x]
+        assert images.pixel_spacing(tmp_path / name)[:2] == (0.2, 0.3)
+    sitk = pytest.importorskip("SimpleITK")
+    image = sitk.GetImageFromArray(DEEP)
+    image.SetDirection((-1, 0, 0, 1))
+    image.SetOrigin((40, -3))
+    sitk.WriteImage(image, str(tmp_path / "flipped.mha"))
+    assert images.read_image(tmp_path / "flipped.mha")[4, 27] == DEEP[4, 27]
+
+
+@pytest.mark.parametrize("suffix", ["mha", "nii.gz"])
+def test_one_slice_may_lie_in_a_volume(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    save = saved_as_metaimage if suffix == "mha" else saved_as_nifti
+    for axis, spacing in ((0, (0.2, 0.3, 9)), (1, (0.2, 9, 0.3)), (2, (9, 0.2, 0.3))):
+        save(path, np.expand_dims(DEEP, axis), spacing)
+        np.testing.assert_array_equal(images.read_image(path), DEEP)
+        assert images.image_shape(path) == (20, 30)
+        assert images.pixel_spacing(path)[:2] == (0.2, 0.3)
+    save(path, np.zeros((1, 1, 40), np.uint8))
+    assert images.read_image(path).shape == (1, 40)
+    save(path, np.zeros((3, 20, 30), np.uint8))
+    for reads in (images.read_image, images.image_shape, images.pixel_spacing):
+        with pytest.raises(DataError, match="a volume of 30 x 20 x 3, expected one slice"):
+            reads(path)
+
+
+def test_stated_spacing(tmp_path):
+    saved_as_metaimage(tmp_path / "a.mha", GREY, (0.1, 0.2))
+    assert images.pixel_spacing(tmp_path / "a.mha") == (0.1, 0.2, "MetaImage spacing")
+    for unit, spacing in (("mm", (0.1, 0.2)), ("micron", (100, 200)), ("meter", (1e-4, 2e-4))):
+        saved_as_nifti(tmp_path / "a.nii", GREY, spacing, unit)
+        assert images.pixel_spacing(tmp_path / "a.nii") == (0.1, 0.2, "NIfTI spacing")
+
+
+def test_the_metaimages_of_the_atlas(hand_atlas):
+    pytest.importorskip("SimpleITK")
+    path = hand_atlas / "mha" / "3177.mha"
+    image = images.read_image(path)
+    assert image.shape == images.image_shape(path) == (2100, 1450)
+    assert images.pixel_spacing(path)[:2] == (0.12722, 0.12722)
+    # The JPEG is the same radiograph, compressed and with another grey scale curve.
+    jpeg = images.read_image(hand_atlas / "images" / "3177.jpg")
+    assert np.corrcoef(image.ravel(), jpeg.ravel())[0, 1] > 0.99
+
+
+def half(path):
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def unreadable(folder):
+    """Writes files that are no radiograph; what is said of each by its name."""
+    noise = np.random.default_rng(0).integers(0, 256, (90, 90), dtype=np.uint8)
+    for name in ("cut.jpg", "cut.png", "cut.tif"):
+        Image.fromarray(noise).save(folder / name)
+        half(folder / name)
+    for name in ("cut.mha", "cut.nii", "cut.nii.gz"):
+        LOSSLESS[f"a.{name.removeprefix('cut.')}"](folder / name, noise)
+        half(folder / name)
+    saved_as_metaimage(folder / "alone.mhd", noise)
+    (folder / "alone.raw").unlink()
+    for name in ("text.png", "text.mha", "text.nii"):
+        (folder / name).write_text("no image")
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "empty.nii.gz").write_bytes(gzip.compress(b""))
+    page = Image.fromarray(noise)
+    page.save(folder / "pages.tif", save_all=True, append_images=[page])
+    (folder / "folder.png").mkdir()
+    saved_as_nifti(folder / "nan.nii", np.full((4, 4), np.nan))
+    saved_as_nifti(folder / "complex.nii", np.ones((4, 4), np.complex64))
+    return {
+        **dict.fromkeys(("cut.jpg", "cut.png", "cut.tif", "cut.mha", "cut.nii"), "get a fresh"),
+        **dict.fromkeys(("cut.nii.gz", "alone.mhd", "text.mha", "text.nii"), "get a fresh"),
+        **dict.fromkeys(("text.png", "empty.jpg"), "of no known format"),
+        **dict.fromkeys(("empty.nii.gz", "folder.png"), "can't be read"),
+        **dict.fromkeys(("no.png", "no.mha", "no.nii"), "no such image"),
+        "pages.tif": "holds 2 pictures",
+        "nan.nii": "no finite numbers",
+        "complex.nii": "no finite numbers",
+    }
+
+
+def test_unreadable_images_are_named(tmp_path, capfd):
+    pytest.importorskip("SimpleITK")
+    for name, said in unreadable(tmp_path).items():
+        with pytest.raises(DataError, match=rf"{name}: .*{said}") as caught:
+            images.read_image(tmp_path / name)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("module", "name"), [("SimpleITK", "a.mha"), ("nibabel", "a.nii"), ("nibabel", "a.nii.gz")]
+)
+def test_what_to_install_is_said(tmp_path, monkeypatch, module, name):
+    monkeypatch.setitem(sys.modules, module, None)
+    (tmp_path / name).write_bytes(b"")
+    for reads in (images.read_image, images.image_shape, images.pixel_spacing):
+        with pytest.raises(DataError, match=rf"{name}: .*{module}.*kerasland\[dicom\]"):
+            reads(tmp_path / name)

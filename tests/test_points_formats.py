@@ -1,0 +1,351 @@
+"""The same points as COCO keypoints, labelme and CVAT files, and the files that are refused."""
+
+from __future__ import annotations
+
+import json
+import time
+from xml.sax.saxutils import quoteattr
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_prep import points_csv
+from kerasland import prepared
+
+HEIGHT, WIDTH = 100, 80
+LANDMARKS = ("wrist", "thumb", "tip & nail")
+TRUTH = {  # (0, 0) is the centre of the first pixel
+    "p0": {"wrist": (1, 2), "thumb": (30.25, 4.5), "tip & nail": (79, 99)},
+    "p1": {"wrist": (5, 6), "tip & nail": (0, 0)},
+    "p2": {"thumb": (40, 50)},
+}
+
+
+def coco(truth, shift=0.0) -> dict:
+    images, annotations = [], []
+    for i, (name, points) in enumerate(truth.items()):
+        shape = {"height": HEIGHT, "width": WIDTH}
+        images.append({"id": 10 + i, "file_name": f"sub/{name}.png", **shape})
+        triples = [
+            [points[k][0] + shift, points[k][1] + shift, 1 + i % 2] if k in points else [0, 0, 0]
+            for k in LANDMARKS
+        ]
+        annotations.append(
+            {
+                "id": 100 + i,
+                "image_id": 10 + i,
+                "category_id": 7,
+                "iscrowd": 0,
+                "bbox": [0, 0, WIDTH, HEIGHT],
+                "num_keypoints": len(points),
+                "keypoints": sum(triples, []),
+            }
+        )
+    box = {"id": 1, "name": "film"}
+    hand = {"id": 7, "name": "hand", "keypoints": list(LANDMARKS), "skeleton": [[1, 2]]}
+    annotations.append({"id": 999, "image_id": 10, "category_id": 1, "bbox": [0, 0, 9, 9]})
+    return {"images": images, "annotations": annotations, "categories": [box, hand]}
+
+
+def labelme(name, points, shift=0.5) -> dict:
+    shapes = [
+        {
+            "label": label,
+            "points": [[x + shift, y + shift]],
+            "group_id": None,
+            "shape_type": "point",
+            "flags": {},
+        }
+        for label, (x, y) in points.items()
+    ]
+    box = {"label": "film", "points": [[0, 0], [9, 9]], "shape_type": "rectangle"}
+    return {
+        "version": "5.5.0",
+        "flags": {},
+        "shapes": [*shapes, box],
+        "imagePath": f"..\\images\\{name}.png",
+        "imageData": None,
+        "imageHeight": HEIGHT,
+        "imageWidth": WIDTH,
+    }
+
+
+def cvat(truth, skeleton=False, shift=0.5) -> str:
+    lines = ['<?xml version="1.0" encoding="utf-8"?>', "<annotations>", "<version>1.1</version>"]
+    lines += ["<meta><task><name>hands</name><size>3</size></task></meta>"]
+    for i, (name, points) in enumerate(truth.items()):
+        lines.append(f'<image id="{i}" name="{name}.png" width="{WIDTH}" height="{HEIGHT}">')
+        lines.append('<box label="film" xtl="0" ytl="0" xbr="9" ybr="9"/>')
+        elements = [
+            f'<points label={quoteattr(label)} outside="0" occluded="0" source="manual" '
+            f'points="{x + shift:.2f},{y + shift:.2f}"></points>'
+            for label, (x, y) in points.items()
+        ]
+        if skeleton:
+            absent = [label for label in LANDMARKS if label not in points]
+            elements += [
+                f'<points label={quoteattr(label)} outside="1" points="8.0,8.0"/>'
+                for label in absent
+            ]
+            elements = ['<skeleton label="hand" source="manual">', *elements, "</skeleton>"]
+        lines += [*elements, "</image>"]
+    return "\n".join([*lines, "</annotations>", ""])
+
+
+@pytest.fixture
+def mine(tmp_path):
+    """Images `mine/sub/p0.png` ... and a function that prepares points written beside them."""
+    folder = tmp_path / "mine" / "sub"
+    folder.mkdir(parents=True)
+    for i in range(3):
+        pixels = np.random.default_rng(i).integers(0, 256, (HEIGHT, WIDTH), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"p{i}.png")
+
+    def prepare(points: str, *options: str) -> int:
+        paths = ["--images", tmp_path / "mine", "--points", tmp_path / points]
+        return points_csv.main([*map(str, paths), "--out", str(tmp_path / "out"), *options])
+
+    prepare.folder = tmp_path
+    return prepare
+
+
+def write_labelme(folder, truth, **kwargs) -> None:
+    folder.mkdir()
+    for name, points in truth.items():
+        (folder / f"{name}.json").write_text(json.dumps(labelme(name, points, **kwargs)))
+
+
+def write(folder, kind, shift=None) -> str:
+    """Writes the truth as a file of a kind and gives its name; `shift`: of its first pixel."""
+    moved = {} if shift is None else {"shift": shift}
+    if kind == "labelme":
+        write_labelme(folder / "labels", TRUTH, **moved)
+        return "labels"
+    if kind == "coco":
+        (folder / "points.json").write_text(json.dumps(coco(TRUTH, **moved)))
+        return "points.json"
+    text = cvat(TRUTH, skeleton=kind == "cvat skeletons", **moved)
+    (folder / "annotations.xml").write_text(text, encoding="utf-8")
+    return "annotations.xml"
+
+
+def expected(dataset) -> np.ndarray:
+    points = [[TRUTH[i].get(k, (np.nan, np.nan)) for k in dataset.landmarks] for i in dataset.ids]
+    return np.array(points, dtype=float)
+
+
+KINDS = ["coco", "labelme", "cvat", "cvat skeletons"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_points_of_every_kind(mine, kind):
+    assert mine(write(mine.folder, kind), "--mm-per-px", "0.5") == 0
+    dataset = prepared.read(mine.folder / "out")
+    assert dataset.landmarks == LANDMARKS and dataset.ids == ("p0", "p1", "p2")
+    np.testing.assert_array_equal(dataset.points, expected(dataset))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("first_pixel", [0, 0.5, 1])
+def test_the_first_pixel_may_be_stated(mine, kind, first_pixel):
+    name = write(mine.folder, kind, shift=first_pixel)
+    assert mine(name, "--first-pixel", str(first_pixel)) == 0
+    dataset = prepared.read(mine.folder / "out")
+    np.testing.assert_array_equal(dataset.points, expected(dataset))
+
+
+def test_one_based_pixels_of_a_csv(mine):
+    (mine.folder / "points.csv").write_text("image,a_x,a_y\np0,80,100\np1,1,1\n")
+    assert mine("points.csv") == 1  # (80, 100) lies outside, counted from 0
+    assert mine("points.csv", "--first-pixel", "1") == 0
+    np.testing.assert_array_equal(
+        prepared.read(mine.folder / "out").points[:, 0], [[79, 99], [0, 0]]
+    )
+
+
+def test_what_is_left_out_is_said(mine, capsys):
+    truth = {"p0": TRUTH["p0"], "p1": {}}
+    (mine.folder / "annotations.xml").write_text(cvat(truth), encoding="utf-8")
+    assert mine("annotations.xml") == 0
+    said = capsys.readouterr().out
+    assert "not used: 2 shapes of type box" in said
+    assert "1 images have no point annotated: left out" in said
+    write_labelme(mine.folder / "labels", TRUTH)
+    assert mine("labels") == 0
+    assert "not used: 3 shapes of type rectangle" in capsys.readouterr().out
+
+
+def test_a_cvat_shape_of_several_points(mine, capsys):
+    truth = {"p0": {"wrist": (1, 2)}, "p1": {"wrist": (3, 4)}}
+    lungs = ["<points label='lung' points='1.5,2.5;3.5,4.5;5.5,6.5'/></image>"] * 2
+    text = cvat(truth).replace("</image>", lungs[0])
+    (mine.folder / "a.xml").write_text(text)
+    assert mine("a.xml") == 0
+    dataset = prepared.read(mine.folder / "out")
+    assert dataset.landmarks == ("wrist", "lung_0", "lung_1", "lung_2")
+    np.testing.assert_array_equal(dataset.points[1], [[3, 4], [1, 2], [3, 4], [5, 6]])
+    (mine.folder / "a.xml").write_text(text.replace(";5.5,6.5", "", 1))
+    assert mine("a.xml") == 1
+    assert "image 1: 3 points labelled 'lung', 2 elsewhere" in capsys.readouterr().err
+
+
+def test_coco_categories_with_keypoints_of_their_own(mine, capsys):
+    document = coco({"p0": TRUTH["p0"]})
+    foot = {"id": 8, "name": "foot", "keypoints": ["heel"]}
+    document["categories"].append(foot)
+    toes = {"id": 101, "image_id": 10, "category_id": 8, "keypoints": [20, 21, 2]}
+    document["annotations"].append(toes)
+    (mine.folder / "points.json").write_text(json.dumps(document))
+    assert mine("points.json") == 0
+    dataset = prepared.read(mine.folder / "out")
+    assert dataset.landmarks == (*LANDMARKS, "heel")
+    np.testing.assert_array_equal(dataset.points[0, 3], [20, 21])
+    foot["keypoints"] = ["wrist"]
+    (mine.folder / "points.json").write_text(json.dumps(document))
+    assert mine("points.json") == 1
+    assert "several keypoints called wrist; give each its own name" in capsys.readouterr().err
+
+
+def spoiled_coco(change) -> str:
+    document = coco(TRUTH)
+    change(document)
+    return json.dumps(document)
+
+
+def second_object(document):
+    document["annotations"].append({**document["annotations"][1], "id": 555})
+
+
+REFUSED_COCO = {
+    "several objects": (
+        second_object,
+        "annotation 555: image sub/p1.png has an object of this category already, annotation 101",
+    ),
+    "too few values": (
+        lambda d: d["annotations"][0]["keypoints"].pop(),
+        "annotation 100: 8 values in 'keypoints', expected x, y and visibility of 3",
+    ),
+    "visibility": (
+        lambda d: d["annotations"][1]["keypoints"].__setitem__(2, 3),
+        "annotation 101, wrist: visibility 3, expected 0, 1 or 2",
+    ),
+    "no number": (
+        lambda d: d["annotations"][1]["keypoints"].__setitem__(0, None),
+        "annotation 101, wrist: x, y = None, 6.0: expected two numbers",
+    ),
+    "no such image": (
+        lambda d: d["annotations"][2].update(image_id=77),
+        "annotation 102: image_id 77 is not in the file",
+    ),
+    "an image twice": (
+        lambda d: d["images"].append(d["images"][0]),
+        "points.json: image 10 comes twice",
+    ),
+    "a file name twice": (
+        lambda d: d["images"].append({**d["images"][0], "id": 11 + 50}),
+        "image 61: image sub/p0.png again, first in image 10",
+    ),
+    "no name": (
+        lambda d: d["images"][1].pop("file_name"),
+        "image 11: 'file_name' is missing or not a text",
+    ),
+    "no keypoints": (
+        lambda d: d["categories"].pop(),
+        "points.json: no category has names of keypoints",
+    ),
+    "another size": (
+        lambda d: d["images"][1].update(width=160, height=200),
+        "image 11: annotated on an image of 160 x 200 pixels, but",
+    ),
+    "outside": (
+        lambda d: d["annotations"][1]["keypoints"].__setitem__(0, 79.6),
+        "annotation 101: landmark 0 (wrist) of p1 at (79.6, 6) lies outside the image",
+    ),
+    "fractions": (
+        lambda d: [a.update(keypoints=[0.5, 0.25, 2] * 3) for a in d["annotations"][:3]],
+        "points.json: all coordinates are below 1, so they look like fractions",
+    ),
+    "none": (
+        lambda d: d.update(annotations=[]),
+        "points.json: no point is annotated",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED_COCO)
+def test_a_coco_file_that_is_refused(mine, capsys, name):
+    change, line = REFUSED_COCO[name]
+    (mine.folder / "points.json").write_text(spoiled_coco(change))
+    refused(mine, capsys, "points.json", line)
+
+
+def refused(mine, capsys, points, line):
+    assert mine(points) == 1
+    said = capsys.readouterr().err
+    assert line in said and said.startswith("error: ") and said.count("\n") == 1, said
+    assert not (mine.folder / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line"),
+    [
+        ("points.json", "{", "points.json: no JSON ("),
+        ("points.json", "[1]", "points.json: neither COCO keypoints ("),
+        ("points.json", "[" * 100_000, "points.json: no JSON ("),
+        ("labels/p0.json", '{"shapes": 1}', "no annotation of labelme: 'shapes' is missing"),
+        ("labels/p0.json", '{"a": 1}', "p0.json: no annotation of labelme"),
+        ("labels/p0.json", '{"shapes": []}', "p0.json: 'imagePath' is missing or not a text"),
+        ("labels/p0.txt", "", "labels: no JSON file of labelme below this folder"),
+        ("a.xml", "<annotations>", "a.xml: no XML ("),
+        ("a.xml", "<html/>", "a.xml: no <annotations> with <image>"),
+        ("a.xml", "<annotations><track/></annotations>", "a.xml: tracks of a video"),
+        ("nowhere.json", None, "nowhere.json: no such file"),
+        ("nowhere.xml", None, "nowhere.xml: no such file"),
+        ("nowhere", None, "nowhere: no such table"),
+    ],
+)
+def test_a_file_of_no_kind(mine, capsys, name, text, line):
+    path = mine.folder / name
+    if text is not None:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    refused(mine, capsys, name.split("/")[0], line)
+
+
+def test_labelme_and_cvat_refuse_a_label_twice(mine, capsys):
+    write_labelme(mine.folder / "labels", TRUTH)
+    document = labelme("p1", TRUTH["p1"])
+    document["shapes"].append({**document["shapes"][0], "group_id": 2})
+    (mine.folder / "labels" / "p1.json").write_text(json.dumps(document))
+    refused(mine, capsys, "labels", "p1.json: p1.png wrist again, first in ")
+    shape = '<points label="wrist" points="1,2"/></image>'
+    (mine.folder / "a.xml").write_text(cvat(TRUTH).replace("</image>", shape, 1))
+    refused(mine, capsys, "a.xml", "image 0: p0.png wrist again, first in image 0")
+    (mine.folder / "a.xml").write_text(cvat(TRUTH).replace("1.50,2.50", "1.50;2.50", 1))
+    refused(mine, capsys, "a.xml", "image 0: the points labelled 'wrist' are no pairs x,y")
+    (mine.folder / "a.xml").write_text(cvat(TRUTH).replace("1.50,2.50", "1.50,x", 1))
+    refused(mine, capsys, "a.xml", "image 0, wrist: x, y = '1.50', 'x': expected two numbers")
+
+
+def test_entities_that_grow_without_end_are_refused_at_once(mine, capsys):
+    entities = "".join(f'<!ENTITY e{i + 1} "{f"&e{i};" * 10}">' for i in range(9))
+    bomb = f'<!DOCTYPE a [<!ENTITY e0 "lol">{entities}]><annotations>&e9;</annotations>'
+    (mine.folder / "a.xml").write_text(bomb)
+    started = time.monotonic()
+    refused(mine, capsys, "a.xml", "a.xml: no XML (")
+    assert time.monotonic() - started < 5
+
+
+def test_images_of_the_same_name_in_folders_that_mirror_labelmes(mine):
+    for i, side in enumerate(("left", "right")):
+        pixels = np.random.default_rng(50 + i).integers(0, 256, (HEIGHT, WIDTH), dtype=np.uint8)
+        (mine.folder / "mine" / side).mkdir()
+        Image.fromarray(pixels).save(mine.folder / "mine" / side / "hand.png")
+        (mine.folder / "labels" / side).mkdir(parents=True)
+        document = labelme("hand", {"wrist": (10 + i, 20)})
+        (mine.folder / "labels" / side / "hand.json").write_text(json.dumps(document))
+    assert mine("labels") == 0
+    dataset = prepared.read(mine.folder / "out")
+    assert dataset.ids == ("left_hand", "right_hand")
+    np.testing.assert_array_equal(dataset.points[:, 0], [[10, 20], [11, 20]])

@@ -1,0 +1,211 @@
+"""`predict` on the files that people have: formats, scale, right hands, what can't be read."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+from dicom_files import write_dicom
+from PIL import Image
+
+from kerasland import geometry, phantom, predict, predictions
+from kerasland.__main__ import main
+from kerasland.errors import DataError, UsageError
+from kerasland.images import read_image
+
+SHAPE = (560, 400)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return predict.load_pretrained()
+
+
+@pytest.fixture(scope="module")
+def hand():
+    """A drawn left hand in 12 bit, and its landmarks."""
+    image, points = phantom.hand(3, SHAPE)
+    return (image - image.min()).astype(np.uint16) * 16, points
+
+
+def mirrored(points: np.ndarray, width: int) -> np.ndarray:
+    return np.array([[width - 1 - x, y] for x, y in points])
+
+
+def points_of(table: pd.DataFrame, path: object) -> np.ndarray:
+    return table.loc[table["image"] == str(path), ["x", "y"]].to_numpy()
+
+
+def test_one_radiograph_in_every_format(hand, model, tmp_path):
+    for module in ("SimpleITK", "nibabel", "pydicom", "imagecodecs"):
+        pytest.importorskip(module)
+    import nibabel
+    import SimpleITK
+
+    pixels, _ = hand
+    one = {"PhotometricInterpretation": "MONOCHROME1", "BitsStored": 12}
+    rescaled = {"RescaleSlope": 0.5, "RescaleIntercept": -300, "BitsStored": 12}
+    wide = {"WindowCenter": 2048, "WindowWidth": 4096, "BitsStored": 12}
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    Image.fromarray((pixels // 16).astype(np.uint8)).save(tmp_path / "b.png")
+    Image.fromarray(pixels).save(tmp_path / "c.tif")
+    Image.fromarray(np.rot90(pixels)).save(tmp_path / "d.tif", exif=exif)
+    Image.fromarray((pixels // 16).astype(np.uint8)).save(tmp_path / "e.jpg", quality=100)
+    write_dicom(tmp_path / "f.dcm", pixels, BitsStored=12)
+    write_dicom(tmp_path / "g.dcm", 4095 - pixels, **one)
+    write_dicom(tmp_path / "h", pixels, "JPEGLosslessSV1", **wide)
+    write_dicom(tmp_path / "i.dcm", pixels.astype(np.int16) - 2048, "JPEG2000Lossless", **rescaled)
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(pixels), str(tmp_path / "j.mha"), True)
+    nibabel.save(nibabel.Nifti1Image(pixels.T, np.eye(4)), tmp_path / "k.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(pixels.T / 7.0, np.eye(4)), tmp_path / "l.nii")
+
+    table = predict.predict([tmp_path], model, tmp_path / "out")
+    found = table["image"].unique()
+    assert [path.split("/")[-1][0] for path in found] == list("abcdefghijkl")
+    first = points_of(table, found[0])
+    for path in found:
+        off = np.abs(points_of(table, path) - first).max()
+        assert off < (0.5 if path.endswith("jpg") else 0.05), (path, off)
+    assert {path.name for path in (tmp_path / "out" / "overlays").iterdir()} == {
+        f"{letter}.jpg" for letter in "abcdefghijkl"
+    }
+
+
+def test_the_scale_is_that_of_the_file_or_of_the_wrist(hand, model, tmp_path):
+    pytest.importorskip("pydicom")
+    write_dicom(tmp_path / "a.dcm", hand[0], ImagerPixelSpacing=[0.3, 0.2])
+    Image.fromarray(hand[0]).save(tmp_path / "b.png", dpi=(72, 72))
+    wrist = predict.model_scale("pretrained")
+    table = predict.predict([tmp_path], model, tmp_path / "out", scale=wrist)
+    assert list(table) == list(predictions.COLUMNS)
+    assert list(table)[-3:] == ["x_mm", "y_mm", "scale"]
+    by_file, by_wrist = table[:37], table[37:]
+    assert set(by_file["scale"]) == {"ImagerPixelSpacing"}
+    np.testing.assert_allclose(by_file["x_mm"], 0.2 * by_file["x"])
+    np.testing.assert_allclose(by_file["y_mm"], 0.3 * by_file["y"])
+    (said,) = set(by_wrist["scale"])
+    assert said.endswith("(0, 4) = 50 mm")
+    in_mm = by_wrist[["x_mm", "y_mm"]].to_numpy()
+    assert np.linalg.norm(in_mm[0] - in_mm[4]) == pytest.approx(50)
+    np.testing.assert_allclose(in_mm / by_wrist[["x", "y"]], in_mm[0, 0] / by_wrist["x"].iloc[0])
+    document = json.loads((tmp_path / "out" / "landmarks.json").read_text())
+    assert document[0]["mm_per_px"] == [0.2, 0.3] and document[0]["side"] == "left"
+    assert [entry["scale"] for entry in document] == ["ImagerPixelSpacing", said]
+
+    table = predict.predict([tmp_path / "b.png"], model, tmp_path / "out")
+    assert table[["x_mm", "y_mm"]].isna().all(axis=None) and set(table["scale"]) == {""}
+    assert json.loads((tmp_path / "out" / "landmarks.json").read_text())[0]["mm_per_px"] is None
+
+
+def test_model_scale_is_that_of_its_run(tmp_path):
+    assert predict.model_scale("pretrained").landmarks == (0, 4)
+    assert predict.model_scale(tmp_path).landmarks is None
+    notes = json.loads((predict.PRETRAINED / "experiment.json").read_text())
+    notes["data"]["scale"] = {"landmarks": None, "length_mm": None, "mm_per_px": 0.35}
+    (tmp_path / "experiment.json").write_text(json.dumps(notes))
+    known = predict.model_scale(tmp_path / "model.keras")
+    assert known.landmarks is None and known.mm_per_px is None  # of other images
+
+
+def test_a_mirrored_image_gives_mirrored_landmarks(hand, model, tmp_path):
+    pixels, truth = hand
+    left, confidence = predict.localizer(model)(pixels)
+    right, same = predict.localizer(model, "right")(pixels[:, ::-1])
+    np.testing.assert_allclose(right, mirrored(left, SHAPE[1]), atol=1e-3)
+    np.testing.assert_allclose(same, confidence, atol=1e-6)
+
+    Image.fromarray(pixels).save(tmp_path / "left.png")
+    Image.fromarray(pixels[:, ::-1]).save(tmp_path / "right.png")
+    predict.predict([tmp_path / "left.png"], model, tmp_path / "out")
+    table = predict.predict([tmp_path / "right.png"], model, tmp_path / "right", "right")
+    right = points_of(table, tmp_path / "right.png")
+    np.testing.assert_allclose(right, mirrored(left, SHAPE[1]), atol=1e-3)
+    assert json.loads((tmp_path / "right" / "landmarks.json").read_text())[0]["side"] == "right"
+    # the overlay is of the picture as it is, with the points on the hand
+    drawn, other = (
+        np.asarray(Image.open(tmp_path / name), dtype=int)
+        for name in ("out/overlays/left.jpg", "right/overlays/right.jpg")
+    )
+    grey = [np.asarray(Image.open(tmp_path / f"{side}.png")) for side in ("left", "right")]
+    assert (grey[0] == grey[1][:, ::-1]).all()
+    assert np.abs(drawn - other[:, ::-1]).mean() < np.abs(drawn - other).mean() / 2
+
+    wrist_px = np.linalg.norm(truth[0] - truth[4])
+    as_left, _ = predict.localizer(model)(pixels[:, ::-1])
+    truth = mirrored(truth, SHAPE[1])
+    wrong, fine = (np.linalg.norm(p - truth, axis=1).mean() for p in (as_left, right))
+    assert fine < 0.1 * wrist_px and wrong > 3 * fine
+
+
+def test_the_side_matters_on_a_real_radiograph(hand_atlas, model):
+    rows = pd.read_csv(hand_atlas / "all.csv", header=None, dtype={0: str}).set_index(0)
+    image = read_image(hand_atlas / "images" / "3144.jpg")[:, ::-1]
+    truth = mirrored(rows.loc["3144"].to_numpy(float).reshape(37, 2), image.shape[1])
+    error_mm = {}
+    for side in predict.SIDES:
+        off = np.linalg.norm(predict.localizer(model, side)(image)[0] - truth, axis=1)
+        error_mm[side] = off.mean() * geometry.mm_per_px(truth, (0, 4), 50.0)
+    assert error_mm["right"] < 1.5 and error_mm["left"] > 10
+
+
+def test_a_side_that_is_none(model, tmp_path, capsys):
+    with pytest.raises(UsageError, match="side 'up': expected left or right"):
+        predict.localizer(model, "up")
+    Image.fromarray(np.eye(90, dtype=np.uint8)).save(tmp_path / "a.png")
+    out = ["--out", str(tmp_path / "out"), "--side", "up"]
+    assert main(["predict", str(tmp_path / "a.png"), *out]) == 2
+    assert "side 'up'" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_each_that_fails_is_said_and_the_others_are_written(hand, tmp_path, capsys):
+    for name, pixels in {
+        "good": hand[0],
+        "dot": np.zeros((1, 1), np.uint8),
+        "strip": np.zeros((400, 31), np.uint8),
+        "blank": np.full((90, 90), 7, np.uint16),
+        "fine": hand[0][::2, ::2],
+    }.items():
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    out = tmp_path / "out"
+    assert main(["predict", f"{tmp_path}/**/*.png", "--out", str(out)]) == 1
+    said = capsys.readouterr().err
+    skipped = [line for line in said.splitlines() if line.startswith("skipped: ")]
+    assert len(skipped) == 4 and "Traceback" not in said
+    for name, words in (
+        ("dot.png: 1 x 1 pixels", "too small"),
+        ("strip.png: 31 x 400 pixels", "at least 32 x 32"),
+        ("blank.png", "all pixels are alike"),
+        ("broken.png", "of no known format"),
+    ):
+        assert any(name in line and words in line for line in skipped), name
+    assert said.splitlines()[-1].startswith("error: ") and "dot.png" in said.splitlines()[-1]
+    table = pd.read_csv(out / "landmarks.csv")
+    assert [path.split("/")[-1] for path in table["image"].unique()] == ["fine.png", "good.png"]
+    assert len(json.loads((out / "landmarks.json").read_text())) == 2
+    assert len(list((out / "overlays").iterdir())) == 2
+
+    assert main(["predict", str(tmp_path / "broken.png"), "--out", str(tmp_path / "none")]) == 1
+    assert not any(path.is_file() for path in (tmp_path / "none").rglob("*"))
+
+
+def test_many_failures_end_in_a_short_line(model, tmp_path):
+    for i in range(9):
+        (tmp_path / f"{i}.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"0\.png.*4\.png.*; and 4 more$"):
+        predict.predict([tmp_path], model, tmp_path / "out")
+
+
+def test_names_that_look_like_numbers_or_nothing(hand, model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for names in (["NA", "nan"], ["007", "010"]):
+        for name in names:
+            Image.fromarray(hand[0]).save(tmp_path / name, "png")
+        table = predict.predict(names, model, tmp_path / "out")
+        assert list(table["image"].unique()) == names
+        assert {f"{name}.jpg" for name in names} <= set(os.listdir(tmp_path / "out" / "overlays"))

@@ -1,0 +1,136 @@
+"""The example server: a real process, asked by curl."""
+
+import io
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kerasland import export, phantom, predict
+from kerasland.models import landmark_names
+
+APP = Path(__file__).resolve().parents[1] / "examples" / "serve" / "app.py"
+ALONE = """
+import runpy, sys
+sys.modules["kerasland"] = sys.modules["keras"] = None  # an import would fail
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+SECONDS = 180
+
+pytest.importorskip("starlette")
+pytest.importorskip("uvicorn")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("curl") is None, reason="no curl on this machine"),
+]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return predict.load_pretrained()
+
+
+@pytest.fixture(scope="module")
+def address(model, tmp_path_factory):
+    """Of a server that is up."""
+    folder = tmp_path_factory.mktemp("served")
+    export.export(model, folder / "saved_model")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-c", ALONE, APP, folder / "saved_model", "--port", port]
+    with (folder / "log.txt").open("w") as log:
+        server = subprocess.Popen([str(part) for part in command], stdout=log, stderr=log)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        until = time.monotonic() + SECONDS
+        while curl(f"{url}/healthz")[0] != 200:
+            assert server.poll() is None, (folder / "log.txt").read_text()[-3000:]
+            assert time.monotonic() < until
+            time.sleep(0.5)
+        yield url
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def curl(url: str, body: bytes | None = None) -> tuple[int, dict]:
+    """The status and the JSON of an answer."""
+    post = [] if body is None else ["--data-binary", "@-"]
+    command = ["curl", "-s", "-w", "\n%{http_code}", *post, url]
+    answer = subprocess.run(command, input=body, capture_output=True).stdout.decode()
+    text, status = answer.rsplit("\n", 1)
+    return int(status), json.loads(text or "{}")
+
+
+def encoded(pixels: np.ndarray, format: str = "png", **options) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def points(answer: dict) -> np.ndarray:
+    return np.array([[entry["x"], entry["y"]] for entry in answer["landmarks"]])
+
+
+def test_healthz(address):
+    assert curl(f"{address}/healthz") == (200, {"status": "ok", "landmarks": 37})
+
+
+def test_landmarks_are_those_of_predict(address, model):
+    localize = predict.localizer(model)
+    for seed, shape in enumerate([(350, 250), (700, 640)]):
+        image, _ = phantom.hand(seed, shape)
+        status, answer = curl(f"{address}/landmarks", encoded(image))
+        assert status == 200 and (answer["height"], answer["width"]) == shape
+        assert tuple(entry["landmark"] for entry in answer["landmarks"]) == landmark_names(model)
+        landmarks, confidence = localize(image)
+        np.testing.assert_allclose(points(answer), landmarks, atol=0.05)
+        found = [entry["confidence"] for entry in answer["landmarks"]]
+        np.testing.assert_allclose(found, confidence, atol=1e-3)
+
+
+def test_other_kinds_of_picture(address):
+    image, _ = phantom.hand(0, (350, 250))
+    _, plain = curl(f"{address}/landmarks", encoded(image))
+    deep = image.astype(np.uint16) * 100 + 5000
+    colour = np.stack([image] * 3, axis=-1)
+    for body in (encoded(deep), encoded(deep, "tiff"), encoded(colour)):
+        status, answer = curl(f"{address}/landmarks", body)
+        assert status == 200
+        np.testing.assert_allclose(points(answer), points(plain), atol=0.5)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown turned by a quarter
+    status, turned = curl(f"{address}/landmarks", encoded(np.rot90(image), exif=exif))
+    assert status == 200 and (turned["height"], turned["width"]) == image.shape
+    np.testing.assert_allclose(points(turned), points(plain), atol=1e-3)
+
+
+def test_what_is_refused(address):
+    whole = encoded(phantom.hand(0, (350, 250))[0])
+    for body in (b"no picture", b"", whole[: len(whole) // 2]):
+        assert curl(f"{address}/landmarks", body) == (
+            400, {"error": "the body is not an image file that Pillow can read"},
+        )  # fmt: skip
+    large = encoded(np.zeros((8000, 8000), np.uint8))
+    assert curl(f"{address}/landmarks", large) == (413, {"error": "more than 50000000 pixels"})
+    assert curl(f"{address}/landmarks", bytes(2**25 + 1)) == (
+        413, {"error": "more than 33554432 bytes"},
+    )  # fmt: skip
+    assert curl(f"{address}/landmarks")[0] == 405 and curl(f"{address}/other")[0] == 404
+    assert curl(f"{address}/landmarks", whole)[0] == 200  # it is still there
+
+
+def test_a_folder_that_is_no_export(tmp_path):
+    command = [sys.executable, APP, tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and f"{tmp_path}: not a SavedModel" in done.stderr
+    assert "Traceback" not in done.stderr
