@@ -137,13 +137,10 @@ def write_models(source: str, folder: Path) -> tuple[int, int]:
     for suffix in ("", ".onnx"):
         export.export(model, folder / f"whole{suffix}")
     model = bare(model)
-    network = keras.Model(model.inputs[0], model.output["heatmaps"])
+    network = keras.Model(model.inputs[0], {"logits": model.output["heatmaps"]})
     spec = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32, name="frame")
-    graph = tf.function(lambda frame: {"logits": network(frame, training=False)}, [spec])
-    archive = keras.export.ExportArchive()
-    archive.track(network)
-    archive.add_endpoint("serving_default", graph)
-    archive.write_out(str(folder / "network"), verbose=False)
+    graph = export.frozen(network, spec)
+    tf.saved_model.save(tf.Module(), str(folder / "network"), signatures=graph)
     tf2onnx.convert.from_function(
         graph,
         [spec],

@@ -1,0 +1,111 @@
+"""Serves an exported SavedModel over HTTP: a picture in, its landmarks as JSON out.
+
+Needs TensorFlow, Pillow, Starlette and uvicorn, not kerasland.
+
+    python app.py saved_model --port 8000
+    curl --data-binary @hand.png http://127.0.0.1:8000/landmarks
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import threading
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+import uvicorn
+from PIL import Image, ImageOps
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+NAMES = "assets.extra/landmarks.json"
+MOST_BYTES = 32 * 2**20
+MOST_PIXELS = 50_000_000
+
+
+class Localizer:
+    """The SavedModel in a folder, for one picture at a time."""
+
+    def __init__(self, folder: Path):
+        loaded = tf.saved_model.load(str(folder))  # kept: it holds the graph
+        self.loaded, self.serve = loaded, loaded.signatures["serving_default"]
+        self.names = json.loads((folder / NAMES).read_text(encoding="utf-8"))
+        self.turn = threading.Lock()
+
+    def __call__(self, data: bytes) -> dict:
+        """Landmarks of an image file, in pixels of the picture as viewers show it."""
+        pixels = as_grey(data)
+        with self.turn:  # a picture uses all cores; memory stays that of one
+            found = self.serve(image=tf.constant(pixels[None, ..., None]))
+        found = {name: value[0].numpy().tolist() for name, value in found.items()}
+        points = found.pop("landmarks")
+        landmarks = [
+            {"landmark": name, "x": x, "y": y, **{key: found[key][k] for key in found}}
+            for k, (name, (x, y)) in enumerate(zip(self.names, points, strict=True))
+        ]
+        return {"width": pixels.shape[1], "height": pixels.shape[0], "landmarks": landmarks}
+
+
+def as_grey(data: bytes) -> np.ndarray:
+    """(H, W), uint8, of an image file; darkest to brightest becomes 0 to 255 if it has 16 bit."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise HTTPException(413, f"more than {MOST_PIXELS} pixels")
+            image = ImageOps.exif_transpose(image)
+            if not image.mode.startswith(("I", "F")):
+                return np.asarray(image.convert("L"))
+            pixels = np.asarray(image, np.float32)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        raise HTTPException(400, "the body is not an image file that Pillow can read") from None
+    low, high = pixels.min(), pixels.max()
+    return ((pixels - low) * (255 / max(high - low, 1))).round().astype(np.uint8)
+
+
+async def body_of(request: Request) -> bytes:
+    """The request's body, refused as soon as it is too long."""
+    data = bytearray()
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > MOST_BYTES:
+            raise HTTPException(413, f"more than {MOST_BYTES} bytes")
+    return bytes(data)
+
+
+def application(folder: Path) -> Starlette:
+    """GET /healthz, and POST /landmarks with an image file as the body."""
+    localizer = Localizer(folder)
+
+    async def healthz(_: Request) -> JSONResponse:
+        return JSONResponse({"status": "ok", "landmarks": len(localizer.names)})
+
+    async def landmarks(request: Request) -> JSONResponse:
+        return JSONResponse(await run_in_threadpool(localizer, await body_of(request)))
+
+    async def refused(_: Request, error: HTTPException) -> JSONResponse:
+        return JSONResponse({"error": error.detail}, error.status_code)
+
+    routes = [Route("/healthz", healthz), Route("/landmarks", landmarks, methods=["POST"])]
+    return Starlette(routes=routes, exception_handlers={HTTPException: refused})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Serves an exported SavedModel over HTTP.")
+    parser.add_argument("folder", type=Path, help="what `kerasland export` wrote")
+    parser.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1, this machine only")
+    parser.add_argument("--port", type=int, default=8000, help="default: 8000")
+    args = parser.parse_args()
+    if not (args.folder / NAMES).is_file():
+        parser.error(f"{args.folder}: not a SavedModel that `kerasland export` wrote")
+    uvicorn.run(application(args.folder), host=args.host, port=args.port, log_level="warning")
+
+
+if __name__ == "__main__":
+    main()
