@@ -1,7 +1,12 @@
 """Executes the notebooks and saves them with their outputs, without traces of the machine.
 
-python notebooks/execute.py            # all, as shipped
+python notebooks/execute.py            # all
 python notebooks/execute.py 1_data     # some
+
+Environment variables say what they run on, see `PLACES`; without them they draw hands. As shipped:
+
+export KERASLAND_DATA=data/hand_atlas
+export KERASLAND_ABLATION=runs/ablation KERASLAND_CROSSVALIDATION=runs/hand_atlas
 """
 
 from __future__ import annotations
@@ -20,7 +25,8 @@ from nbclient import NotebookClient
 from PIL import Image
 
 HERE = Path(__file__).resolve().parent
-CELL_LIMIT_S = 600
+CELL_LIMIT_S = 1800
+PLACES = ("KERASLAND_DATA", "KERASLAND_ABLATION", "KERASLAND_CROSSVALIDATION")
 
 
 def execute(path: Path, folder: str | os.PathLike, **parameters) -> nbformat.NotebookNode:
@@ -28,7 +34,8 @@ def execute(path: Path, folder: str | os.PathLike, **parameters) -> nbformat.Not
 
     Args:
         path: the notebook, which stays as it is.
-        folder: where its kernel starts; temporary files go to `tmp` in it.
+        folder: where its kernel starts; temporary files go to `tmp` in it. The folders that
+            `PLACES` name in the environment are relative to where this runs.
         parameters: values that replace those of the cell tagged `parameters`.
 
     Returns:
@@ -47,6 +54,7 @@ def execute(path: Path, folder: str | os.PathLike, **parameters) -> nbformat.Not
     temporary = Path(folder) / "tmp"
     temporary.mkdir()
     search = os.pathsep.join(filter(None, [str(HERE.parent), os.environ.get("PYTHONPATH")]))
+    places = {name: os.path.abspath(os.environ[name]) for name in PLACES if os.environ.get(name)}
     client = NotebookClient(
         notebook,
         kernel_name="python3",  # which is started with the Python that is running
@@ -54,7 +62,7 @@ def execute(path: Path, folder: str | os.PathLike, **parameters) -> nbformat.Not
         record_timing=False,
         resources={"metadata": {"path": str(folder)}},
     )
-    client.execute(env={**os.environ, "PYTHONPATH": search, "TMPDIR": str(temporary)})
+    client.execute(env={**os.environ, **places, "PYTHONPATH": search, "TMPDIR": str(temporary)})
     return notebook
 
 
