@@ -59,19 +59,17 @@ def fit(errors: pd.DataFrame) -> Calibration:
 
     Args:
         errors: errors table (see `kerasland.tables`); points without an error in mm are left out.
-
-    Raises:
-        DataError: if a landmark has no error in mm.
+            A landmark without any such point gets the offset of an average one.
     """
     known = errors[np.isfinite(errors["error_mm"])]
     names = list(dict.fromkeys(errors["landmark"]))
-    if lacking := [name for name in names if name not in set(known["landmark"])]:
-        raise DataError(f"no error in mm of landmark {lacking[0]!r}: nothing to calibrate with")
     which = known["landmark"].map({name: k for k, name in enumerate(names)}).to_numpy()
     features = np.column_stack([np.eye(len(names))[which], _lacking(known)])
     error_mm = np.maximum(known["error_mm"].to_numpy(np.float64), LEAST_MM)
     model = GammaRegressor(alpha=RIDGE, max_iter=1000).fit(features, error_mm)
     offsets = model.intercept_ + model.coef_[:-1]
+    seen = np.isin(np.arange(len(names)), which)
+    offsets[~seen] = offsets[seen].mean()
     offset_of = dict(zip(names, offsets.tolist(), strict=True))
     found = Calibration(offset_of, float(model.coef_[-1]), ())
     ratios = np.quantile(error_mm / found.expected_mm(known), LEVELS)

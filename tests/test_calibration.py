@@ -54,11 +54,12 @@ def test_points_without_an_error_change_nothing():
     )
 
 
-def test_a_landmark_that_was_never_annotated_is_named():
-    errors = drawn_errors()
+def test_a_landmark_that_was_never_annotated_is_taken_for_an_average_one():
+    errors = drawn_errors(1000)
+    known = calibration.fit(errors)
     errors.loc[errors["landmark"] == "wrist", "error_mm"] = np.nan
-    with pytest.raises(DataError, match="'wrist'"):
-        calibration.fit(errors)
+    offsets = calibration.fit(errors).offsets
+    assert offsets["tip"] < offsets["wrist"] < offsets["thumb"] < known.offsets["wrist"]
 
 
 def test_reliability_holds_where_folds_are_alike():
