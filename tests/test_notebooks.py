@@ -8,7 +8,8 @@ import os
 import re
 import shutil
 import subprocess
-import sys
+import sysconfig
+import venv
 from pathlib import Path
 
 import pytest
@@ -150,10 +151,9 @@ def test_imports_stand_at_the_top(name):
 
 
 INSTALLS = """
-import pathlib, sys
-root = pathlib.Path(sys.argv[2])
-sys.path = [path for path in sys.path if pathlib.Path(path or ".").resolve() != root]
-sys.meta_path = [f for f in sys.meta_path if "editable" not in getattr(f, "__module__", "")]
+import sys
+import sysconfig
+import venv
 from IPython.core.interactiveshell import InteractiveShell
 InteractiveShell.instance().run_cell(sys.argv[1]).raise_error()
 """
@@ -162,20 +162,22 @@ InteractiveShell.instance().run_cell(sys.argv[1]).raise_error()
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["1_data", "4_export"])
 def test_the_first_cell_installs_what_is_missing(name, tmp_path):
-    """In a process that doesn't know the package, from a checkout; what else it needs is there."""
+    """In an environment that lacks the package alone, from a checkout."""
     pytest.importorskip("ipykernel", reason="not installed: pip install -e '.[dev]'")
     root = FOLDER.parent
     for part in ("setup.py", "requirements.txt", "README.md", "pyproject.toml"):
         shutil.copy(root / part, tmp_path)
     shutil.copytree(root / "kerasland", tmp_path / "kerasland")
     (tmp_path / "notebooks").mkdir()
-    there = tmp_path / "installed"
+    venv.create(tmp_path / "environment", with_pip=True)
+    (there,) = (tmp_path / "environment" / "lib").glob("python*/site-packages")
+    # its packages, but not what its own .pth files add, such as an editable install
+    (there / "others.pth").write_text(sysconfig.get_path("purelib"))
     done = subprocess.run(
-        [sys.executable, "-c", INSTALLS, _source(_code(_notebook(name))[0]), root],
+        [tmp_path / "environment/bin/python", "-c", INSTALLS, _source(_code(_notebook(name))[0])],
         cwd=tmp_path / "notebooks",
         env={
             **{key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
-            "PIP_TARGET": str(there),
             "PIP_NO_DEPS": "1",
         },
         capture_output=True,
