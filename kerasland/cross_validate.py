@@ -80,7 +80,7 @@ def cross_validate(
             reliability.to_csv(temporary, index=False)
         plots.save(plots.reliability(reliability), out / "reliability.png")
         calibrated = calibration.fit(errors)
-    evaluate.write(out, data, pooled, summary)
+    evaluate.write(out, data, pooled, rows, summary)
     if final:
         _train_final(out, data, experiment, init, calibrated)
     return summary

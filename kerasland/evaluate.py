@@ -175,17 +175,24 @@ def evaluate(
         "scale": data.scale.describe(data.landmarks),
         "mean_shape": rows.get("mean_shape"),
     }
-    write(out, data, errors, summary)
+    write(out, data, errors, rows, summary)
     return summary
 
 
-def write(out: Path, data: Prepared, by_method: dict[str, pd.DataFrame], summary: dict) -> None:
+def write(
+    out: Path,
+    data: Prepared,
+    by_method: dict[str, pd.DataFrame],
+    rows: dict[str, dict],
+    summary: dict,
+) -> None:
     """Writes errors, summary, tables and figures of a method, its baselines above it in the table.
 
     Args:
         out: folder.
         data: prepared data set.
         by_method: errors tables; the first is the method's.
+        rows: `tables.summarize` of each, in the same order.
         summary: for `summary.json`; its "subset" goes into the captions.
     """
     method, errors = next(iter(by_method.items()))
@@ -196,8 +203,8 @@ def write(out: Path, data: Prepared, by_method: dict[str, pd.DataFrame], summary
         f"{errors['image_id'].nunique()} test images of {data.name}, {summary['subset']}; "
         f"scale: {summary['scale']}."
     )
-    rows = [{"method": name, **tables.summarize(table)} for name, table in by_method.items()]
-    tables.write_table(pd.DataFrame(rows[::-1]), out / "table", caption)
+    table = pd.DataFrame([{"method": name, **row} for name, row in reversed(rows.items())])
+    tables.write_table(table, out / "table", caption)
     per_landmark = tables.per_landmark(errors)
     tables.write_table(per_landmark, out / "per_landmark", f"Per landmark: {caption}")
     write_figures(out, data, errors, by_method)
