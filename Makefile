@@ -1,6 +1,6 @@
 PYTHON ?= .venv/bin/python
 
-.PHONY: install lint format quick test docs pretrained benchmark
+.PHONY: install lint format quick test docs drawn_hands pretrained benchmark
 
 install:            ## a virtual environment with everything needed to work on kerasland
 	python3 -m venv .venv && .venv/bin/pip install -q -e ".[dev]"
@@ -19,6 +19,12 @@ test:               ## all tests
 
 docs:               ## the pages of docs/ as a site, in site/
 	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
+
+drawn_hands:        ## the weights of --init drawn_hands, in runs/drawn_hands
+	test -e data/drawn_hands/dataset.json || \
+	  $(PYTHON) -m data_prep.synthetic --count 300 --seed 5 --out data/drawn_hands
+	$(PYTHON) -m kerasland train --data data/drawn_hands --out runs/drawn_hands --resume \
+	  --set epochs=20 precision=bfloat16
 
 DATA ?= data/hand_atlas
 FINE = image_shape=512x384 sigma_px=3 elastic_px=4 precision=bfloat16 validation_images=0

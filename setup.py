@@ -39,7 +39,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["kerasland", "kerasland.*"]),
-    package_data={"kerasland": ["assets/*.json", "assets/pretrained/*", "assets/report/*"]},
+    package_data={"kerasland": ["assets/*.json", "assets/pretrained/*/*", "assets/report/*"]},
     install_requires=REQUIRED,
     extras_require={
         **EXTRAS,

@@ -121,7 +121,7 @@ def runtimes() -> list[str]:
 
 
 def write_models(source: str, folder: Path) -> tuple[int, int]:
-    """`whole` and `network`, up to its logits, as a SavedModel and as ONNX.
+    """`whole` and `network`, up to its logits, as a SavedModel and as ONNX; `int8`, as ONNX.
 
     Returns:
         (H, W) of the network's input.
@@ -136,6 +136,7 @@ def write_models(source: str, folder: Path) -> tuple[int, int]:
     model = predict.load_model(source)
     for suffix in ("", ".onnx"):
         export.export(model, folder / f"whole{suffix}")
+    export.export(model, folder / "int8.onnx", weights=export.INT8)
     model = bare(model)
     network = keras.Model(model.inputs[0], {"logits": model.output["heatmaps"]})
     spec = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32, name="frame")
@@ -159,10 +160,12 @@ def measure(folder: Path, frame: tuple[int, int], python: Path, pairs: int) -> l
         command = [sys.executable, "-m", "benchmarks.inference", "--serve", runtime, path]
         return Peer(*command, *shape, dtype)
 
-    def against_prototype(runtime: str, shape: tuple[int, int]) -> Ratio:
+    def against_prototype(runtime: str, name: str, shape: tuple[int, int]) -> Ratio:
         prototype = Peer(python, PROTOTYPE, "infer", *frame, PASSES, "--threads", THREADS)
-        with ours(runtime, "whole", shape) as a, prototype as b:
-            return compare(a, b, pairs)
+        with ours(runtime, name, shape) as a, prototype as b:
+            ratio = compare(a, b, pairs)
+        print(f"{runtime}, {name}, image of {_by(shape)}: {ratio.median:.2f}", file=sys.stderr)
+        return ratio
 
     def share(runtime: str) -> Ratio:
         network = ours(runtime, "network", frame, "float32")
@@ -172,22 +175,25 @@ def measure(folder: Path, frame: tuple[int, int], python: Path, pairs: int) -> l
     peer = f"forward pass of the prototype in PyTorch at {_by(frame)}"
     rows = []
     for shape in (IMAGE, frame):
-        ratios = {name: against_prototype(name, shape) for name in runtimes()}
-        for name, ratio in ratios.items():
-            print(f"{name}, image of {_by(shape)}: {ratio.median:.2f}", file=sys.stderr)
-        onnx = {name: ratio for name, ratio in ratios.items() if name != "tensorflow"}
-        fastest = min(onnx, key=lambda name: onnx[name].median)
         work = f"landmarks of an image of {_by(shape)}"
-        rows += [
-            row(
-                f"{work}, faster ONNX runtime",
-                onnx[fastest],
-                LIMITS["onnx"],
-                f"{peer}; ours in {fastest}",
-                COMMAND,
-            ),
-            row(f"{work}, SavedModel", ratios["tensorflow"], LIMITS["tensorflow"], peer, COMMAND),
-        ]
+        for weights, name in (("float32", "whole"), ("int8", "int8")):
+            onnx = {
+                runtime: against_prototype(runtime, name, shape)
+                for runtime in runtimes()
+                if runtime != "tensorflow"
+            }
+            fastest = min(onnx, key=lambda runtime: onnx[runtime].median)
+            rows.append(
+                row(
+                    f"{work}, faster ONNX runtime, {weights}",
+                    onnx[fastest],
+                    LIMITS["onnx"],
+                    f"{peer}; ours in {fastest}",
+                    COMMAND,
+                )
+            )
+        ratio = against_prototype("tensorflow", "whole", shape)
+        rows.append(row(f"{work}, SavedModel", ratio, LIMITS["tensorflow"], peer, COMMAND))
     for name in runtimes():
         work = f"share of resizing and decoding, image of {_by(TYPICAL)}, {name}"
         rows.append(row(work, share(name), LIMITS["share"], "the whole inference", COMMAND))

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import itertools
 import statistics
 import sys
 import tempfile
@@ -68,13 +67,14 @@ def _litert(path: str) -> Runtime:
     return lambda image: runner(image=image)["landmarks"]
 
 
-# the first is what others are compared with: name, format, module, file, how it starts
+# the first is what others are compared with: name, format, module, how it starts
 RUNTIMES = (
-    ("TensorFlow", "SavedModel", "tensorflow", "saved_model", _tensorflow),
-    ("onnxruntime", "ONNX", "onnxruntime", "model.onnx", _onnxruntime),
-    ("OpenVINO", "ONNX", "openvino", "model.onnx", _openvino),
-    ("LiteRT", "LiteRT", "ai_edge_litert", "model.tflite", _litert),
+    ("TensorFlow", "saved_model", "tensorflow", _tensorflow),
+    ("onnxruntime", "onnx", "onnxruntime", _onnxruntime),
+    ("OpenVINO", "onnx", "openvino", _openvino),
+    ("LiteRT", "litert", "ai_edge_litert", _litert),
 )
+FORMATS = {"saved_model": "SavedModel", "onnx": "ONNX", "litert": "LiteRT"}
 
 
 def serve(runtime: str, path: str, out: str, image_paths: Sequence[str]) -> None:
@@ -105,16 +105,18 @@ def measure(data: prepared.Prepared, fold: str, source: str, pairs: int) -> pd.D
     found = []
     with tempfile.TemporaryDirectory() as folder:
         installed = [entry for entry in RUNTIMES if importlib.util.find_spec(entry[2])]
-        for weights, name in itertools.product(export.WEIGHTS, {e[3] for e in installed}):
-            export.export(model, Path(folder) / weights / name, weights=weights)
+        for format in {entry[1] for entry in installed}:
+            for weights in export.WEIGHTS[format]:
+                export.export(model, Path(folder) / weights / format, format, weights)
 
         def peer(runtime: str, artefact: Path, out: Path) -> Peer:
             command = [sys.executable, "-m", "benchmarks.runtimes", "--serve"]
             return Peer(*command, runtime, artefact, out, *paths)
 
-        first = (RUNTIMES[0][0], Path(folder) / export.FULL / RUNTIMES[0][3])
-        for (runtime, format, _, name, _), weights in itertools.product(installed, export.WEIGHTS):
-            artefact, out = Path(folder) / weights / name, Path(folder) / "found.npz"
+        first = (RUNTIMES[0][0], Path(folder) / export.FULL / RUNTIMES[0][1])
+        tried = [(*entry[:2], kept) for entry in installed for kept in export.WEIGHTS[entry[1]]]
+        for runtime, format, weights in tried:
+            artefact, out = Path(folder) / weights / format, Path(folder) / "found.npz"
             costs = []
 
             def cost(peer: Peer, costs: list = costs) -> float:
@@ -129,7 +131,7 @@ def measure(data: prepared.Prepared, fold: str, source: str, pairs: int) -> pd.D
             found.append(
                 {
                     "runtime": runtime,
-                    "format": format,
+                    "format": FORMATS[format],
                     "weights": weights,
                     "megabytes": _size(artefact) / 1e6,
                     "milliseconds": 1000 * statistics.median(costs[1:]),

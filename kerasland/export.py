@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import os
 import tempfile
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from kerasland import files
+from kerasland import files, quantize
 from kerasland.errors import UsageError
 from kerasland.models import bare, landmark_names, pipeline
 
 ONNX, LITERT, SAVED_MODEL = "onnx", "litert", "saved_model"
 SUFFIXES = {".onnx": ONNX, ".tflite": LITERT}
-FULL, HALF = "float32", "float16"
-WEIGHTS = (FULL, HALF)
+FULL, HALF, INT8 = "float32", "float16", "int8"
+WEIGHTS = {ONNX: (FULL, HALF, INT8), LITERT: (FULL, HALF), SAVED_MODEL: (FULL, HALF)}
 OPSET = 18
 NAMES = "landmarks.json"
 IMAGE = tf.TensorSpec((None, None, None, 1), tf.uint8, name="image")
 
 
 def export(
-    model: keras.Model, path: str | os.PathLike, format: str | None = None, weights: str = FULL
+    model: keras.Model,
+    path: str | os.PathLike,
+    format: str | None = None,
+    weights: str = FULL,
+    calibration: Iterable[np.ndarray] | None = None,
 ) -> None:
     """Writes one artefact that takes a raw image and gives landmarks in its pixels.
 
@@ -44,27 +50,36 @@ def export(
         format: "onnx" or "litert", a file, or "saved_model", a folder. By default a path that
             ends in `.onnx` becomes ONNX, one in `.tflite` LiteRT, and one without a suffix a
             SavedModel.
-        weights: "float32", or "float16" to store the kernels of convolutions in half the bytes;
-            everything is computed in float32 either way.
+        weights: "float32"; "float16" to store the kernels of convolutions in half the bytes, all
+            computed in float32; or, of ONNX, "int8" to store and compute the network in 8 bits.
+        calibration: for int8, some images (H, W), uint8 or uint16, like those that the model is
+            for; by default, for a model of hands, drawn ones.
 
     Raises:
         UsageError: for another format, suffix or type of weights, if the path exists, if the
-            packages of the extra `onnx` are missing, or if float16 cannot hold the weights.
+            packages of the extra `onnx` are missing, if float16 cannot hold the weights, or if int8
+            has no image to calibrate with.
     """
     path = Path(path)
     format = format or _format_of(path)
     if format not in WRITERS:
         raise UsageError(f"format {format!r}: must be one of {', '.join(WRITERS)}")
-    if weights not in WEIGHTS:
-        raise UsageError(f"weights {weights!r}: must be one of {', '.join(WEIGHTS)}")
+    if weights not in WEIGHTS[format]:
+        raise UsageError(f"weights {weights!r}: {format} has {', '.join(WEIGHTS[format])}")
+    if weights != INT8 and calibration is not None:
+        raise UsageError(f"images to calibrate with: for weights int8, not {weights}")
     if path.exists():
         raise UsageError(f"{path}: exists already; choose another --out")
     if format == ONNX:
-        _require_onnx()
+        _require_onnx(weights)
     if weights == HALF:
         _require_half(model)
+    if weights == INT8 and calibration is None:
+        calibration = quantize.calibration_images(landmark_names(model))
     with files.replacing(path) as temporary:
         WRITERS[format](bare(model), temporary, weights == HALF)
+        if weights == INT8:
+            quantize.quantize(temporary, temporary, calibration)
 
 
 def _format_of(path: Path) -> str:
@@ -79,15 +94,15 @@ def _format_of(path: Path) -> str:
     )
 
 
-def _require_onnx() -> None:
-    try:
-        import onnx  # noqa: F401
-        import tf2onnx  # noqa: F401
-    except ImportError as error:
-        raise UsageError(
-            f"the ONNX format needs {error.name}, which is not installed: "
-            "pip install 'kerasland[onnx]'"
-        ) from None
+def _require_onnx(weights: str) -> None:
+    for package in ("onnx", "tf2onnx", *(["onnxruntime"] if weights == INT8 else [])):
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise UsageError(
+                f"the ONNX format needs {error.name}, which is not installed: "
+                "pip install 'kerasland[onnx]'"
+            ) from None
 
 
 def _require_half(model: keras.Model) -> None:

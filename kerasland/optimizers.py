@@ -1,8 +1,9 @@
-"""Keras optimisers that behave the same with several replicas and after a reload.
+"""Keras optimisers that behave the same with several replicas, after a reload and from step one on.
 
 Keras clips each replica's gradient before the replicas are summed, so that N replicas take other
 steps than one; here the norm is that of the sum. And Keras forgets on saving which variables are
-excluded from weight decay; here it follows from the class. (Both seen with Keras 3.15.)
+excluded from weight decay; here it follows from the class. And Keras's average of the weights lags
+as far behind at first as ever after; here it follows closely at first. (All seen with Keras 3.15.)
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ import tensorflow as tf
 _register = keras.saving.register_keras_serializable(package="kerasland")
 
 
-class _BatchClipping:
-    """Adds `clip_norm` to an optimiser: the global norm of the batch's gradient at most."""
+class _Steps:
+    """What both optimisers add to those of Keras: `clip_norm`, the global norm of the batch's
+    gradient at most; and an average of the weights (`use_ema`) that is of use early."""
 
     def __init__(self, *args, clip_norm=None, **kwargs):
         super().__init__(*args, **kwargs)
@@ -25,12 +27,25 @@ class _BatchClipping:
             grads = clip_batch_gradient(grads, self.clip_norm)
         return super().apply(grads, trainable_variables)
 
+    def _update_model_variables_moving_average(self, trainable_variables):
+        """With a momentum of at most (1 + t) / (10 + t) at step t.
+
+        So does `tf.train.ExponentialMovingAverage`. A momentum of 0.99 from the start on gives the
+        first weights a share of 0.37 after 100 steps, when a short training is over.
+        """
+        whole, steps = self.ema_momentum, tf.cast(self.iterations, tf.float32)
+        self.ema_momentum = tf.minimum(whole, (1.0 + steps) / (10.0 + steps))
+        try:
+            super()._update_model_variables_moving_average(trainable_variables)
+        finally:
+            self.ema_momentum = whole
+
     def get_config(self):
         return {**super().get_config(), "clip_norm": self.clip_norm}
 
 
 @_register
-class AdamW(_BatchClipping, keras.optimizers.AdamW):
+class AdamW(_Steps, keras.optimizers.AdamW):
     """`keras.optimizers.AdamW` with `clip_norm`, None for no clipping.
 
     Biases and the scales and shifts of normalisation do not decay.
@@ -42,7 +57,7 @@ class AdamW(_BatchClipping, keras.optimizers.AdamW):
 
 
 @_register
-class SGD(_BatchClipping, keras.optimizers.SGD):
+class SGD(_Steps, keras.optimizers.SGD):
     """`keras.optimizers.SGD` with `clip_norm`, None for no clipping."""
 
 

@@ -26,8 +26,9 @@ from kerasland.overlays import draw
 from kerasland.prepared_tables import Scale
 from kerasland.progress import track
 
-MODEL = "model.keras"
+MODEL, EXPERIMENT = "model.keras", "experiment.json"
 PRETRAINED = Path(__file__).parent / "assets" / "pretrained"
+RELEASES = {"pretrained": "hand_atlas", "drawn_hands": "drawn_hands"}
 SIDES = ("left", "right")
 SMALLEST_PX = 32
 SHOWN = 5
@@ -38,27 +39,37 @@ def load_pretrained(name: str = "hand_atlas") -> keras.Model:
     """A trained model that ships with the package.
 
     Args:
-        name: "hand_atlas", the 37 landmarks of the Digital Hand Atlas.
+        name: "hand_atlas", the 37 landmarks of the Digital Hand Atlas; or "drawn_hands", the same
+            landmarks learnt from drawn hands alone, to start a training from.
 
     Raises:
         UsageError: if there is none of that name.
     """
-    path = PRETRAINED / f"{name}.keras"
-    if not path.exists():
-        there = ", ".join(sorted(p.stem for p in PRETRAINED.glob("*.keras"))) or "none"
-        raise UsageError(f"no pretrained model {name!r}; there: {there}")
-    return load_model(path)
+    if name not in RELEASES.values():
+        raise UsageError(f"no pretrained model {name!r}; there: {', '.join(RELEASES.values())}")
+    return load_model(PRETRAINED / name)
+
+
+def location(source: str | os.PathLike) -> Path:
+    """Where a model is: the folder of a run or of a release, or a `.keras` file.
+
+    Args:
+        source: that path, or "pretrained" for the release hand_atlas, or "drawn_hands".
+    """
+    name = RELEASES.get(str(source))
+    return PRETRAINED / name if name else Path(source)
 
 
 def load_model(source: str | os.PathLike) -> keras.Model:
-    """The model of a run's folder, of a `.keras` file, or "pretrained", ready to predict.
+    """The model of a run, of a `.keras` file, or of a release, ready to predict.
+
+    Args:
+        source: see `location`.
 
     Raises:
         DataError: if there is none, or the file cannot be read as a model.
     """
-    if str(source) == "pretrained":
-        return load_pretrained()
-    path = Path(source)
+    path = location(source)
     path = path / MODEL if path.is_dir() else path
     if not path.exists():
         raise DataError(f"{path}: not found; the last file that a training writes")
@@ -71,22 +82,32 @@ def load_model(source: str | os.PathLike) -> keras.Model:
     return model
 
 
+def notes(source: str | os.PathLike) -> dict:
+    """What the `experiment.json` beside a model says of its data, images and versions.
+
+    Args:
+        source: see `location`.
+
+    Returns:
+        The notes; empty where there are none.
+    """
+    path = location(source)
+    file = (path if path.is_dir() else path.parent) / EXPERIMENT
+    return experiments.load(file)[1] if file.is_file() else {}
+
+
 def model_scale(source: str | os.PathLike) -> Scale:
     """How the data behind a model became millimetres, if by two landmarks a known length apart.
 
     That holds for other images of the same kind too, as a spacing does not.
 
     Args:
-        source: as in `load_model`.
+        source: see `location`.
 
     Returns:
         The scale; one that knows no millimetres where the run is not there or does not say so.
     """
-    path = PRETRAINED if str(source) == "pretrained" else Path(source)
-    note = (path if path.is_dir() else path.parent) / "experiment.json"
-    if not note.is_file():
-        return Scale()
-    known = Scale(**experiments.load(note)[1].get("data", {}).get("scale", {}))
+    known = Scale(**notes(source).get("data", {}).get("scale", {}))
     return known if known.landmarks else Scale()
 
 

@@ -13,16 +13,16 @@ import keras
 import numpy as np
 import pandas as pd
 
-from kerasland import __version__, files
+from kerasland import __version__, files, predict
 from kerasland import experiment as experiments
 from kerasland.callbacks import CHECKPOINTS
 from kerasland.errors import DataError, UsageError
 from kerasland.experiment import Experiment
 from kerasland.models import bare
-from kerasland.predict import MODEL, PRETRAINED
+from kerasland.predict import EXPERIMENT, MODEL
 from kerasland.prepared import ALL, Prepared
 
-EXPERIMENT, BEST, HISTORY = "experiment.json", "best.keras", "history.csv"
+BEST, HISTORY = "best.keras", "history.csv"
 
 
 @dataclass(frozen=True)
@@ -126,9 +126,7 @@ def notes_of(data: Prepared, parts: Split, init: str | os.PathLike | None = None
 
 def pixel_hashes_behind(source: str | os.PathLike) -> list[str]:
     """The images that a model was trained on, where its run or its release says so."""
-    path = PRETRAINED if str(source) == "pretrained" else Path(source)
-    note = (path if path.is_dir() else path.parent) / EXPERIMENT
-    return experiments.load(note)[1]["pixel_hashes"] if note.exists() else []
+    return predict.notes(source).get("pixel_hashes", [])
 
 
 def finish(model: keras.Model, run: Path, experiment: Experiment, notes: dict) -> None:

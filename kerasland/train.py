@@ -164,9 +164,8 @@ def train(
         title: what the progress line begins with.
         callbacks: called after those that write the run, so that an epoch's row and checkpoint
             are there already.
-        init: weights to start from, as in `load_model`: a run's folder, a `.keras` file or
-            "pretrained". The size of the image may differ; where the landmarks do, the head
-            starts anew. Given again to resume.
+        init: weights to start from, see `predict.location`. The size of the image may differ;
+            where the landmarks do, the head starts anew. Given again to resume.
 
     Returns:
         The trained model with averaged weights, which is also in `run/model.keras`.

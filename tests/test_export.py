@@ -1,9 +1,9 @@
 """The exported artefacts, run without kerasland, against what `predict` finds."""
 
-import itertools
 import json
 import subprocess
 import sys
+import timeit
 import zipfile
 from pathlib import Path
 
@@ -77,12 +77,14 @@ def model() -> keras.Model:
 def exported(model, tmp_path_factory) -> dict[tuple[str, str], Path]:
     folder = tmp_path_factory.mktemp("exported")
     names = {"saved_model": "hand", "onnx": "hand.onnx", "litert": "hand.tflite"}
-    for weights, name in itertools.product(export.WEIGHTS, names.values()):
-        export.export(model, folder / weights / name, weights=weights)
-    return {
-        (format, weights): folder / weights / name
-        for weights, (format, name) in itertools.product(export.WEIGHTS, names.items())
+    paths = {
+        (format, weights): folder / weights / names[format]
+        for format in names
+        for weights in export.WEIGHTS[format]
     }
+    for (_, weights), path in paths.items():
+        export.export(model, path, weights=weights)
+    return paths
 
 
 @pytest.fixture(scope="module")
@@ -148,16 +150,69 @@ def size(path: Path) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("weights", export.WEIGHTS)
-def test_every_format_carries_the_names(exported, model, weights):
+def test_int8_is_small_and_quick_and_stays_near(exported, model, hand_atlas, tmp_path):
+    """Against float32 in the same runtime, on radiographs; it was calibrated on drawn hands."""
+    import onnxruntime
+
+    full, small = exported["onnx", "float32"], exported["onnx", "int8"]
+    assert size(small) < 0.3 * size(full)
+    paths = sorted((hand_atlas / "images").glob("*.jpg"))[:10]
+    pictures = [np.asarray(Image.open(path))[None, ..., None] for path in paths]
+    assert len(pictures) == 10
+    found, seconds = [], []
+    for path in (full, small):
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        outputs = [session.run(["landmarks"], {"image": picture})[0] for picture in pictures]
+        found.append(np.concatenate(outputs))
+        seconds.append(
+            min(
+                timeit.repeat(
+                    lambda session=session: session.run(None, {"image": pictures[0]}),
+                    number=1,
+                    repeat=7,
+                )
+            )
+        )
+    apart = np.linalg.norm(found[0] - found[1], axis=-1)
+    assert 0.01 < np.median(apart) < 1.0 and np.quantile(apart, 0.99) < 10
+    if "vnni" in Path("/proc/cpuinfo").read_text():
+        assert seconds[1] < 0.75 * seconds[0]
+
+
+def test_int8_of_other_landmarks_wants_images(tmp_path):
+    import onnxruntime
+
+    model = unet(["a", "b"], image_shape=(32, 32), width=4, depth=3)
+    with pytest.raises(UsageError, match="--calibrate"):
+        export.export(model, tmp_path / "m.onnx", weights="int8")
+    with pytest.raises(UsageError, match="no image"):
+        export.export(model, tmp_path / "m.onnx", weights="int8", calibration=[])
+    with pytest.raises(UsageError, match="for weights int8"):
+        export.export(model, tmp_path / "m.onnx", calibration=[])
+    assert not list(tmp_path.iterdir())
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 4096, (50, 40)).astype(np.uint16) for _ in range(12)]
+    export.export(model, tmp_path / "m.onnx", weights="int8", calibration=images)
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
+    (found,) = session.run(["landmarks"], {"image": np.zeros((2, 60, 60, 1), np.uint8)})
+    assert found.shape == (2, 2, 2) and np.isfinite(found).all()
+
+
+@pytest.mark.slow
+def test_every_format_carries_the_names(exported, model):
     import onnx
 
-    model_file = onnx.load(exported["onnx", weights], load_external_data=False)
-    noted = {entry.key: entry.value for entry in model_file.metadata_props}
-    with zipfile.ZipFile(exported["litert", weights]) as archive:
-        listed = archive.read("landmarks.json").decode()
-    beside = exported["saved_model", weights] / "assets.extra" / "landmarks.json"
-    for text in (noted["landmarks"], listed, beside.read_text()):
+    for (format, _), path in exported.items():
+        if format == "onnx":
+            properties = onnx.load(path, load_external_data=False).metadata_props
+            text = {entry.key: entry.value for entry in properties}["landmarks"]
+        elif format == "litert":
+            with zipfile.ZipFile(path) as archive:
+                text = archive.read("landmarks.json").decode()
+        else:
+            text = (path / "assets.extra" / "landmarks.json").read_text()
         assert tuple(json.loads(text)) == landmark_names(model)
 
 
@@ -213,12 +268,12 @@ def test_onnx_of_a_network_of_other_settings(normalization, tmp_path):
 
 @pytest.mark.slow
 def test_one_onnx_op_set(exported):
-    """Nothing of a single vendor in the file."""
+    """Nothing of a single vendor in the files."""
     import onnx
 
-    graph = onnx.load(exported["onnx", "float16"])
-    assert {entry.domain for entry in graph.opset_import} <= {"", "ai.onnx.ml"}
-    assert {node.domain for node in graph.graph.node} <= {""}
+    for weights in export.WEIGHTS["onnx"]:
+        graph = onnx.load(exported["onnx", weights])
+        assert {node.domain for node in graph.graph.node} <= {""}
 
 
 def test_formats_by_suffix(monkeypatch, tmp_path):
@@ -257,7 +312,8 @@ def test_refusals(monkeypatch, tmp_path):
     assert (tmp_path / "there.onnx").read_text() == "kept"
     assert "'.h5'" in refused(tmp_path / "m.h5")
     assert "'pdf'" in refused(tmp_path / "m", "pdf")
-    assert "'int8'" in refused(tmp_path / "m", weights="int8")
+    assert "'int4'" in refused(tmp_path / "m", weights="int4")
+    assert "saved_model has float32, float16" in refused(tmp_path / "m", weights="int8")
     for package in ("onnx", "tf2onnx"):
         with monkeypatch.context() as without:
             without.setitem(sys.modules, package, None)

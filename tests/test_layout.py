@@ -33,7 +33,7 @@ FLOORS = [
         "prepared",
         "tables",
     },
-    {"dataset", "models", "report_runs", "synthetic"},
+    {"dataset", "models", "quantize", "report_runs", "synthetic"},
     {"calibration", "callbacks", "export", "predict", "report_data", "tensorboard_log"},
     {"evaluate", "run_folder"},
     {"report", "train"},

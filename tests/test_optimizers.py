@@ -62,3 +62,26 @@ def test_config_round_trip(make):
     assert config["clip_norm"] == 2.0 and make.from_config(config).get_config() == config
     document = keras.saving.serialize_keras_object(optimizer)
     assert keras.saving.deserialize_keras_object(document).get_config() == config
+
+
+@pytest.mark.parametrize("make", [optimizers.AdamW, optimizers.SGD])
+def test_the_average_follows_closely_at_first(make):
+    seen = []
+
+    class Watch(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append(self.model.layers[0].kernel.numpy())
+
+    optimizer = make(0.1, use_ema=True, ema_momentum=0.6)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    model.compile(optimizer, "mse", jit_compile=False)
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(80, 4)), rng.normal(size=(80, 3))
+    model.fit(x, y, batch_size=4, verbose=0, callbacks=[Watch()])
+    average = seen[0]
+    for step, kernel in enumerate(seen[1:], start=1):
+        momentum = min(0.6, (1 + step) / (10 + step))
+        average = momentum * average + (1 - momentum) * kernel
+    optimizer.finalize_variable_values(model.trainable_variables)
+    np.testing.assert_allclose(model.layers[0].kernel.numpy(), average, rtol=1e-5)
+    assert optimizer.ema_momentum == 0.6 and len(seen) == 20

@@ -9,7 +9,7 @@ from PIL import Image
 
 from kerasland import geometry, phantom, predict
 from kerasland.dataset import letterboxed
-from kerasland.errors import DataError
+from kerasland.errors import DataError, UsageError
 from kerasland.images import read_image
 from kerasland.models import landmark_names
 
@@ -25,6 +25,30 @@ def test_predict_equals_an_independent_path(tmp_path):
         found, confidence = localize(image)
         np.testing.assert_allclose(found, expected, atol=0.01)
         np.testing.assert_allclose(confidence, outputs["confidence"].numpy()[0], atol=1e-4)
+
+
+def test_weights_of_drawn_hands_find_real_ones(hand_atlas):
+    """Their run lists no radiograph, and no hash of one."""
+    notes = predict.notes("drawn_hands")
+    table = pd.read_csv(hand_atlas / "all.csv", header=None, dtype={0: str}).set_index(0)
+    paths = sorted((hand_atlas / "images").glob("*.jpg"))[::11]
+    assert len(paths) > 8 and notes["data"]["name"] == "synthetic"
+    assert not set(table.index) & set(notes["train_ids"] + notes["validation_ids"])
+    localize = predict.localizer(predict.load_pretrained("drawn_hands"))
+    errors = []
+    for path in paths:
+        truth = table.loc[path.stem].to_numpy(float).reshape(-1, 2)
+        distance = np.linalg.norm(localize(read_image(path))[0] - truth, axis=-1)
+        errors.append(distance * 50 / np.linalg.norm(truth[0] - truth[4]))
+    assert 0.5 < np.median(errors) < 2.0  # the mean shape: 10
+
+
+def test_names_of_what_ships():
+    drawn = predict.load_pretrained("drawn_hands")
+    assert landmark_names(drawn) == landmark_names(predict.load_model("pretrained"))
+    assert predict.location("runs/a").as_posix() == "runs/a"
+    with pytest.raises(UsageError, match="hand_atlas, drawn_hands"):
+        predict.load_pretrained("foot")
 
 
 def test_depth_and_range_do_not_matter():

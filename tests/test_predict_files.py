@@ -105,7 +105,7 @@ def test_the_scale_is_that_of_the_file_or_of_the_wrist(hand, model, tmp_path):
 def test_model_scale_is_that_of_its_run(tmp_path):
     assert predict.model_scale("pretrained").landmarks == (0, 4)
     assert predict.model_scale(tmp_path).landmarks is None
-    notes = json.loads((predict.PRETRAINED / "experiment.json").read_text())
+    notes = json.loads((predict.location("pretrained") / "experiment.json").read_text())
     notes["data"]["scale"] = {"landmarks": None, "length_mm": None, "mm_per_px": 0.35}
     (tmp_path / "experiment.json").write_text(json.dumps(notes))
     known = predict.model_scale(tmp_path / "model.keras")

@@ -1,0 +1,104 @@
+"""An exported ONNX file whose network stores and computes in 8 bits: static quantisation.
+
+Source: Jacob 2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-
+Only Inference"; done by `onnxruntime.quantization`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from kerasland import phantom
+from kerasland.errors import UsageError
+
+DRAWN = 16
+DRAWN_SHAPE = (700, 525)
+
+
+def calibration_images(landmarks: Sequence[str]) -> Iterator[np.ndarray]:
+    """Drawn hands, (H, W) uint8, for a model of the landmarks that they have.
+
+    Raises:
+        UsageError: for a model of other landmarks.
+    """
+    if tuple(landmarks) != phantom.LANDMARK_NAMES:
+        raise UsageError(
+            "int8 needs some images like those that the model is for, to see how large the numbers "
+            "in its layers get: name them with --calibrate"
+        )
+    return (phantom.hand(seed, shape=DRAWN_SHAPE)[0] for seed in range(DRAWN))
+
+
+def quantize(source: Path, target: Path, images: Iterable[np.ndarray]) -> None:
+    """Writes the model with the layers between the raw image and the heatmaps in 8 bits.
+
+    Numbers between layers are whole ones within 0..255, on a scale a layer that the images decide;
+    weights are on a scale a channel, in 7 bits, since processors without VNNI instructions would
+    overflow with 8. The last convolution and all that leads to pixels stay in float32.
+
+    Args:
+        source: an ONNX file that `export` wrote.
+        target: the file to write.
+        images: (H, W), uint8 or uint16, a dozen or more, like those that the model is for.
+
+    Raises:
+        UsageError: if there is no image.
+    """
+    import onnx
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+
+    class Reader(CalibrationDataReader):
+        def __init__(self):
+            self.seen = 0
+            self.images = iter(images)
+
+        def get_next(self):
+            image = next(self.images, None)
+            if image is None:
+                return None
+            self.seen += 1
+            return {"image": _eight_bit(image)[None, ..., None]}
+
+    model, reader = onnx.load(source), Reader()
+    logging.disable(logging.WARNING)  # that a graph should be optimised before; it is
+    try:
+        quantize_static(
+            model,
+            target,
+            reader,
+            quant_format=QuantFormat.QDQ,
+            nodes_to_quantize=_between_image_and_heatmaps(model.graph),
+            per_channel=True,
+            reduce_range=True,
+        )
+    except ValueError as error:
+        if not reader.seen:
+            raise UsageError("int8: no image to calibrate with") from error
+        raise
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _between_image_and_heatmaps(graph) -> list[str]:
+    """Names of the nodes that work in 8 bits: a convolution, and what only moves its numbers."""
+    made_by = {output: node for node in graph.node for output in node.output}
+    convolutions = [node.name for node in graph.node if node.op_type == "Conv"]
+    moving = [node.name for node in graph.node if node.op_type in ("MaxPool", "Resize")]
+    skips = [
+        node.name
+        for node in graph.node
+        if node.op_type == "Concat"
+        and any(name in made_by and made_by[name].op_type == "Resize" for name in node.input)
+    ]
+    return convolutions[:-1] + moving + skips
+
+
+def _eight_bit(image: np.ndarray) -> np.ndarray:
+    if image.dtype == np.uint8:
+        return image
+    image = image - image.min()
+    return np.rint(image * (255 / max(1, image.max()))).astype(np.uint8)
