@@ -49,7 +49,12 @@ def quantize(source: Path, target: Path, images: Iterable[np.ndarray]) -> None:
         UsageError: if there is no image.
     """
     import onnx
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
 
     class Reader(CalibrationDataReader):
         def __init__(self):
@@ -72,6 +77,7 @@ def quantize(source: Path, target: Path, images: Iterable[np.ndarray]) -> None:
             reader,
             quant_format=QuantFormat.QDQ,
             nodes_to_quantize=_between_image_and_heatmaps(model.graph),
+            activation_type=QuantType.QUInt8,
             per_channel=True,
             reduce_range=True,
         )
@@ -87,7 +93,7 @@ def _between_image_and_heatmaps(graph) -> list[str]:
     """Names of the nodes that work in 8 bits: a convolution, and what only moves its numbers."""
     made_by = {output: node for node in graph.node for output in node.output}
     convolutions = [node.name for node in graph.node if node.op_type == "Conv"]
-    moving = [node.name for node in graph.node if node.op_type in ("MaxPool", "Resize")]
+    moving = [node.name for node in graph.node if node.op_type in ("Relu", "MaxPool", "Resize")]
     skips = [
         node.name
         for node in graph.node
