@@ -31,7 +31,7 @@ from kerasland.files import replacing
 COMMAND = "python -m benchmarks.cost_of_result --data data/hand_atlas"
 FOLDER = Path(__file__).parent
 CURVES = FOLDER / "results" / "cost_of_result.csv"
-FIGURE = FOLDER / "results" / "cost_of_result.png"
+FIGURE = FOLDER.parent / "docs" / "cost_of_result.png"
 LIMITS_MM = (1.25, 1.0)
 SCN_TIMES = 15  # how much longer landmarker's network must take
 EPOCHS = 40

@@ -130,13 +130,15 @@ def write_models(source: str, folder: Path) -> tuple[int, int]:
     import tensorflow as tf
     import tf2onnx
 
-    from kerasland import export, predict
+    from kerasland import export, phantom, predict
     from kerasland.models import bare
 
     model = predict.load_model(source)
     for suffix in ("", ".onnx"):
         export.export(model, folder / f"whole{suffix}")
-    export.export(model, folder / "int8.onnx", weights=export.INT8)
+    # any images do: how long it takes does not depend on them
+    images = [phantom.hand(seed, shape=(350, 250))[0] for seed in range(4)]
+    export.export(model, folder / "int8.onnx", weights=export.INT8, calibration=images)
     model = bare(model)
     network = keras.Model(model.inputs[0], {"logits": model.output["heatmaps"]})
     spec = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32, name="frame")

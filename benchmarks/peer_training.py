@@ -212,7 +212,8 @@ def main() -> None:
                 torch.nn.utils.clip_grad_norm_(parameters, e["clip_norm"])
                 optimizer.step()
                 with torch.no_grad():
-                    torch._foreach_lerp_(average, parameters, 1 - e["ema_momentum"])
+                    momentum = min(e["ema_momentum"], (1 + step) / (10 + step)) if step else 0.0
+                    torch._foreach_lerp_(average, parameters, 1 - momentum)
             spent += time.perf_counter() - began
             table.writerow([epoch + 1, round(spent, 3), round(test(), 4)])
             file.flush()

@@ -24,7 +24,7 @@ import pandas as pd
 
 from benchmarks.inference import PASSES, THREADS, Peer
 from benchmarks.measure import PAIRS, compare, seconds
-from kerasland import files, images, prepared
+from kerasland import files, images, phantom, prepared
 
 RESULTS = Path(__file__).parent / "results" / "runtimes.csv"
 Runtime = Callable[[np.ndarray], np.ndarray]
@@ -74,6 +74,7 @@ RUNTIMES = (
     ("OpenVINO", "onnx", "openvino", _openvino),
     ("LiteRT", "litert", "ai_edge_litert", _litert),
 )
+CALIBRATION = 16  # images of the train list
 FORMATS = {"saved_model": "SavedModel", "onnx": "ONNX", "litert": "LiteRT"}
 
 
@@ -97,7 +98,8 @@ def measure(data: prepared.Prepared, fold: str, source: str, pairs: int) -> pd.D
     """A row a runtime and type of weights, for those runtimes that are installed."""
     from kerasland import export, predict
 
-    ids = data.fold(fold)[1]
+    learnt, ids = data.fold(fold)
+    learnt = [images.read_image(data.image_path(image_id)) for image_id in learnt[:CALIBRATION]]
     rows, paths = data.index(ids), [data.image_path(image_id) for image_id in ids]
     model = predict.load_model(source)
     localize = predict.localizer(model)
@@ -107,7 +109,10 @@ def measure(data: prepared.Prepared, fold: str, source: str, pairs: int) -> pd.D
         installed = [entry for entry in RUNTIMES if importlib.util.find_spec(entry[2])]
         for format in {entry[1] for entry in installed}:
             for weights in export.WEIGHTS[format]:
-                export.export(model, Path(folder) / weights / format, format, weights)
+                artefact = Path(folder) / weights / format
+                other = weights == export.INT8 and data.landmarks != phantom.LANDMARK_NAMES
+                calibration = learnt if other else None
+                export.export(model, artefact, format, weights, calibration)
 
         def peer(runtime: str, artefact: Path, out: Path) -> Peer:
             command = [sys.executable, "-m", "benchmarks.runtimes", "--serve"]

@@ -69,6 +69,7 @@ def quantize(source: Path, target: Path, images: Iterable[np.ndarray]) -> None:
             return {"image": _eight_bit(image)[None, ..., None]}
 
     model, reader = onnx.load(source), Reader()
+    silenced = logging.root.manager.disable
     logging.disable(logging.WARNING)  # that a graph should be optimised before; it is
     try:
         quantize_static(
@@ -86,11 +87,12 @@ def quantize(source: Path, target: Path, images: Iterable[np.ndarray]) -> None:
             raise UsageError("int8: no image to calibrate with") from error
         raise
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(silenced)
 
 
 def _between_image_and_heatmaps(graph) -> list[str]:
-    """Names of the nodes that work in 8 bits: a convolution, and what only moves its numbers."""
+    """Names of the nodes that work in 8 bits: all convolutions but the head, the activations after
+    them, and what only moves their numbers."""
     made_by = {output: node for node in graph.node for output in node.output}
     convolutions = [node.name for node in graph.node if node.op_type == "Conv"]
     moving = [node.name for node in graph.node if node.op_type in ("Relu", "MaxPool", "Resize")]

@@ -126,7 +126,8 @@ def notes_of(data: Prepared, parts: Split, init: str | os.PathLike | None = None
 
 def pixel_hashes_behind(source: str | os.PathLike) -> list[str]:
     """The images that a model was trained on, where its run or its release says so."""
-    return predict.notes(source).get("pixel_hashes", [])
+    notes = predict.notes(source)
+    return notes["pixel_hashes"] if notes else []
 
 
 def finish(model: keras.Model, run: Path, experiment: Experiment, notes: dict) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import re
+import shlex
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -54,6 +55,29 @@ def run(page, folder) -> subprocess.CompletedProcess:
         text=True,
         timeout=900,
     )
+
+
+@pytest.mark.slow
+def test_the_commands_for_chest_radiographs(chest, tmp_path):
+    """Which a page shows and does not run; the trainings cut short, all else word for word."""
+    shown = "".join(b.code for b in BLOCKS["own_data"] if b.language == "console")
+    commands = shown.replace("\\\n", " ").splitlines()
+    assert [command.split()[1] for command in commands[2:]] == ["reproduce", "train", "evaluate"]
+    (tmp_path / "chest").symlink_to(chest)
+    for command in commands:
+        if " --set " in command:
+            command += " epochs=1 image_shape=64x64 sigma_px=1.5"
+        done = subprocess.run(
+            shlex.split(command),
+            cwd=tmp_path,
+            env=pages.ENVIRONMENT,
+            capture_output=True,
+            text=True,
+            timeout=900,
+        )
+        assert done.returncode == 0, f"{command}\n{done.stderr[-3000:]}"
+    table = (tmp_path / "runs" / "chest" / "ablation.md").read_text(encoding="utf-8")
+    assert "30 test images" in table and "0.35 mm per px" in table
 
 
 @pytest.fixture(scope="module")

@@ -177,7 +177,8 @@ def test_int8_is_small_and_quick_and_stays_near(exported, model, hand_atlas, tmp
         )
     apart = np.linalg.norm(found[0] - found[1], axis=-1)
     assert 0.01 < np.median(apart) < 1.0 and np.quantile(apart, 0.99) < 10
-    if "vnni" in Path("/proc/cpuinfo").read_text():
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists() and "vnni" in cpuinfo.read_text():
         assert seconds[1] < 0.75 * seconds[0]
 
 
@@ -274,6 +275,7 @@ def test_one_onnx_op_set(exported):
     for weights in export.WEIGHTS["onnx"]:
         graph = onnx.load(exported["onnx", weights])
         assert {node.domain for node in graph.graph.node} <= {""}
+        assert {entry.domain for entry in graph.opset_import} <= {"", "ai.onnx.ml"}
 
 
 def test_formats_by_suffix(monkeypatch, tmp_path):

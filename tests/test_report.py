@@ -30,19 +30,6 @@ TINY = Experiment(
 # names that would be markup, a script or an entity if anyone read them as such
 HOSTILE = ("</script><script>window.hacked=1</script>", "<b>&amp; <img src=x onerror=hacked=1>")
 HOSTILE_ID = "<img src=x onerror=hacked=1>"
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-default-apps",
-    "--disable-sync",
-    "--disable-quic",
-    "--host-resolver-rules=MAP * ~NOTFOUND",
-)
 
 
 @pytest.fixture(scope="module")
@@ -90,24 +77,6 @@ def page(runs):
     out = runs[0].parent / "any name.html"
     assert main(["report", *map(str, runs), "--out", str(out)]) == 0
     return out
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
-    programs = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
-    for name, path in programs.items():
-        if path is None:
-            pytest.skip(f"no {name}: apt-get install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = programs["chromium"]
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    service = webdriver.ChromeService(executable_path=programs["chromedriver"])
-    driver = webdriver.Chrome(options=options, service=service)
-    yield driver
-    driver.quit()
 
 
 def load(browser, page, width=1400, height=900):
@@ -263,6 +232,18 @@ def test_the_keyboard_opens_zooms_moves_and_closes(browser, page):
     focused = browser.switch_to.active_element
     assert focused.find_element("css selector", ".id").text == order[2]
     assert_quiet(browser)
+
+
+@pytest.mark.slow
+def test_a_screen_reader_finds_a_name_for_everything_that_acts(browser, page):
+    load(browser, page)
+    browser.execute_script("openImage(0)")
+    tree = browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+    kinds = {"button", "image", "combobox", "slider", "link", "region", "dialog", "checkbox"}
+    acting = [node for node in tree if node.get("role", {}).get("value") in kinds]
+    found = {node["role"]["value"] for node in acting}
+    assert {"button", "image", "combobox", "dialog"} <= found
+    assert not [node for node in acting if not node.get("name", {}).get("value", "").strip()]
 
 
 @pytest.mark.slow
