@@ -24,10 +24,10 @@ drawn_hands:        ## the weights of --init drawn_hands, in runs/drawn_hands
 	test -e data/drawn_hands/dataset.json || \
 	  $(PYTHON) -m data_prep.synthetic --count 300 --seed 5 --out data/drawn_hands
 	$(PYTHON) -m kerasland train --data data/drawn_hands --out runs/drawn_hands --resume \
-	  --set epochs=20 precision=bfloat16
+	  --set epochs=20 configuration_weight=10 precision=bfloat16
 
 DATA ?= data/hand_atlas
-FINE = image_shape=512x384 sigma_px=3 elastic_px=4 precision=bfloat16 validation_images=0
+FINE = configuration_weight=10 image_shape=512x384 sigma_px=3 elastic_px=4 precision=bfloat16 validation_images=0
 pretrained:         ## the shipped model, its estimate and calibration, in runs/hand_atlas
 	test -e data/drawn/dataset.json || \
 	  $(PYTHON) -m data_prep.synthetic --count 600 --seed 1000 --shape 1050 750 --out data/drawn

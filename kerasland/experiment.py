@@ -56,7 +56,7 @@ class Experiment:
     correlation: str = _choice(
         "cosine", "pearson", "inner", "distance", default="cosine", help="kind of correlation map"
     )
-    configuration_weight: float = _option(10.0, "lambda, the weight of the configuration loss")
+    configuration_weight: float = _option(1.0, "lambda, the weight of the configuration loss")
     beta: float = _option(1.0, "inverse temperature of the soft-argmax; 15 for squared_error")
     learn_beta: bool = _option(False, "whether beta is trained")
 

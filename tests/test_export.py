@@ -185,7 +185,8 @@ def test_int8_is_small_and_quick_and_stays_near(exported, model, hand_atlas, tmp
 def test_int8_of_other_landmarks_wants_images(tmp_path):
     import onnxruntime
 
-    model = unet(["a", "b"], image_shape=(32, 32), width=4, depth=3)
+    shape = {"image_shape": (32, 32), "width": 4, "depth": 3}
+    model = unet(["a", "b"], normalization="group", output_stride=1, **shape)
     with pytest.raises(UsageError, match="--calibrate"):
         export.export(model, tmp_path / "m.onnx", weights="int8")
     with pytest.raises(UsageError, match="no image"):

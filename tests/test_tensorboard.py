@@ -23,8 +23,8 @@ TINY = Experiment(
     validation_images=3,
 )
 TABS = {
-    "timeseries": ("error/", "loss/", "optimizer/"),
-    "scalars": ("error/", "loss/", "optimizer/"),
+    "timeseries": ("radial_error_mm", "sdr_2mm", "loss", "optimizer"),
+    "scalars": ("error/radial_error_mm", "error/sdr_2mm", "loss/total"),
     "images": ("overlays/", "similarity/"),
     "text": ("image_shape", "64"),
     "hparams": ("maps", "both"),
