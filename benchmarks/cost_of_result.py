@@ -170,7 +170,7 @@ def main() -> None:
     parser.add_argument("--peer-python", type=Path, help="a Python with PyTorch and landmarker")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--precision", default="bfloat16", help="of kerasland")
-    parser.add_argument("--scn-minutes", type=float, default=10.0, help="for the SCN; 0: leave out")
+    parser.add_argument("--scn-minutes", type=float, default=15.0, help="for the SCN; 0: leave out")
     args = parser.parse_args()
     data = prepared.read(args.data)
     base = experiment.preset("cpu").replace(validation_images=0, precision=args.precision)
