@@ -194,7 +194,7 @@ def test_tensorboard_shows_curves_pictures_and_settings(hands, finished):
         np.testing.assert_allclose(values, history[column], rtol=1e-5)
         for tag in curves:
             assert log.SummaryMetadata(tag).summary_description, tag
-    assert "before its weight of 10" in (
+    assert "before its weight of 1." in (
         validation_log.SummaryMetadata("loss/configuration").summary_description
     )
     assert "optimizer/learning_rate" in train_log.Tags()["tensors"]

@@ -109,6 +109,8 @@ function drawStage(fit = false) {
   stage.removeAllListeners("plotly_relayout");
   stage.on("plotly_relayout", sayZoom);
   drawn.then(() => { sayZoom(); applyWindow(); });
+  // what is drawn is named by the stage; the table beside it says the same to the keyboard
+  for (const svg of stage.querySelectorAll("svg.main-svg")) svg.setAttribute("aria-hidden", "true");
 }
 
 function stageTraces() {
