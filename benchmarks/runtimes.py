@@ -3,8 +3,8 @@
 Each artefact works in a process of its own, with two threads, batch 1, from raw 8-bit pixels to
 landmarks. Latency is of one radiograph, against the SavedModel's, A B A B; of some passes the
 fastest counts. Differences are from what `predict` finds, and errors from the annotation, over the
-test list of a fold. The shipped model has seen those radiographs: its errors say what float16
-costs, not how good it is.
+test list of a fold. The shipped model has seen those radiographs: its errors say what float16 and
+int8 cost, not how good it is.
 
     python -m benchmarks.runtimes --data data/hand_atlas [--model RUN]
 """
@@ -99,7 +99,6 @@ def measure(data: prepared.Prepared, fold: str, source: str, pairs: int) -> pd.D
     from kerasland import export, predict
 
     learnt, ids = data.fold(fold)
-    learnt = [images.read_image(data.image_path(image_id)) for image_id in learnt[:CALIBRATION]]
     rows, paths = data.index(ids), [data.image_path(image_id) for image_id in ids]
     model = predict.load_model(source)
     localize = predict.localizer(model)
@@ -110,8 +109,9 @@ def measure(data: prepared.Prepared, fold: str, source: str, pairs: int) -> pd.D
         for format in {entry[1] for entry in installed}:
             for weights in export.WEIGHTS[format]:
                 artefact = Path(folder) / weights / format
-                other = weights == export.INT8 and data.landmarks != phantom.LANDMARK_NAMES
-                calibration = learnt if other else None
+                calibration = None
+                if weights == export.INT8 and data.landmarks != phantom.LANDMARK_NAMES:
+                    calibration = map(images.read_image, map(data.image_path, learnt[:CALIBRATION]))
                 export.export(model, artefact, format, weights, calibration)
 
         def peer(runtime: str, artefact: Path, out: Path) -> Peer:
