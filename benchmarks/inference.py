@@ -121,7 +121,8 @@ def runtimes() -> list[str]:
 
 
 def write_models(source: str, folder: Path) -> tuple[int, int]:
-    """`whole` and `network`, up to its logits, as a SavedModel and as ONNX; `int8`, as ONNX.
+    """`whole` and `network`, up to its logits, as a SavedModel and as ONNX; `int8`, as ONNX, and
+    `bfloat16`, as a SavedModel.
 
     Returns:
         (H, W) of the network's input.
@@ -136,6 +137,7 @@ def write_models(source: str, folder: Path) -> tuple[int, int]:
     model = predict.load_model(source)
     for suffix in ("", ".onnx"):
         export.export(model, folder / f"whole{suffix}")
+    export.export(model, folder / "bfloat16", weights=export.BRAIN)
     # any images do: how long it takes does not depend on them
     images = [phantom.hand(seed, shape=(350, 250))[0] for seed in range(4)]
     export.export(model, folder / "int8.onnx", weights=export.INT8, calibration=images)
@@ -194,8 +196,11 @@ def measure(folder: Path, frame: tuple[int, int], python: Path, pairs: int) -> l
                     COMMAND,
                 )
             )
-        ratio = against_prototype("tensorflow", "whole", shape)
-        rows.append(row(f"{work}, SavedModel", ratio, LIMITS["tensorflow"], peer, COMMAND))
+        for weights, name in (("float32", "whole"), ("bfloat16", "bfloat16")):
+            ratio = against_prototype("tensorflow", name, shape)
+            rows.append(
+                row(f"{work}, SavedModel, {weights}", ratio, LIMITS["tensorflow"], peer, COMMAND)
+            )
     for name in runtimes():
         work = f"share of resizing and decoding, image of {_by(TYPICAL)}, {name}"
         rows.append(row(work, share(name), LIMITS["share"], "the whole inference", COMMAND))

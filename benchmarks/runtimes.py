@@ -3,8 +3,8 @@
 Each artefact works in a process of its own, with two threads, batch 1, from raw 8-bit pixels to
 landmarks. Latency is of one radiograph, against the SavedModel's, A B A B; of some passes the
 fastest counts. Differences are from what `predict` finds, and errors from the annotation, over the
-test list of a fold. The shipped model has seen those radiographs: its errors say what float16 and
-int8 cost, not how good it is.
+test list of a fold. The shipped model has seen those radiographs: its errors say what fewer bits
+cost, not how good it is.
 
     python -m benchmarks.runtimes --data data/hand_atlas [--model RUN]
 """

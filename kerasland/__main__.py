@@ -187,9 +187,10 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--weights",
         default="float32",
-        metavar="float32|float16|int8",
-        help="float16: half the size, computed in float32 all the same; int8, of ONNX: a quarter, "
-        "and faster, the network computed in 8 bits (default: float32)",
+        metavar="float32|float16|bfloat16|int8",
+        help="float16: half the size, computed in float32 all the same; bfloat16, of a SavedModel: "
+        "half, the network computed in it; int8, of ONNX: a quarter, and faster, the network "
+        "computed in 8 bits (default: float32)",
     )
     made.add_argument(
         "--calibrate",

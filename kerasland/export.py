@@ -21,8 +21,8 @@ from kerasland.models import bare, landmark_names, pipeline
 
 ONNX, LITERT, SAVED_MODEL = "onnx", "litert", "saved_model"
 SUFFIXES = {".onnx": ONNX, ".tflite": LITERT}
-FULL, HALF, INT8 = "float32", "float16", "int8"
-WEIGHTS = {ONNX: (FULL, HALF, INT8), LITERT: (FULL, HALF), SAVED_MODEL: (FULL, HALF)}
+FULL, HALF, BRAIN, INT8 = "float32", "float16", "bfloat16", "int8"
+WEIGHTS = {ONNX: (FULL, HALF, INT8), LITERT: (FULL, HALF), SAVED_MODEL: (FULL, HALF, BRAIN)}
 OPSET = 18
 NAMES = "landmarks.json"
 IMAGE = tf.TensorSpec((None, None, None, 1), tf.uint8, name="image")
@@ -51,7 +51,8 @@ def export(
             ends in `.onnx` becomes ONNX, one in `.tflite` LiteRT, and one without a suffix a
             SavedModel.
         weights: "float32"; "float16" to store the kernels of convolutions in half the bytes, all
-            computed in float32; or, of ONNX, "int8" to store and compute the network in 8 bits.
+            computed in float32; of a SavedModel "bfloat16" to compute in it as well; of ONNX "int8"
+            to store and compute the network in 8 bits.
         calibration: for int8, some images (H, W), uint8 or uint16, like those that the model is
             for; by default, for a model of hands, drawn ones.
 
@@ -77,7 +78,7 @@ def export(
     if weights == INT8 and calibration is None:
         calibration = quantize.calibration_images(landmark_names(model))
     with files.replacing(path) as temporary:
-        WRITERS[format](bare(model), temporary, weights == HALF)
+        WRITERS[format](bare(model), temporary, weights)
         if weights == INT8:
             quantize.quantize(temporary, temporary, calibration)
 
@@ -119,14 +120,15 @@ def _is_kernel(variable: keras.Variable) -> bool:
     return len(variable.shape) == 4
 
 
-def _write_saved_model(model: keras.Model, path: Path, half: bool) -> None:
-    graph = frozen(pipeline(model, "uint8"), IMAGE, half)
+def _write_saved_model(model: keras.Model, path: Path, weights: str) -> None:
+    computed = bare(model, BRAIN if weights == BRAIN else FULL)
+    graph = frozen(pipeline(computed, "uint8"), IMAGE, weights)
     tf.saved_model.save(tf.Module(), str(path), signatures=graph)
     # TensorFlow's place for files beside the graph, which its own tools leave alone
     files.write_text(path / "assets.extra" / NAMES, _names(model))
 
 
-def frozen(model: keras.Model, spec: tf.TensorSpec, half: bool = False):
+def frozen(model: keras.Model, spec: tf.TensorSpec, kernels: str = FULL):
     """A `tf.function` of a Keras model at inference, with its weights as constants.
 
     Saved, it takes half the space of what `keras.export` writes, which keeps each variable twice;
@@ -135,10 +137,10 @@ def frozen(model: keras.Model, spec: tf.TensorSpec, half: bool = False):
     Args:
         model: with one input.
         spec: of that input.
-        half: whether the kernels of convolutions are kept as float16, and cast in the graph.
+        kernels: the type in which those of convolutions are kept; the graph casts them.
     """
     groups = (model.trainable_variables, model.non_trainable_variables)
-    kept = [[_stored(variable, half) for variable in group] for group in groups]
+    kept = [[_stored(variable, kernels) for variable in group] for group in groups]
 
     @tf.function(input_signature=[spec])
     def serve(inputs):
@@ -154,15 +156,16 @@ def frozen(model: keras.Model, spec: tf.TensorSpec, half: bool = False):
     return serve
 
 
-def _stored(variable: keras.Variable, half: bool) -> np.ndarray:
-    return variable.numpy().astype(HALF if half and _is_kernel(variable) else variable.dtype)
+def _stored(variable: keras.Variable, kernels: str) -> np.ndarray:
+    kept = tf.as_dtype(kernels if _is_kernel(variable) else variable.dtype)
+    return variable.numpy().astype(kept.as_numpy_dtype)
 
 
-def _write_litert(model: keras.Model, path: Path, half: bool) -> None:
+def _write_litert(model: keras.Model, path: Path, weights: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        _write_saved_model(model, Path(folder) / "saved", half=False)
+        _write_saved_model(model, Path(folder) / "saved", FULL)
         converter = tf.lite.TFLiteConverter.from_saved_model(f"{folder}/saved")
-        if half:
+        if weights == HALF:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.target_spec.supported_types = [tf.float16]
         path.write_bytes(converter.convert())
@@ -171,7 +174,7 @@ def _write_litert(model: keras.Model, path: Path, half: bool) -> None:
         archive.writestr(NAMES, _names(model))
 
 
-def _write_onnx(model: keras.Model, path: Path, half: bool) -> None:
+def _write_onnx(model: keras.Model, path: Path, weights: str) -> None:
     import onnx
     import tf2onnx
 
@@ -179,7 +182,7 @@ def _write_onnx(model: keras.Model, path: Path, half: bool) -> None:
     graph = frozen(pipeline(model, "uint8"), IMAGE)
     converted, _ = tf2onnx.convert.from_function(graph, [IMAGE], opset=OPSET)
     _name_axes(converted.graph, len(landmark_names(model)))
-    if half:
+    if weights == HALF:
         _halve(converted.graph)
     onnx.helper.set_model_props(converted, {"landmarks": _names(model)})
     onnx.checker.check_model(converted, full_check=True)

@@ -24,6 +24,17 @@ NORMALIZATIONS = {
     "layer": lambda channels, _: keras.layers.GroupNormalization(groups=1),
     "none": None,
 }
+# the kinds of layers that work between the standardised image and the head
+BETWEEN = (
+    keras.layers.Conv2D,
+    keras.layers.BatchNormalization,
+    keras.layers.GroupNormalization,
+    keras.layers.SpatialDropout2D,
+    keras.layers.Activation,
+    keras.layers.MaxPooling2D,
+    keras.layers.UpSampling2D,
+    keras.layers.Concatenate,
+)
 
 
 def unet(
@@ -159,17 +170,30 @@ def landmark_names(model):
     return decoders[0].names
 
 
-def bare(model):
-    """The same network and weights in float32, without optimiser, losses and metrics."""
-    if any(layer.compute_dtype != "float32" for layer in model.layers):
-        copy = keras.models.clone_model(model, clone_function=_in_float32)
+def bare(model, dtype="float32"):
+    """The same network and weights, without optimiser, losses and metrics.
+
+    Args:
+        model: what `unet` returns.
+        dtype: in which the layers before the last convolution compute; that one, decoder and
+            embedding have float32, since pixels are fractions of what separates two logits.
+    """
+    policies = {layer.name: _policy(layer, dtype) for layer in model.layers}
+    if any(layer.dtype_policy.name != policies[layer.name] for layer in model.layers):
+        copy = keras.models.clone_model(
+            model,
+            clone_function=lambda layer: layer.__class__.from_config(
+                {**layer.get_config(), "dtype": policies[layer.name]}
+            ),
+        )
         copy.set_weights(model.get_weights())
         model = copy  # which Keras has compiled like the original
     return keras.Model(model.inputs[0], model.output, name=model.name)
 
 
-def _in_float32(layer):
-    return layer.__class__.from_config({**layer.get_config(), "dtype": "float32"})
+def _policy(layer, dtype):
+    between = isinstance(layer, BETWEEN) and layer.name not in ("head", "heatmaps")
+    return f"mixed_{dtype}" if between and dtype != "float32" else "float32"
 
 
 def pipeline(model, dtype="float32"):
