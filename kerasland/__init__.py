@@ -18,6 +18,7 @@ _HOMES = {
     "landmark_names": "models",
     "SpatialEmbedding": "layers",
     "HeatmapDecoder": "layers",
+    "ShapePrior": "layers",
     "ExpectedError": "layers",
     "ImageStandardization": "layers",
     "BatchNormalization": "layers",

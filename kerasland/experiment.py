@@ -59,6 +59,9 @@ class Experiment:
     configuration_weight: float = _option(1.0, "lambda, the weight of the configuration loss")
     beta: float = _option(1.0, "inverse temperature of the soft-argmax; 15 for squared_error")
     learn_beta: bool = _option(False, "whether beta is trained")
+    shape_prior: bool = _option(
+        False, "whether the saved model corrects doubtful points by where all others lie"
+    )
 
     epochs: int = _option(60, "passes over the training images")
     batch_size: int = _option(4, "images a step, over all replicas")

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from kerasland import heatmaps, resampling
+from kerasland import heatmaps, resampling, shapes
 
 _register = keras.saving.register_keras_serializable(package="kerasland")
 
@@ -110,6 +110,59 @@ class HeatmapDecoder(keras.layers.Layer):
             "beta": self.beta,
             "names": self.names,
         }
+        return {**super().get_config(), **config}
+
+
+@_register
+class ShapePrior(keras.layers.Layer):
+    """Corrects doubtful and implausible landmarks by all the others, see `kerasland.shapes`.
+
+    Its weights, which are not trained, are the mean shape (K, 2) and the precision (2K, 2K); as
+    they start, nothing is corrected.
+
+    Args:
+        doubtful: a confidence; only points below it are corrected.
+        far: standard deviations from where the others say; only points beyond are corrected.
+        passes: how often, since what is corrected changes what the others say.
+
+    Call arguments:
+        landmarks: (B, K, 2), pixels of any frame.
+        confidence: (B, K).
+
+    Returns:
+        (B, K, 2), float32.
+    """
+
+    def __init__(self, doubtful=0.5, far=4.0, passes=3, **kwargs):
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        self.doubtful = doubtful
+        self.far = far
+        self.passes = passes
+
+    def build(self, landmarks_shape, confidence_shape):
+        size = 2 * landmarks_shape[1]
+        still = {"trainable": False, "initializer": "zeros"}
+        self.mean = self.add_weight(shape=landmarks_shape[1:], name="mean", **still)
+        still["initializer"] = keras.initializers.Identity()
+        self.precision = self.add_weight(shape=(size, size), name="precision", **still)
+
+    def call(self, landmarks, confidence):
+        return shapes.corrected(
+            landmarks,
+            confidence,
+            self.mean,
+            self.precision,
+            self.passes,
+            self.doubtful,
+            self.far,
+        )
+
+    def compute_output_shape(self, landmarks_shape, confidence_shape):
+        return landmarks_shape
+
+    def get_config(self):
+        config = {"doubtful": self.doubtful, "far": self.far, "passes": self.passes}
         return {**super().get_config(), **config}
 
 

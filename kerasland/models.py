@@ -6,6 +6,7 @@ import math
 
 import keras
 
+from kerasland import shapes
 from kerasland.layers import (
     BatchNormalization,
     DepthToSpace,
@@ -13,6 +14,7 @@ from kerasland.layers import (
     HeatmapDecoder,
     ImageStandardization,
     Letterbox,
+    ShapePrior,
     SpatialEmbedding,
 )
 
@@ -194,6 +196,27 @@ def bare(model, dtype="float32"):
 def _policy(layer, dtype):
     between = isinstance(layer, BETWEEN) and layer.name not in ("head", "heatmaps")
     return f"mixed_{dtype}" if between and dtype != "float32" else "float32"
+
+
+def with_shape_prior(model, points):
+    """The same model, whose landmarks are corrected where they are doubtful and implausible.
+
+    Args:
+        model: what `unet` returns.
+        points: (N, K, 2), annotation of the images that it was trained on, NaN where unknown.
+
+    Returns:
+        `keras.Model`; `model` itself if so few points do not tell what is plausible, see
+        `kerasland.shapes.fit`.
+    """
+    known = shapes.fit(points)
+    if known is None:
+        return model
+    outputs = dict(model.output)
+    prior = ShapePrior(name="shape_prior")
+    outputs["landmarks"] = prior(outputs["landmarks"], outputs["confidence"])
+    prior.set_weights(known)
+    return keras.Model(model.inputs[0], outputs, name=model.name)
 
 
 def pipeline(model, dtype="float32"):

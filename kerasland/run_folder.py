@@ -18,7 +18,7 @@ from kerasland import experiment as experiments
 from kerasland.callbacks import CHECKPOINTS
 from kerasland.errors import DataError, UsageError
 from kerasland.experiment import Experiment
-from kerasland.models import bare
+from kerasland.models import bare, with_shape_prior
 from kerasland.predict import EXPERIMENT, MODEL
 from kerasland.prepared import ALL, Prepared
 
@@ -130,12 +130,20 @@ def pixel_hashes_behind(source: str | os.PathLike) -> list[str]:
     return notes["pixel_hashes"] if notes else []
 
 
-def finish(model: keras.Model, run: Path, experiment: Experiment, notes: dict) -> None:
-    """Writes the final model, without its optimiser, last of all; the checkpoints have served."""
+def finish(
+    model: keras.Model, run: Path, experiment: Experiment, notes: dict, points: np.ndarray
+) -> None:
+    """Writes the final model, without its optimiser, last of all; the checkpoints have served.
+
+    Args:
+        points: (N, K, 2), annotation of the images trained on, for `shape_prior`.
+    """
     minutes = round(pd.read_csv(run / HISTORY)["seconds"].sum() / 60, 2)
     parameters = model.count_params()
     experiment.save(run / EXPERIMENT, **notes, minutes=minutes, parameters=parameters)
     final = bare(model)
+    if experiment.shape_prior:
+        final = with_shape_prior(final, points)
     names = [MODEL] if (run / BEST).exists() else [BEST, MODEL]
     for name in names:
         with files.replacing(run / name) as temporary:

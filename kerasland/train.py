@@ -21,6 +21,7 @@ from kerasland.callbacks import (
 )
 from kerasland.errors import UsageError
 from kerasland.experiment import Experiment
+from kerasland.layers import ShapePrior
 from kerasland.losses import HeatmapLoss, SpatialConfigurationLoss
 from kerasland.metrics import RadialError, SuccessDetectionRate
 from kerasland.models import landmark_names, unet
@@ -231,7 +232,8 @@ def train(
         shuffle=False,
         verbose=0,
     )
-    run_folder.finish(model, run, experiment, notes)
+    known = data.points[data.index(parts.train)]
+    run_folder.finish(model, run, experiment, notes, known)
     return load_model(run)
 
 
@@ -245,7 +247,10 @@ def _start_from(model: keras.Model, source: str | os.PathLike) -> None:
     """
     there = load_model(source)
     same_landmarks = landmark_names(there) == landmark_names(model)
-    pair = [[layer for layer in m.layers if layer.weights] for m in (model, there)]
+    pair = [
+        [layer for layer in m.layers if layer.weights and not isinstance(layer, ShapePrior)]
+        for m in (model, there)
+    ]
     for layer, known in itertools.zip_longest(*pair):
         if layer and known and layer.name == known.name == "head" and not same_landmarks:
             continue

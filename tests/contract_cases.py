@@ -28,6 +28,10 @@ LAYERS = {
         lambda: layers.HeatmapDecoder(SHAPE, 2, beta=0.7, names=("a", "b", "c", "d")),
         (LOGITS,),
     ),
+    "shape prior": (
+        lambda: layers.ShapePrior(doubtful=0.4, far=3.0, passes=2),
+        (FOUND, _rng.uniform(0, 1, (3, 4)).astype("float32")),
+    ),
     "expected error": (
         lambda: layers.ExpectedError((0.1, -0.5, 0.0, 1.0), 0.3, (0.5, 0.9), (0.9, 1.9)),
         (_rng.uniform(0, 1, (3, 4)).astype("float32"),),

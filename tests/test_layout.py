@@ -21,6 +21,7 @@ FLOORS = [
         "phantom_film",
         "prepared_tables",
         "resampling",
+        "shapes",
     },
     {
         "augmentation",

@@ -1,0 +1,115 @@
+"""Points that all others contradict: found where they should be, and only those."""
+
+import keras
+import numpy as np
+import pytest
+
+from kerasland import layers, models, phantom, predict, shapes, synthetic, train
+from kerasland.experiment import Experiment
+
+K = len(phantom.LANDMARK_NAMES)
+TIP, JOINT = phantom.LANDMARK_NAMES.index("little_tip"), phantom.LANDMARK_NAMES.index("little_dip")
+
+
+@pytest.fixture(scope="module")
+def hands():
+    return np.stack([phantom.hand(seed, shape=(140, 100))[1] for seed in range(80)])
+
+
+@pytest.fixture(scope="module")
+def prior(hands):
+    layer = layers.ShapePrior()
+    layer.build((None, K, 2), (None, K))
+    layer.set_weights(shapes.fit(hands[:60]))
+    return layer
+
+
+def by_conditioning(known, points, sure, k):
+    """Where point k should be: NumPy's own Procrustes, and the Gaussian's conditional mean."""
+    weight = sure / sure.sum()
+    centre, middle = weight @ points, weight @ known.mean
+    a, b = points - centre, known.mean - middle
+    u, _, vt = np.linalg.svd((weight[:, None] * a).T @ b)
+    flip = np.diag([1, np.sign(np.linalg.det(u @ vt))])
+    rotation = u @ flip @ vt
+    size = (weight[:, None] * (a @ rotation) * b).sum() / (weight[:, None] * a**2).sum()
+    laid = size * a @ rotation + middle
+    covariance = np.linalg.inv(known.precision)
+    own, rest = [2 * k, 2 * k + 1], [i for i in range(2 * K) if i not in (2 * k, 2 * k + 1)]
+    offset = (laid - known.mean).ravel()[rest]
+    gain = covariance[np.ix_(own, rest)] @ np.linalg.inv(covariance[np.ix_(rest, rest)])
+    return (known.mean[k] + gain @ offset - middle) @ rotation.T / size + centre
+
+
+def test_a_wrong_point_is_put_where_the_others_say(hands, prior):
+    known = shapes.fit(hands[:60])
+    for hand in hands[60:]:
+        points, sure = hand.copy(), np.ones(K)
+        points[TIP] += (25, 40)
+        sure[TIP] = 0.1
+        (found,) = np.array(prior(points[None], sure[None]))
+        moved = np.abs(found - points).max(axis=1) > 1e-3  # single precision
+        assert moved.tolist() == [k == TIP for k in range(K)]
+        again = found.astype("float64")
+        np.testing.assert_allclose(found[TIP], by_conditioning(known, again, sure, TIP), atol=0.1)
+        assert np.linalg.norm(found[TIP] - hand[TIP]) < 12
+
+
+def test_two_wrong_neighbours_do_not_accuse_a_third(hands, prior):
+    hand = hands[70]
+    points, sure = hand.copy(), np.ones(K)
+    points[[TIP, JOINT]] += [(25, 40), (-30, 15)]
+    sure[[TIP, JOINT]] = 0.2
+    (found,) = np.array(prior(points[None], sure[None]))
+    before, after = (np.linalg.norm(p - hand, axis=1) for p in (points, found))
+    assert (after[[TIP, JOINT]] < 0.5 * before[[TIP, JOINT]]).all()
+    assert np.delete(after, [TIP, JOINT]).max() < 1e-4  # single precision
+
+
+def test_what_is_sure_or_plausible_stays(hands, prior):
+    wrong = hands[60:].astype("float32")
+    wrong[:, TIP] += (25, 40)
+    np.testing.assert_array_equal(prior(wrong, np.full((len(wrong), K), 0.6)), wrong)
+    plain = hands[60:].astype("float32")
+    moved = np.array(prior(plain, np.full((len(plain), K), 0.3))) != plain
+    assert moved.any(axis=2).mean() < 0.01
+
+
+def test_the_frame_does_not_matter(hands, prior):
+    """Turned, scaled and shifted points are corrected to the same place of the hand."""
+    points, sure = hands[65].copy(), np.ones((1, K))
+    points[TIP] += (25, 40)
+    sure[0, TIP] = 0.1
+    turn = 2.5 * np.array([[np.cos(1), -np.sin(1)], [np.sin(1), np.cos(1)]])
+    (here,) = np.array(prior(points[None], sure))
+    (there,) = np.array(prior((points @ turn + (300, 90))[None], sure))
+    np.testing.assert_allclose(there, here @ turn + (300, 90), atol=0.05)
+
+
+def test_too_little_to_tell():
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(30, 5, 2))
+    assert shapes.fit(points) is not None
+    assert shapes.fit(points[:19]) is None
+    assert shapes.fit(points[:, :3]) is None
+    points[:11, 2, 0] = np.nan
+    assert shapes.fit(points) is None
+    model = models.unet(5, (32, 32), width=4, depth=2)
+    assert models.with_shape_prior(model, points) is model
+
+
+@pytest.mark.slow
+def test_a_trained_model_has_it_and_others_start_from_it(tmp_path):
+    data = synthetic.write(tmp_path / "data", 24, shape=(140, 100))
+    small = Experiment(image_shape=(64, 48), width=8, depth=3, epochs=1, validation_images=0)
+    first = train.train(data, small.replace(shape_prior=True), tmp_path / "a", quiet=True)
+    kept = first.get_layer("shape_prior")
+    for found, wanted in zip(kept.get_weights(), shapes.fit(data.points), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-5)
+    frames = np.random.default_rng(0).uniform(0, 255, (2, 64, 48, 1)).astype("float32")
+    raw = keras.Model(first.inputs[0], first.get_layer("decoder").output)(frames)
+    outputs = first(frames)
+    np.testing.assert_allclose(outputs["landmarks"], kept(*raw), atol=1e-4)
+    assert (np.array(outputs["landmarks"]) != np.array(raw[0])).any()
+    assert (tmp_path / "a" / predict.MODEL).exists()
+    train.train(data, small, tmp_path / "b", quiet=True, init=tmp_path / "a")
