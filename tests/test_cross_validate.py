@@ -1,13 +1,19 @@
 """Cross-validation by the command line: each image judged once, by a model that never saw it."""
 
 import json
+import os
+import re
+import shlex
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from kerasland import cross_validate, experiment, prepared, synthetic
+from kerasland import cross_validate, experiment, predict, prepared, synthetic
 from kerasland.__main__ import main
 from kerasland.errors import UsageError
 
@@ -81,3 +87,34 @@ def test_weights_that_know_a_test_image_are_refused(hands, tmp_path, capsys):
     assert run(hands, tmp_path / "second", "--init", tmp_path / "first" / "a") == 1
     assert "was trained on image" in capsys.readouterr().err
     assert not (tmp_path / "second").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["pretrained", "drawn_hands"])
+def test_make_writes_the_models_that_ship(target, hands, tmp_path):
+    """The Makefile's commands as they stand, with fewer hands, and a network that is small."""
+    root = Path(__file__).resolve().parents[1]
+    shutil.copytree(hands.folder, tmp_path / "hands")
+    for number, start in enumerate((0, 4, 8), start=1):
+        fold = tmp_path / "hands" / "folds" / f"set{number}"
+        fold.mkdir()
+        test = hands.ids[start : start + 4]
+        (fold / "test.txt").write_text("\n".join(test))
+        (fold / "train.txt").write_text("\n".join(i for i in hands.ids if i not in test))
+    make = ["make", "-n", "-f", root / "Makefile", target, "DATA=hands", f"PYTHON={sys.executable}"]
+    lines = subprocess.run(make, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    script = []
+    for line in lines.replace("\\\n", " ").splitlines():
+        line = re.sub(r"--shape \d+ \d+", "--shape 140 100", line)
+        line = re.sub(r"--count \d+", "--count 12", line)
+        if "--set" in line:
+            line += f" {shlex.join(SETTINGS)} warmup_epochs=0"
+        script.append(line)
+    assert any("--set" in line for line in script)
+    done = subprocess.run(
+        ["bash", "-ec", "\n".join(script)],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(root)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    made = {"pretrained": "hand_atlas", "drawn_hands": "drawn_hands"}[target]
+    assert set(predict.load_model(tmp_path / "runs" / made).output) >= {"landmarks", "confidence"}
