@@ -50,9 +50,9 @@ def export(
         format: "onnx" or "litert", a file, or "saved_model", a folder. By default a path that
             ends in `.onnx` becomes ONNX, one in `.tflite` LiteRT, and one without a suffix a
             SavedModel.
-        weights: "float32"; "float16" to store the kernels of convolutions in half the bytes, all
-            computed in float32; of a SavedModel "bfloat16" to compute in it as well; of ONNX "int8"
-            to store and compute the network in 8 bits.
+        weights: "float32"; "float16" to store the kernels of convolutions, and in LiteRT the shape
+            prior, in half the bytes, all computed in float32; of a SavedModel "bfloat16" to compute
+            in it as well; of ONNX "int8" to store and compute the network in 8 bits.
         calibration: for int8, some images (H, W), uint8 or uint16, like those that the model is
             for; by default, for a model of hands, drawn ones.
 
@@ -74,7 +74,7 @@ def export(
     if format == ONNX:
         _require_onnx(weights)
     if weights == HALF:
-        _require_half(model)
+        _require_half(model, format)
     if weights == INT8 and calibration is None:
         calibration = quantize.calibration_images(landmark_names(model))
     with files.replacing(path) as temporary:
@@ -106,10 +106,12 @@ def _require_onnx(weights: str) -> None:
             ) from None
 
 
-def _require_half(model: keras.Model) -> None:
+def _require_half(model: keras.Model, format: str) -> None:
     most = np.finfo(np.float16).max
     for variable in model.variables:
-        if _is_kernel(variable) and np.abs(variable.numpy()).max() > most:
+        # LiteRT's converter halves the shape prior as well
+        halved = format == LITERT or _is_kernel(variable)
+        if halved and np.abs(variable.numpy()).max() > most:
             raise UsageError(
                 f"{variable.path}: weights beyond {most:.0f}, which float16 cannot hold; "
                 "export them as float32"
