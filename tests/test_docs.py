@@ -3,7 +3,6 @@
 import dataclasses
 import os
 import re
-import shlex
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -57,27 +56,67 @@ def run(page, folder) -> subprocess.CompletedProcess:
     )
 
 
+def shown(page) -> list[str]:
+    """The commands of a page that are shown and not run with it."""
+    code = "".join(block.code for block in BLOCKS[page] if block.language == "console")
+    return code.replace("\\\n", " ").splitlines()
+
+
+def shell(command, folder) -> str:
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", command],
+        cwd=folder,
+        env=pages.ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert done.returncode == 0, f"{command}\n{done.stderr[-3000:]}"
+    return done.stdout
+
+
+def test_each_command_that_is_only_shown_has_a_test():
+    here = {"data", "own_data", "speed"}
+    elsewhere = {
+        "export": ("test_serve.py", "app.py"),
+        "model_card": ("test_cross_validate.py", "pretrained"),
+        "training": ("test_tensorboard.py", "--logdir"),
+    }
+    assert {page.stem for page in DOCS if shown(page.stem)} == here | set(elsewhere)
+    for page, (name, word) in elsewhere.items():
+        assert word in shown(page)[0] and len(shown(page)) == (2 if page == "export" else 1)
+        assert word in (pages.ROOT / "tests" / name).read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_the_commands_for_the_digital_hand_atlas(hand_atlas, tmp_path):
+    (tmp_path / "DHA").symlink_to(hand_atlas)
+    said = [shell(command, tmp_path) for command in shown("data")]
+    assert len(said) == 2 and "112" in said[0]
+
+
 @pytest.mark.slow
 def test_the_commands_for_chest_radiographs(chest, tmp_path):
-    """Which a page shows and does not run; the trainings cut short, all else word for word."""
-    shown = "".join(b.code for b in BLOCKS["own_data"] if b.language == "console")
-    commands = shown.replace("\\\n", " ").splitlines()
-    assert [command.split()[1] for command in commands[2:]] == ["reproduce", "train", "evaluate"]
+    """The trainings cut short, all else word for word."""
     (tmp_path / "chest").symlink_to(chest)
-    for command in commands:
+    assert [line.split()[1] for line in shown("own_data")[2:]] == ["reproduce", "train", "evaluate"]
+    for command in shown("own_data"):
         if " --set " in command:
             command += " epochs=1 image_shape=64x64 sigma_px=1.5"
-        done = subprocess.run(
-            shlex.split(command),
-            cwd=tmp_path,
-            env=pages.ENVIRONMENT,
-            capture_output=True,
-            text=True,
-            timeout=900,
-        )
-        assert done.returncode == 0, f"{command}\n{done.stderr[-3000:]}"
+            if "--init" not in command:
+                command += " width=8 max_width=16 depth=3"
+        shell(command, tmp_path)
     table = (tmp_path / "runs" / "chest" / "ablation.md").read_text(encoding="utf-8")
     assert "30 test images" in table and "0.35 mm per px" in table
+
+
+@pytest.mark.slow
+def test_the_install_without_a_gpu_resolves():
+    """What pip would install; the packages themselves, 400 MB, are not fetched."""
+    for command in shown("speed"):
+        assert command.count("pip install") == 1
+        command = command.replace("pip install", f"{sys.executable} -m pip install --dry-run -q")
+        shell(command, pages.ROOT)
 
 
 @pytest.fixture(scope="module")

@@ -30,6 +30,7 @@ INSTALL, PREDICT, MAIN_JOB, TESTS, *OTHERS = COMMANDS
 SNIPPETS = [block for language, block, _ in BLOCKS if language == "python"]
 # long trainings are cut short; what stands in the README is otherwise run word for word
 SHORT = "epochs=1 image_shape=64x64 validation_images=2 sigma_px=1.5"
+SMALL = "width=8 max_width=16 depth=3"
 
 
 @pytest.mark.slow
@@ -104,7 +105,8 @@ def test_a_command(workplace, command):
     if "pip install" in command:
         pytest.skip("installs into the environment that runs the tests")
     if re.match(r"kerasland (train|reproduce|crossvalidate)", command):
-        command = f"{command} --set {SHORT}"
+        # weights to start from have their own widths
+        command = f"{command} --set {SHORT} {'' if '--init' in command else SMALL}"
     words = shlex.split(command)
     done = subprocess.run(
         words, cwd=workplace, env=pages.ENVIRONMENT, capture_output=True, text=True, timeout=600
