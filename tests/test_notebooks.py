@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import sysconfig
 import venv
 from pathlib import Path
@@ -161,22 +162,33 @@ InteractiveShell.instance().run_cell(sys.argv[1]).raise_error()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["1_data", "4_export"])
-def test_the_first_cell_installs_what_is_missing(name, tmp_path):
-    """In an environment that lacks the package alone, from a checkout."""
+@pytest.mark.parametrize(
+    ("name", "alone"), [("1_data", False), ("4_export", False), ("1_data", True)]
+)
+def test_the_first_cell_installs_what_is_missing(name, alone, tmp_path):
+    """In an environment that lacks the package alone: from a checkout, or, as in Colab, a notebook
+    in an empty folder, from a wheel."""
     pytest.importorskip("ipykernel", reason="not installed: pip install -e '.[dev]'")
     root = FOLDER.parent
     for part in ("setup.py", "requirements.txt", "README.md", "pyproject.toml"):
         shutil.copy(root / part, tmp_path)
     shutil.copytree(root / "kerasland", tmp_path / "kerasland")
-    (tmp_path / "notebooks").mkdir()
+    started = tmp_path / "notebooks"
+    started.mkdir()
+    cell = _source(_code(_notebook(name))[0])
+    if alone:
+        build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", tmp_path, "-w", started]
+        subprocess.run(build, check=True)
+        (wheel,) = started.glob("*.whl")
+        assert 'SOURCE = ".."' in cell
+        cell = cell.replace('SOURCE = ".."', f'SOURCE = "{wheel.name}"')
     venv.create(tmp_path / "environment", with_pip=True)
     (there,) = (tmp_path / "environment" / "lib").glob("python*/site-packages")
     # its packages, but not what its own .pth files add, such as an editable install
     (there / "others.pth").write_text(sysconfig.get_path("purelib"))
     done = subprocess.run(
-        [tmp_path / "environment/bin/python", "-c", INSTALLS, _source(_code(_notebook(name))[0])],
-        cwd=tmp_path / "notebooks",
+        [tmp_path / "environment/bin/python", "-c", INSTALLS, cell],
+        cwd=started,
         env={
             **{key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
             "PIP_NO_DEPS": "1",
