@@ -13,6 +13,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
+# source pixels by which a target pixel's centre may lie outside the image and count as inside:
+# where the image's edge falls on one, as with 1850 x 1600 in 640 x 480, rounding must not decide
+EDGE = 0.01
+
 
 class Similarity(NamedTuple):
     """Uniform scale and shift of a frame: `p -> (p + 0.5) * scale + shift - 0.5`.
@@ -85,7 +89,7 @@ def resample_matrix(
     Row i holds the weights of the source pixels in target pixel i, under the map
     `(p + 0.5) * scale + shift - 0.5`. The kernel is a triangle as wide as the coarser of the two
     grids (as in `tf.image.resize(antialias=True)`); the weights of a row sum to 1 where the target
-    pixel's centre lies inside the source, and are all 0 outside.
+    pixel's centre lies inside the source, or on its edge, and are all 0 outside.
 
     Args:
         source_size, target_size: pixels along the axis.
@@ -100,7 +104,7 @@ def resample_matrix(
     first = np.floor(centre - reach).astype(np.int64) + 1
     index = first[:, None] + np.arange(int(np.ceil(2 * reach)))
     weight = np.maximum(0.0, 1.0 - np.abs(index - centre[:, None]) / reach)
-    inside = (centre >= -0.5) & (centre <= source_size - 0.5)
+    inside = (centre > -0.5 - EDGE) & (centre < source_size - 0.5 + EDGE)
     kept = (index >= 0) & (index < source_size) & (weight > 0) & inside[:, None]
     weight = np.where(kept, weight, 0.0)
     weight /= np.maximum(weight.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)

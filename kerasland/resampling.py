@@ -10,6 +10,8 @@ import math
 import numpy as np
 from keras import ops
 
+from kerasland.geometry import EDGE
+
 ROWS = 8  # of a block: the fastest; fewer gather more rows twice, more multiply more zeros
 EPSILON = 1e-6
 
@@ -59,7 +61,8 @@ def resample(image, target_size: int, scale, shift):
     place = ops.floor(centre[:, :1] - reach) + 1.0 + ops.arange(taps)
     weight = 1.0 - ops.abs(place[:, None, :] - centre[:, :, None]) / reach
     weight = ops.maximum(0.0, weight) * _within(place, 0.0, last)[:, None, :]
-    share = _within(centre, -0.5, last + 0.5) / ops.maximum(ops.sum(weight, axis=2), EPSILON)
+    inside = _within(centre, -0.5 - EDGE, last + 0.5 + EDGE)
+    share = inside / ops.maximum(ops.sum(weight, axis=2), EPSILON)
     source = ops.cast(ops.clip(place, 0.0, last), "int32")
     rows = ops.cast(ops.take(image, source, axis=1), "float32")
     return ops.reshape(ops.matmul(weight * share[..., None], rows), (batch, target_size, columns))

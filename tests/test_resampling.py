@@ -22,3 +22,24 @@ def test_resample_is_the_matrix_product(sizes):
         wanted = np.einsum("ts,bsn->btn", matrix, image)
         found = resampling.resample(image, target, np.float32(scale), np.float32(shift))
         np.testing.assert_allclose(found, wanted, atol=0.05)
+
+
+@pytest.mark.parametrize("source", [(1850, 1600), (925, 800), (1410, 1600), (2560, 1900)])
+def test_a_row_on_the_edge_does_not_hang_on_rounding(source):
+    """Where the image's edge is the centre of a row or column of the frame, it is counted in."""
+    frame = (640, 480)
+    fit = geometry.letterbox(source, frame)
+    axis = 0 if fit.shift_y > 0 else 1
+    shift = fit.shift_y or fit.shift_x
+    assert shift % 1 == pytest.approx(0.5, abs=1e-9), "not such a size"
+    image = np.random.default_rng(0).integers(50, 256, (1, source[axis], 3)).astype("uint8")
+    wanted = None
+    for nudge in (-1e-4, 0.0, 1e-4):
+        matrix = geometry.resample_matrix(source[axis], frame[axis], fit.scale, shift + nudge)
+        of_graph = resampling.resample(
+            image, frame[axis], np.float32(fit.scale), np.float32(shift + nudge)
+        )
+        for found in (matrix.toarray() @ image[0], of_graph[0]):
+            wanted = found if wanted is None else wanted
+            np.testing.assert_allclose(found, wanted, atol=0.1)
+    assert (np.asarray(wanted).max(axis=1) > 0).sum() == round(source[axis] * fit.scale) + 1
