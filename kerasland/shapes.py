@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from keras import ops
 
-LEAST_SHAPES, LEAST_LANDMARKS = 20, 4
+LEAST_SHAPES, LEAST_LANDMARKS, LEAST_VARIANCE = 20, 4, 1e-12
 ALIGNMENTS = 10
 EPSILON = 1e-9
 
@@ -34,17 +34,17 @@ def fit(points: np.ndarray) -> Shapes | None:
 
     Args:
         points: (N, K, 2), pixels of each image; NaN where unknown. Images with an unknown
-            landmark are left out; 20 others and 4 landmarks are needed.
+            landmark are left out; 20 others and 4 landmarks are needed, not all of one shape.
     """
     from sklearn.covariance import ledoit_wolf
 
     known = points[np.isfinite(points).all(axis=(1, 2))]
-    if len(known) < LEAST_SHAPES or points.shape[1] < LEAST_LANDMARKS:
-        return None
     # a similarity is a product and a sum of complex numbers
     shapes = known[..., 0] + 1j * known[..., 1]
     shapes = shapes - shapes.mean(axis=1, keepdims=True)
     shapes = shapes[np.linalg.norm(shapes, axis=1) > 0]
+    if len(shapes) < LEAST_SHAPES or points.shape[1] < LEAST_LANDMARKS:
+        return None
     mean = shapes[0]
     for _ in range(ALIGNMENTS):
         mean = mean / np.sqrt(np.mean(np.abs(mean) ** 2))
@@ -53,6 +53,8 @@ def fit(points: np.ndarray) -> Shapes | None:
         mean = laid.mean(axis=0)
     rows = np.stack([laid.real, laid.imag], axis=-1).reshape(len(laid), -1)
     covariance, _ = ledoit_wolf(rows)
+    if np.trace(covariance) < LEAST_VARIANCE:
+        return None
     return Shapes(rows.mean(axis=0).reshape(-1, 2), np.linalg.inv(covariance))
 
 

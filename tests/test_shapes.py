@@ -92,6 +92,8 @@ def test_too_little_to_tell():
     assert shapes.fit(points) is not None
     assert shapes.fit(points[:19]) is None
     assert shapes.fit(points[:, :3]) is None
+    assert shapes.fit(points[:1] + np.zeros((30, 1, 1))) is None
+    assert shapes.fit(np.zeros((30, 5, 2))) is None
     points[:11, 2, 0] = np.nan
     assert shapes.fit(points) is None
     model = models.unet(5, (32, 32), width=4, depth=2)
