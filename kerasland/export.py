@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -74,7 +75,7 @@ def export(
     if format == ONNX:
         _require_onnx(weights)
     if weights == HALF:
-        _require_half(model, format)
+        _require_half(model)
     if weights == INT8 and calibration is None:
         calibration = quantize.calibration_images(landmark_names(model))
     with files.replacing(path) as temporary:
@@ -106,16 +107,17 @@ def _require_onnx(weights: str) -> None:
             ) from None
 
 
-def _require_half(model: keras.Model, format: str) -> None:
-    most = np.finfo(np.float16).max
+def _require_half(model: keras.Model) -> None:
     for variable in model.variables:
-        # LiteRT's converter halves the shape prior as well
-        halved = format == LITERT or _is_kernel(variable)
-        if halved and np.abs(variable.numpy()).max() > most:
-            raise UsageError(
-                f"{variable.path}: weights beyond {most:.0f}, which float16 cannot hold; "
-                "export them as float32"
-            )
+        if _is_kernel(variable) and np.abs(variable.numpy()).max() > np.finfo(np.float16).max:
+            raise _beyond_half(variable.path)
+
+
+def _beyond_half(name: str) -> UsageError:
+    most = np.finfo(np.float16).max
+    return UsageError(
+        f"{name}: weights beyond {most:.0f}, which float16 cannot hold; export them as float32"
+    )
 
 
 def _is_kernel(variable: keras.Variable) -> bool:
@@ -159,7 +161,9 @@ def frozen(model: keras.Model, spec: tf.TensorSpec, kernels: str = FULL):
 
 
 def _stored(variable: keras.Variable, kernels: str) -> np.ndarray:
-    kept = tf.as_dtype(kernels if _is_kernel(variable) else variable.dtype)
+    # the head computes in float32 in every export, see `models.bare`
+    few = _is_kernel(variable) and not (kernels == BRAIN and variable.path.startswith("head/"))
+    kept = tf.as_dtype(kernels if few else variable.dtype)
     return variable.numpy().astype(kept.as_numpy_dtype)
 
 
@@ -171,9 +175,25 @@ def _write_litert(model: keras.Model, path: Path, weights: str) -> None:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.target_spec.supported_types = [tf.float16]
         path.write_bytes(converter.convert())
+    if weights == HALF:
+        _require_unclipped(path)
     # the format's own way to carry files: a zip archive after the model
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(NAMES, _names(model))
+
+
+def _require_unclipped(path: Path) -> None:
+    """Of a LiteRT file: its converter halves constants, those that it computed itself too, and
+    clips what float16 cannot hold."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the interpreter moves to a package of its own
+        plain = tf.lite.experimental.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        interpreter = tf.lite.Interpreter(str(path), experimental_op_resolver_type=plain)
+    for tensor in interpreter.get_tensor_details():
+        if tensor["dtype"] == np.float16:
+            values = np.abs(interpreter.get_tensor(tensor["index"]))
+            if values.max(initial=0) >= np.finfo(np.float16).max:
+                raise _beyond_half(tensor["name"])
 
 
 def _write_onnx(model: keras.Model, path: Path, weights: str) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from keras import ops
 
 LEAST_SHAPES, LEAST_LANDMARKS, LEAST_VARIANCE = 20, 4, 1e-12
+LEAST_SURE = 3
 ALIGNMENTS = 10
 EPSILON = 1e-9
 
@@ -65,6 +66,8 @@ def corrected(points, confidence, mean, precision, passes: int, doubtful: float,
     all other points, under the Gaussian. With the precision in blocks of 2 x 2 and x the aligned
     shape less the mean, the difference of point k from that expectation is inv(P_kk) (P x)_k.
     Replaced points count as replaced in the next pass, so that one does not blame its neighbour.
+    Nothing is replaced where fewer than half of the points, or fewer than three, are beyond doubt:
+    of a picture that shows no such shape the others say nothing.
 
     Args:
         points: (B, K, 2), pixels.
@@ -86,6 +89,9 @@ def corrected(points, confidence, mean, precision, passes: int, doubtful: float,
     ixx, ixy, iyy = yy / determinant, -xy / determinant, xx / determinant
     weight = confidence / (ops.sum(confidence, axis=1, keepdims=True) + EPSILON)
     weight = weight[..., None]
+    doubted = confidence < doubtful
+    sure = ops.sum(ops.cast(~doubted, "float32"), axis=1, keepdims=True)
+    doubted = doubted & (sure >= max(LEAST_SURE, landmarks / 2))
     moved = ops.zeros_like(confidence) > 1.0
     found = points
     for _ in range(passes):
@@ -104,7 +110,7 @@ def corrected(points, confidence, mean, precision, passes: int, doubtful: float,
         px, py = pull[..., 0], pull[..., 1]
         dx, dy = ixx * px + ixy * py, ixy * px + iyy * py
         distance = dx * px + dy * py  # squared, in standard deviations
-        moved = moved | ((distance > far**2) & (confidence < doubtful))
+        moved = moved | ((distance > far**2) & doubted)
         scale = c * c + s * s + EPSILON
         back = ops.stack([c * dx + s * dy, c * dy - s * dx], axis=-1) / scale[..., None]
         found = ops.where(moved[..., None], found - back, found)

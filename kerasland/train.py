@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from kerasland import dataset, optimizers, run_folder
+from kerasland import dataset, optimizers, run_folder, shapes
 from kerasland.callbacks import (
     CHECKPOINTS,
     Averaging,
@@ -218,7 +219,14 @@ def train(
         Averaging(run / run_folder.BEST, experiment.ema_momentum > 0),
         Checkpoint(run / CHECKPOINTS, run / run_folder.HISTORY, first_epoch),
     ]
+    known = data.points[data.index(parts.train)]
     if not quiet:
+        if experiment.shape_prior and shapes.fit(known) is None:
+            print(
+                f"{title or run.name}: no shape_prior: it needs {shapes.LEAST_SHAPES} training "
+                f"images with all landmarks annotated, and {shapes.LEAST_LANDMARKS} landmarks",
+                file=sys.stderr,
+            )
         own.append(Progress(title or run.name, first_epoch))
     batches = dataset.with_targets(dataset.training(frames, experiment, first_epoch), model)
     held_out = dataset.with_targets(dataset.validation(watched, 8), model) if watched else None
@@ -232,7 +240,6 @@ def train(
         shuffle=False,
         verbose=0,
     )
-    known = data.points[data.index(parts.train)]
     run_folder.finish(model, run, experiment, notes, known)
     return load_model(run)
 
@@ -254,8 +261,8 @@ def _start_from(model: keras.Model, source: str | os.PathLike) -> None:
     for layer, known in itertools.zip_longest(*pair):
         if layer and known and layer.name == known.name == "head" and not same_landmarks:
             continue
-        shapes = [[weight.shape for weight in one.weights] if one else [] for one in (layer, known)]
-        if shapes[0] != shapes[1]:
+        sizes = [[weight.shape for weight in one.weights] if one else [] for one in (layer, known)]
+        if sizes[0] != sizes[1]:
             raise UsageError(
                 f"--init {source}: its layer {(known or layer).name} has other weights; give this "
                 "run the width, max_width, depth, strides and normalization of that one"

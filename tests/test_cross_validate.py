@@ -117,4 +117,7 @@ def test_make_writes_the_models_that_ship(target, hands, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     made = {"pretrained": "hand_atlas", "drawn_hands": "drawn_hands"}[target]
-    assert set(predict.load_model(tmp_path / "runs" / made).output) >= {"landmarks", "confidence"}
+    model = predict.load_model(tmp_path / "runs" / made)
+    settings = json.loads((tmp_path / "runs" / made / "experiment.json").read_text())["experiment"]
+    ships = target == "pretrained"
+    assert settings["shape_prior"] == ships and ("error_mm" in model.output) == ships

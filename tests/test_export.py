@@ -185,7 +185,7 @@ def size(path: Path) -> int:
 
 
 def started(path: Path):
-    """A function from an image to landmarks, by the artefact's own runtime on one thread."""
+    """A function from an image to landmarks, by the artefact's own runtime."""
     if path.is_dir():
         served = tf.saved_model.load(path).signatures["serving_default"]
         return lambda image: served(image=tf.constant(image))["landmarks"].numpy()
@@ -211,15 +211,17 @@ def test_computed_in_fewer_bits_it_is_small_and_quick_and_stays_near(
     paths = sorted((hand_atlas / "images").glob("*.jpg"))[:10]
     pictures = [np.asarray(Image.open(path))[None, ..., None] for path in paths]
     assert len(pictures) == 10
-    found, seconds = [], []
-    for run in (started(full), started(small)):
-        found.append(np.concatenate([run(picture) for picture in pictures]))
-        seconds.append(min(timeit.repeat(lambda run=run: run(pictures[0]), number=1, repeat=7)))
+    runs = started(full), started(small)
+    found = [np.concatenate([run(picture) for picture in pictures]) for run in runs]
+    seconds = [float("inf")] * 2
+    for _ in range(9):  # in turns, and of each the fastest
+        for i, run in enumerate(runs):
+            seconds[i] = min(seconds[i], timeit.timeit(lambda run=run: run(pictures[0]), number=1))
     apart = np.linalg.norm(found[0] - found[1], axis=-1)
     assert 0.01 < np.median(apart) < 1.0 and np.quantile(apart, 0.99) < 10
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists() and instructions in cpuinfo.read_text():
-        assert seconds[1] < 0.8 * seconds[0]
+        assert seconds[1] < 0.9 * seconds[0]
 
 
 def test_int8_of_other_landmarks_wants_images(tmp_path):
@@ -366,7 +368,8 @@ def test_refusals(monkeypatch, tmp_path):
     kernel.assign(np.full(kernel.shape, 1e5))
     line = refused(tmp_path / "m.tflite", weights="float16")
     assert kernel.path in line and "65504" in line
-    close = np.random.default_rng(0).normal(size=(1, 4, 2)) + np.zeros((30, 1, 1))
-    close[:, 0] += np.random.default_rng(1).normal(scale=1e-4, size=(30, 2))
-    model = with_shape_prior(unet(4, image_shape=(16, 16), width=2, depth=2), close)
-    assert "shape_prior" in refused(tmp_path / "m.tflite", weights="float16")
+    # so much alike that the precision is too large, and enough landmarks for LiteRT to halve it
+    alike = np.random.default_rng(0).normal(size=(1, 20, 2))
+    alike = alike + np.random.default_rng(1).normal(scale=1e-4, size=(30, 20, 2))
+    model = with_shape_prior(unet(20, image_shape=(16, 16), width=2, depth=2), alike)
+    assert "65504" in refused(tmp_path / "m.tflite", weights="float16")
