@@ -221,7 +221,7 @@ def test_computed_in_fewer_bits_it_is_small_and_quick_and_stays_near(
     assert 0.01 < np.median(apart) < 1.0 and np.quantile(apart, 0.99) < 10
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists() and instructions in cpuinfo.read_text():
-        assert seconds[1] < 0.9 * seconds[0]
+        assert seconds[1] < 0.8 * seconds[0]
 
 
 def test_int8_of_other_landmarks_wants_images(tmp_path):
