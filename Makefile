@@ -22,20 +22,17 @@ docs:               ## the pages of docs/ as a site, in site/
 
 drawn_hands:        ## the weights of --init drawn_hands, in runs/drawn_hands
 	test -e data/drawn_hands/dataset.json || \
-	  $(PYTHON) -m data_prep.synthetic --count 300 --seed 5 --out data/drawn_hands
+	  $(PYTHON) -m data_prep.synthetic --count 600 --seed 1000 --shape 1050 750 \
+	  --out data/drawn_hands
 	$(PYTHON) -m kerasland train --data data/drawn_hands --out runs/drawn_hands --resume \
-	  --set epochs=20 configuration_weight=10 precision=bfloat16
+	  --set epochs=8 warmup_epochs=0.5 validation_images=0 precision=auto
 
 DATA ?= data/hand_atlas
-COMMON = sigma_px=3 precision=bfloat16 validation_images=0
-FINE = $(COMMON) image_shape=640x480 elastic_px=5 rotation_deg=12 scale=0.12 shift=0.05 shape_prior=true
+FINE = image_shape=640x480 sigma_px=3 elastic_px=5 rotation_deg=12 scale=0.12 shift=0.05 \
+  shape_prior=true
 pretrained:         ## the shipped model, its estimate and calibration, in runs/hand_atlas
-	test -e data/drawn/dataset.json || \
-	  $(PYTHON) -m data_prep.synthetic --count 600 --seed 1000 --shape 1050 750 --out data/drawn
-	$(PYTHON) -m kerasland train --data data/drawn --out runs/drawn --resume \
-	  --set $(COMMON) image_shape=512x384 elastic_px=4 epochs=6 warmup_epochs=0.5
-	$(PYTHON) -m kerasland crossvalidate --data $(DATA) --init runs/drawn --final \
-	  --out runs/hand_atlas --set $(FINE) epochs=30
+	$(PYTHON) -m kerasland crossvalidate --data $(DATA) --init drawn_hands --final \
+	  --out runs/hand_atlas --set $(FINE) epochs=30 validation_images=0 precision=auto
 
 benchmark:          ## all ratios of benchmarks/results; DATA is the prepared hand atlas
 	for name in start step_profile spatial_term input_pipeline preparation predict_folder inference gpu; do \

@@ -60,7 +60,7 @@ def against_the_network(paths: list[Path], out: Path) -> measure.Ratio:
     model = predict.load_pretrained()
     locate = predict.network(model)  # a folder is one call: its graph is made once
     chunks = iter(np.array_split(np.array(paths), measure.PAIRS + 1))
-    frames = [letterboxed(read_image(path), model.input_shape[1:3]) for path in paths[:50]]
+    frames = [letterboxed(read_image(path), model.input_shape[1:3])[None] for path in paths[:50]]
 
     def ours() -> float:
         chunk = list(next(chunks))

@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from kerasland import __version__, errors, experiment
+from kerasland import __version__, errors, experiment, machine
 from kerasland.errors import DataError, UsageError
 
 
@@ -94,8 +94,8 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--init",
         metavar="RUN|FILE|pretrained|drawn_hands",
-        help="weights to start from; other landmarks get a new head; drawn_hands has seen no "
-        "radiograph (default: random weights)",
+        help="weights to start from, and with them their network; other landmarks get a new head; "
+        "drawn_hands has seen no radiograph (default: random weights)",
     )
     experiment_options(made, "cpu")
 
@@ -209,12 +209,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _experiment(args, default: str):
-    chosen = experiment.preset(args.preset or default).with_settings(args.set)
-    return chosen if args.replicas is None else chosen.with_settings([f"replicas={args.replicas}"])
+def _experiment(args, default: str, init: str | None = None):
+    settings = [*args.set, *([] if args.replicas is None else [f"replicas={args.replicas}"])]
+    network = None
+    if init is not None:
+        from kerasland import predict
+
+        network = predict.experiment_of(init)
+    return experiment.preset(args.preset or default).with_settings(settings, network)
 
 
 def _reproduce(args) -> None:
+    machine.train_with_onednn()
     chosen = _experiment(args, "cpu" if args.data else "quick")
     from kerasland import prepared, reproduce
 
@@ -225,7 +231,8 @@ def _reproduce(args) -> None:
 
 
 def _train(args) -> None:
-    chosen = _experiment(args, "cpu")
+    machine.train_with_onednn()
+    chosen = _experiment(args, "cpu", args.init)
     from kerasland import prepared, train
 
     data = prepared.read(args.data)
@@ -234,7 +241,8 @@ def _train(args) -> None:
 
 
 def _crossvalidate(args) -> None:
-    chosen = _experiment(args, "cpu")
+    machine.train_with_onednn()
+    chosen = _experiment(args, "cpu", args.init)
     from kerasland import cross_validate, prepared
 
     data, folds = prepared.read(args.data), _folds(args.folds)

@@ -21,6 +21,8 @@ METHODS = {
     "unet+cartesian+polar": "both",
 }
 
+NETWORK = ("width", "max_width", "depth", "stem_stride", "output_stride", "normalization")
+
 
 def _choice(*names: str, default: str, help: str):
     return field(default=default, metadata={"choices": names, "help": help})
@@ -34,12 +36,12 @@ def _option(default, help: str):
 class Experiment:
     """What a run is made of. `px` are pixels of the network's input."""
 
-    image_shape: tuple[int, int] = _option((256, 192), "height and width of the network's input")
+    image_shape: tuple[int, int] = _option((512, 384), "height and width of the network's input")
     width: int = _option(32, "channels of the first level; each deeper level has twice as many")
     max_width: int = _option(128, "channels at most")
     depth: int = _option(5, "levels of the U-Net")
-    stem_stride: int = _option(2, "input pixels a cell of the first level")
-    output_stride: int = _option(2, "input pixels a heatmap cell")
+    stem_stride: int = _option(4, "input pixels a cell of the first level")
+    output_stride: int = _option(4, "input pixels a heatmap cell")
     normalization: str = _choice(
         "batch", "group", "layer", "none", default="batch", help="after each convolution"
     )
@@ -48,7 +50,7 @@ class Experiment:
     heatmap_loss: str = _choice(
         "cross_entropy", "squared_error", default="cross_entropy", help="on the heatmaps"
     )
-    sigma_px: float = _option(2.5, "standard deviation of the Gaussian target")
+    sigma_px: float = _option(4.0, "standard deviation of the Gaussian target")
     maps: str = _choice(
         "none", "cartesian", "polar", "both", default="both", help="spatial feature maps"
     )
@@ -75,8 +77,10 @@ class Experiment:
         "float32",
         "bfloat16",
         "float16",
+        "auto",
         default="float32",
-        help="of the layers while training; weights, losses and the saved model are float32",
+        help="of the layers while training; weights, losses and the saved model are float32; "
+        "auto: bfloat16 where the processor has it, else float32",
     )
     xla: bool = _option(False, "whether XLA compiles the step; for GPUs")
     seed: int = _option(0, "of weights, order and augmentation")
@@ -86,7 +90,7 @@ class Experiment:
     rotation_deg: float = _option(20.0, "rotation up to +- this")
     scale: float = _option(0.2, "scale within 1 +- this")
     shift: float = _option(0.08, "shift up to +- this fraction of the longer side")
-    elastic_px: float = _option(2.0, "root mean square of the elastic displacement")
+    elastic_px: float = _option(4.0, "root mean square of the elastic displacement")
     gamma: float = _option(0.4, "exponent within e ** +- this")
     contrast: float = _option(0.3, "local gain within 1 +- this, smooth over the image")
     noise: float = _option(0.03, "standard deviation of added noise at most; the image is 0..1")
@@ -103,13 +107,17 @@ class Experiment:
         """A copy with some values changed."""
         return dataclasses.replace(self, **changes)
 
-    def with_settings(self, settings: list[str]) -> Experiment:
+    def with_settings(self, settings: list[str], network: Experiment | None = None) -> Experiment:
         """A copy with `key=value` texts applied, as given to `--set`.
+
+        Args:
+            settings: the texts.
+            network: whose levels, widths and strides the copy has, where no text says otherwise.
 
         Raises:
             UsageError: naming the text, if a key does not exist or a value has another type.
         """
-        changes = {}
+        changes = {key: getattr(network, key) for key in NETWORK} if network else {}
         for text in settings:
             key, equals, value = text.partition("=")
             if not equals:
@@ -252,25 +260,24 @@ def _parse(key: str, text: str):
 
 
 QUICK = Experiment(
-    image_shape=(128, 96),
-    width=32,
+    image_shape=(256, 192),
     max_width=96,
     depth=4,
-    sigma_px=1.5,
-    epochs=40,
+    sigma_px=3.0,
+    epochs=20,
     shift=0.05,
-    elastic_px=1.0,
+    elastic_px=2.0,
 )
 CPU = Experiment()
 PAPER = Experiment(
-    image_shape=(512, 384),
     width=64,
     max_width=256,
     depth=6,
+    stem_stride=2,
+    output_stride=2,
     sigma_px=3.0,
     epochs=200,
     batch_size=8,
-    elastic_px=4.0,
     precision="float16",
 )
 PRESETS = {"quick": QUICK, "cpu": CPU, "paper": PAPER}

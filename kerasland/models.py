@@ -41,12 +41,12 @@ BETWEEN = (
 
 def unet(
     landmarks=37,
-    image_shape=(256, 192),
+    image_shape=(512, 384),
     width=32,
     max_width=128,
     depth=5,
-    stem_stride=2,
-    output_stride=2,
+    stem_stride=4,
+    output_stride=4,
     normalization="batch",
     synchronized=False,
     dropout=0.0,
@@ -68,8 +68,8 @@ def unet(
         image_shape: (H, W) of the input, pixels; multiples of stem_stride * 2 ** (depth - 1).
         width, max_width: channels of the first level, and at most.
         depth: levels.
-        stem_stride: input pixels a cell of the first level; above 1, the first convolution takes
-            strides.
+        stem_stride: input pixels a cell of the first level, a power of 2; a convolution of stride
+            2 for each halving.
         output_stride: input pixels a heatmap cell. Finer than the stem: the head makes
             sub-cells from channels. Coarser: the decoder stops early.
         normalization: "batch", "group", "layer" or "none", after each convolution.
@@ -127,8 +127,15 @@ def unet(
     channels = [min(width * 2**level, max_width) for level in range(depth)]
     image = keras.Input((*image_shape, 1), name="image", dtype="float32")
     x = ImageStandardization(name="standardize")(image)
-    kernel = 3 if stem_stride == 1 else 2 * stem_stride + 1
-    x = block(x, channels[0], "stem", strides=stem_stride, kernel=kernel)
+    halvings = round(math.log2(stem_stride))
+    for step in range(max(1, halvings)):
+        x = block(
+            x,
+            max(1, channels[0] >> max(0, halvings - 1 - step)),
+            f"stem{step + 1}" if step else "stem",
+            strides=2 if halvings else 1,
+            kernel=5 if halvings and step == 0 else 3,
+        )
     skips = []
     for level in range(depth):
         if level > 0:

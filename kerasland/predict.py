@@ -17,6 +17,7 @@ from kerasland import experiment as experiments
 from kerasland import files, geometry, predictions
 from kerasland.dataset import WORKERS, ahead, letterboxed
 from kerasland.errors import DataError, KeraslandError, UsageError
+from kerasland.experiment import Experiment
 from kerasland.geometry import Spacing
 from kerasland.image_files import find_images, image_stem
 from kerasland.images import pixel_spacing, read_image
@@ -91,9 +92,22 @@ def notes(source: str | os.PathLike) -> dict:
     Returns:
         The notes; empty where there are none.
     """
+    return _beside(source)[1]
+
+
+def experiment_of(source: str | os.PathLike) -> Experiment | None:
+    """The experiment of a model, from the `experiment.json` beside it; None where there is none.
+
+    Args:
+        source: see `location`.
+    """
+    return _beside(source)[0]
+
+
+def _beside(source: str | os.PathLike) -> tuple[Experiment | None, dict]:
     path = location(source)
     file = (path if path.is_dir() else path.parent) / EXPERIMENT
-    return experiments.load(file)[1] if file.is_file() else {}
+    return experiments.load(file) if file.is_file() else (None, {})
 
 
 def model_scale(source: str | os.PathLike) -> Scale:
@@ -126,27 +140,29 @@ def localizer(model: keras.Model, side: str = "left") -> Localizer:
     locate = network(model)
 
     def localize(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        landmarks, confidence = locate(letterboxed(_seen(image, side), frame_shape))
-        landmarks = geometry.letterbox(image.shape, frame_shape).invert(landmarks)
-        return _unseen(landmarks, image, side), confidence
+        landmarks, confidence = locate(letterboxed(_seen(image, side), frame_shape)[None])
+        landmarks = geometry.letterbox(image.shape, frame_shape).invert(landmarks[0])
+        return _unseen(landmarks, image, side), confidence[0]
 
     return localize
 
 
 def network(model: keras.Model) -> Localizer:
-    """As `localizer`, from an image that is in the frame of the network already, and in its pixels.
+    """As `localizer`, for images that are in the frame of the network already, and in its pixels.
 
-    One graph, whatever the sizes of the images were before `dataset.letterboxed`.
+    Returns:
+        A function from frames (N, H, W) to landmarks (N, K, 2) and confidence (N, K). One graph,
+        whatever N is and the sizes of the images were before `dataset.letterboxed`.
     """
-    spec = tf.TensorSpec((1, *model.input_shape[1:3], 1), tf.float32)
+    spec = tf.TensorSpec((None, *model.input_shape[1:3], 1), tf.float32)
 
     @tf.function(input_signature=[spec])
-    def graph(frame):
-        outputs = model(frame, training=False)
-        return outputs["landmarks"][0], outputs["confidence"][0]
+    def graph(frames):
+        outputs = model(frames, training=False)
+        return outputs["landmarks"], outputs["confidence"]
 
-    def locate(frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        landmarks, confidence = graph(tf.constant(frame[None, ..., None]))
+    def locate(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        landmarks, confidence = graph(tf.constant(frames[..., None]))
         return landmarks.numpy(), confidence.numpy()
 
     return locate
@@ -220,7 +236,7 @@ def predict_files(
                 failed.append(" ".join(str(error).split()))
                 print(f"skipped: {failed[-1]}", file=sys.stderr)
                 continue
-            points, confidence = locate(frame)
+            (points,), (confidence,) = locate(frame[None])
             points = geometry.letterbox(image.shape, frame_shape).invert(points)
             points = _unseen(points, image, side)
             spacing = spacing or _spacing_by(scale, points, names)

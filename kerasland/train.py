@@ -12,7 +12,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from kerasland import dataset, optimizers, run_folder, shapes
+from kerasland import dataset, machine, optimizers, run_folder, shapes
 from kerasland.callbacks import (
     CHECKPOINTS,
     Averaging,
@@ -182,6 +182,7 @@ def train(
     if resume and (run / MODEL).exists():
         return load_model(run)
     scope = strategy(experiment.replicas)
+    computed_in = precision_here(experiment.precision, title or run.name, quiet)
     if experiment.batch_size % scope.num_replicas_in_sync:
         raise UsageError(
             f"batch_size={experiment.batch_size} does not divide by "
@@ -193,7 +194,7 @@ def train(
     steps = dataset.steps_per_epoch(len(parts.train), experiment.batch_size)
     keras.utils.set_random_seed(experiment.seed)
     checkpoint, first_epoch = run_folder.last_checkpoint(run)
-    with scope.scope(), precision(experiment.precision):
+    with scope.scope(), precision(computed_in):
         if checkpoint:
             model = keras.saving.load_model(checkpoint)
         else:
@@ -280,6 +281,29 @@ def _distributed(data: tf.data.Dataset, scope: tf.distribute.Strategy):
     ahead = bool(tf.config.list_logical_devices("GPU"))
     options = tf.distribute.InputOptions(experimental_fetch_to_device=ahead)
     return scope.experimental_distribute_dataset(data, options)
+
+
+def precision_here(name: str, title: str, quiet: bool) -> str:
+    """In what an experiment's `precision` is computed on this machine.
+
+    Args:
+        name: float32, bfloat16, float16 or auto.
+        title: what a line on stderr begins with, where the precision asked for is slow here.
+        quiet: no such line.
+
+    Returns:
+        float32, bfloat16 or float16.
+    """
+    fast = bool(tf.config.list_logical_devices("GPU")) or machine.multiplies_in_bfloat16()
+    if name == "auto":
+        return "bfloat16" if fast else "float32"
+    if name == "bfloat16" and not fast and not quiet:
+        print(
+            f"{title}: precision=bfloat16 on a processor without bfloat16 takes about ten times as "
+            "long as float32; precision=auto takes it only where it is fast",
+            file=sys.stderr,
+        )
+    return name
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from kerasland import prepared, synthetic
+from kerasland import experiment, prepared, synthetic
 from kerasland.__main__ import _parser, main
 
 SMALL = ["image_shape=64x48", "width=8", "max_width=16", "depth=3", "epochs=1"]
@@ -103,7 +103,7 @@ def test_errors_come_without_traceback_from_a_real_process(tmp_path):
         ("epochs=0", ["epochs=0"]),
         ("epochs", ["epochs", "key=value"]),
         ("maps=spherical", ["maps='spherical'", "polar"]),
-        ("image_shape=100x100", ["(100, 100)", "32"]),
+        ("image_shape=100x100", ["(100, 100)", "64"]),
         ("dropout=1.5", ["dropout=1.5"]),
         ("learn_beta=perhaps", ["learn_beta=perhaps", "bool"]),
         ("stem_stride=0", ["stem_stride=0"]),
@@ -118,6 +118,19 @@ def test_settings_that_cannot_be_meant(hands, tmp_path, capsys, setting, words):
     line = refused(capsys, 2, "train", "--data", hands.folder, "--out", out, "--set", setting)
     assert all(word in line for word in words), line
     assert not out.exists()
+
+
+def test_weights_bring_their_network(hands, run, tmp_path):
+    """Not that of the preset, unless a setting says so; everything else is the preset's."""
+    few = ["epochs=1", "validation_images=2", "image_shape=64x48", "max_width=16"]
+    words = ["train", "--data", hands.folder, "--init", run, "--out", tmp_path / "run", "--set"]
+    assert main([str(word) for word in [*words, *few]]) == 0
+    there, here = (experiment.load(path / "experiment.json")[0] for path in (run, tmp_path / "run"))
+    assert (here.width, here.depth) == (there.width, there.depth) != (32, 5)
+    assert here.sigma_px == experiment.CPU.sigma_px != there.sigma_px
+    chosen = experiment.QUICK.with_settings(["depth=2"], network=there)
+    assert (chosen.width, chosen.depth) == (8, 2)
+    assert chosen.image_shape == experiment.QUICK.image_shape
 
 
 def test_unknown_preset_and_fold(hands, tmp_path, capsys):

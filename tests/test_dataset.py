@@ -19,7 +19,7 @@ from kerasland.experiment import Experiment
 from kerasland.losses import HeatmapLoss, SpatialConfigurationLoss
 
 SHAPE, NAMES = (48, 40), ("only", "corner")
-STRONG = Experiment(image_shape=SHAPE, depth=3, batch_size=4, seed=5)
+STRONG = Experiment(image_shape=SHAPE, depth=2, batch_size=4, seed=5, elastic_px=2.0)
 STILL = STRONG.replace(rotation_deg=0, scale=0, shift=0, elastic_px=0, gamma=0, contrast=0, noise=0)
 CORNER = (1.0, 2.0)
 

@@ -293,6 +293,7 @@ def test_onnx_of_a_network_of_other_settings(normalization, tmp_path):
             image_shape=(40, 24),
             width=4,
             depth=3,
+            stem_stride=2,
             output_stride=1,
             normalization=normalization,
             beta=2.5,

@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "kerasland"
 FLOORS = [
-    {"errors", "files", "geometry", "phantom_bones", "progress", "table_text"},
+    {"errors", "files", "geometry", "machine", "phantom_bones", "progress", "table_text"},
     {"dicom", "predictions", "volumes"},
     {
         "experiment",

@@ -1,0 +1,66 @@
+"""What is asked of the machine: bfloat16 by what the system says of the processor; oneDNN."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from kerasland import machine, train
+
+
+@pytest.mark.parametrize(
+    ("flags", "native"),
+    [
+        ("fpu avx2 fma", False),
+        ("avx512f avx512_bf16 avx512_vnni", True),
+        ("amx_tile amx_bf16", True),
+        ("asimd bf16 i8mm", True),
+        ("avx512_bf16x", False),
+    ],
+)
+def test_bfloat16_is_known_by_the_flags(tmp_path, monkeypatch, flags, native):
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: {flags}\n")
+    monkeypatch.setattr(machine, "CPUINFO", tmp_path / "cpuinfo")
+    assert machine.multiplies_in_bfloat16() == native
+    # as a training takes it
+    chosen = train.precision_here("auto", "run", quiet=False)
+    assert chosen == ("bfloat16" if native else "float32")
+
+
+def test_without_cpuinfo_there_is_no_bfloat16(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "CPUINFO", tmp_path / "none")
+    assert not machine.multiplies_in_bfloat16()
+
+
+@pytest.mark.parametrize(("native", "said"), [(True, False), (False, True)])
+def test_slow_bfloat16_is_said(monkeypatch, capsys, native, said):
+    monkeypatch.setattr(machine, "multiplies_in_bfloat16", lambda: native)
+    assert train.precision_here("bfloat16", "runs/x", quiet=False) == "bfloat16"
+    assert ("runs/x: precision=bfloat16" in capsys.readouterr().err) == said
+    train.precision_here("bfloat16", "runs/x", quiet=True)
+    train.precision_here("float32", "runs/x", quiet=False)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("given", "wanted"), [(None, "1"), ("0", "0")])
+def test_training_takes_onednn_unless_told_otherwise(given, wanted):
+    """Decided before TensorFlow is imported, and left alone after."""
+    code = (
+        "import os; from kerasland import machine; machine.train_with_onednn();"
+        "print(os.environ['TF_ENABLE_ONEDNN_OPTS'])"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "TF_ENABLE_ONEDNN_OPTS"}
+    if given is not None:
+        environment["TF_ENABLE_ONEDNN_OPTS"] = given
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
+    assert done.stdout.decode().strip() == wanted, done.stderr
+
+
+def test_onednn_is_not_touched_once_tensorflow_runs(monkeypatch):
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    assert "tensorflow" in sys.modules
+    machine.train_with_onednn()
+    assert "TF_ENABLE_ONEDNN_OPTS" not in os.environ
