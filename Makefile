@@ -28,7 +28,7 @@ drawn_hands:        ## the weights of --init drawn_hands, in runs/drawn_hands
 	  --set epochs=8 warmup_epochs=0.5 validation_images=0 precision=auto
 
 DATA ?= data/hand_atlas
-FINE = image_shape=640x480 sigma_px=3 elastic_px=5 rotation_deg=12 scale=0.12 shift=0.05 \
+FINE = image_shape=640x512 sigma_px=3 elastic_px=5 rotation_deg=12 scale=0.12 shift=0.05 \
   shape_prior=true
 pretrained:         ## the shipped model, its estimate and calibration, in runs/hand_atlas
 	$(PYTHON) -m kerasland crossvalidate --data $(DATA) --init drawn_hands --final \

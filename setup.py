@@ -38,7 +38,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
-    packages=find_packages(include=["kerasland", "kerasland.*"]),
+    packages=find_packages(include=["kerasland", "kerasland.*", "data_prep"]),
     package_data={"kerasland": ["assets/*.json", "assets/pretrained/*/*", "assets/report/*"]},
     install_requires=REQUIRED,
     extras_require={

@@ -1,9 +1,10 @@
 """Minutes of training until the mean error on the `dev` test split stays under 1.25 and 1.0 mm.
 
-kerasland against two peers in PyTorch that are trained by the same recipe on the same images: the
-plain prototype network, and the spatial configuration network of the package landmarker. kerasland
-also starts from its weights of drawn hands, with schedules of their own; the minutes that made
-those weights, which come with the package, do not count. The trainings take turns, a seed each.
+kerasland against two peers in PyTorch that are trained by the same recipe on the same images, at
+half the preset's size, which suits them: the plain prototype network, and the spatial configuration
+network of the package landmarker. kerasland also starts from its weights of drawn hands, with
+schedules of their own; the minutes that made those weights, which come with the package, do not
+count. The trainings take turns, a seed each.
 Time counts the steps and what an epoch writes, not the tests that make the curve.
 
     python -m benchmarks.cost_of_result --data data/hand_atlas [--peer-python PATH]
@@ -37,9 +38,12 @@ SCN_TIMES = 15  # how much longer landmarker's network must take
 EPOCHS = 40
 LIGHT = ["learning_rate=2e-3", "warmup_epochs=0.5"]
 OURS = {  # name: weights to start from, epochs of the schedules, settings beside the preset's
-    "cpu preset": (None, [EPOCHS], []),
-    "cpu preset from drawn hands": ("drawn_hands", [10, 20], LIGHT),
+    "cpu preset": (None, [EPOCHS // 2], []),
+    "cpu preset from drawn hands": ("drawn_hands", [5, 10], LIGHT),
 }
+# heatmaps of stride 2 and so of the same number of cells
+PEER_SIZE = ["image_shape=256x192", "stem_stride=2", "output_stride=2", "sigma_px=2.5"]
+PEER_SIZE += ["elastic_px=2"]
 PEERS = {
     "prototype": ("the prototype in PyTorch", [TORCH]),
     "scn": ("landmarker's SCN in PyTorch", [TORCH, LANDMARKER]),
@@ -91,8 +95,8 @@ def theirs(python: Path, network: str, frames: Path, seed: int, out: Path, *extr
     return pd.read_csv(out)
 
 
-def write_frames(data: prepared.Prepared, settings: experiment.Experiment, path: Path):
-    """The images of both lists of `dev` for the peers; returns the test frames."""
+def write_frames(data: prepared.Prepared, settings: experiment.Experiment, path: Path) -> None:
+    """The images of both lists of `dev` for the peers, and by what settings to train on them."""
     learn, test = data.fold("dev")
     frames = dataset.load_frames(data, learn + test, settings.image_shape)
     learnt, tested = frames.take(learn), frames.take(test)
@@ -106,7 +110,6 @@ def write_frames(data: prepared.Prepared, settings: experiment.Experiment, path:
             test_mm_per_px=data.mm_per_px[data.index(test)] * tested.shrunk,
             settings=json.dumps({**dataclasses.asdict(settings), "beta_2": train.BETA_2}),
         )
-    return tested
 
 
 def best(curves: pd.DataFrame, network: str, limit_mm: float) -> list[float]:
@@ -169,13 +172,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/cost_of_result"))
     parser.add_argument("--peer-python", type=Path, help="a Python with PyTorch and landmarker")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--precision", default="bfloat16", help="of kerasland")
+    parser.add_argument("--precision", default="auto", help="of kerasland")
     parser.add_argument("--scn-minutes", type=float, default=15.0, help="for the SCN; 0: leave out")
     args = parser.parse_args()
     data = prepared.read(args.data)
     base = experiment.preset("cpu").replace(validation_images=0, precision=args.precision)
     frames = args.out / "frames.npz"
-    test = write_frames(data, base, frames)
+    write_frames(data, base.with_settings([*PEER_SIZE, f"epochs={EPOCHS}"]), frames)
+    test = dataset.load_frames(data, data.fold("dev")[1], base.image_shape)
     pythons = {
         name: peer_python(packages, args.peer_python) for name, (_, packages) in PEERS.items()
     }

@@ -172,16 +172,15 @@ def test_the_first_cell_installs_what_is_missing(name, alone, tmp_path):
     root = FOLDER.parent
     for part in ("setup.py", "requirements.txt", "README.md", "pyproject.toml"):
         shutil.copy(root / part, tmp_path)
-    shutil.copytree(root / "kerasland", tmp_path / "kerasland")
+    for package in ("kerasland", "data_prep"):
+        shutil.copytree(root / package, tmp_path / package)
     started = tmp_path / "notebooks"
     started.mkdir()
     cell = _source(_code(_notebook(name))[0])
     if alone:
         build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", tmp_path, "-w", started]
         subprocess.run(build, check=True)
-        (wheel,) = started.glob("*.whl")
-        assert 'SOURCE = ".."' in cell
-        cell = cell.replace('SOURCE = ".."', f'SOURCE = "{wheel.name}"')
+        (tmp_path / "setup.py").unlink()  # nothing but the wheel to install from
     venv.create(tmp_path / "environment", with_pip=True)
     (there,) = (tmp_path / "environment" / "lib").glob("python*/site-packages")
     # its packages, but not what its own .pth files add, such as an editable install
@@ -190,14 +189,15 @@ def test_the_first_cell_installs_what_is_missing(name, alone, tmp_path):
         [tmp_path / "environment/bin/python", "-c", INSTALLS, cell],
         cwd=started,
         env={
-            **{key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
+            **{k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")},
             "PIP_NO_DEPS": "1",
         },
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert (there / "kerasland" / "assets" / "pretrained").is_dir(), done.stdout + done.stderr
+    for part in ("kerasland/assets/pretrained", "data_prep/points_csv.py"):
+        assert (there / part).exists(), done.stdout + done.stderr
 
 
 def test_worst_points_are_judged_one_by_one():
