@@ -5,6 +5,10 @@ python -m benchmarks.input_pipeline [--data data/hand_atlas]
 
 from __future__ import annotations
 
+from kerasland import machine
+
+machine.train_with_onednn()
+
 import argparse
 import time
 from pathlib import Path
@@ -69,7 +73,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="prepared data set (default: random images)")
     args = parser.parse_args()
     rows = []
-    for precision in ("float32", "bfloat16"):
+    for precision in ["float32", "bfloat16"][: 2 if machine.multiplies_in_bfloat16() else 1]:
         e = experiment.preset("cpu").replace(precision=precision)
         source = frames(args.data, e.image_shape)
         peer = f"training steps in {precision}"

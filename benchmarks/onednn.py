@@ -22,7 +22,7 @@ from benchmarks.measure import compare, record, row
 from kerasland import run_folder, synthetic
 
 COMMAND = "python -m benchmarks.onednn"
-HANDS = 50
+HANDS = 32
 PAIRS = 5
 LIMIT = 1.0
 
@@ -33,9 +33,7 @@ def epoch_seconds(data: Path, run: Path, onednn: str) -> float:
     command = [sys.executable, "-m", "kerasland", "train", "--data", data, "--out", run]
     command += ["--set", "epochs=2", "validation_images=0"]
     environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": onednn}
-    subprocess.run(
-        [str(part) for part in command], check=True, env=environment, capture_output=True
-    )
+    subprocess.run([str(part) for part in command], check=True, env=environment)
     return float(pd.read_csv(run / run_folder.HISTORY)["seconds"].iloc[1])
 
 

@@ -9,6 +9,10 @@ depends on landmarks and heatmap size in the same way.
 
 from __future__ import annotations
 
+from kerasland import machine
+
+machine.train_with_onednn()
+
 from pathlib import Path
 
 import numpy as np

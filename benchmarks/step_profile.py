@@ -5,6 +5,10 @@ python -m benchmarks.step_profile
 
 from __future__ import annotations
 
+from kerasland import machine
+
+machine.train_with_onednn()
+
 import collections
 import tempfile
 from pathlib import Path
@@ -65,7 +69,8 @@ def profile(precision: str) -> pd.Series:
 
 
 def main() -> None:
-    table = pd.concat([profile(precision) for precision in ("float32", "bfloat16")], axis=1)
+    kinds = ["float32", "bfloat16"][: 2 if machine.multiplies_in_bfloat16() else 1]
+    table = pd.concat([profile(precision) for precision in kinds], axis=1)
     table = table.sort_values("float32", ascending=False).round(3).rename_axis("kind")
     with files.replacing(TABLE) as temporary:
         table.to_csv(temporary)

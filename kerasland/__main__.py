@@ -94,8 +94,9 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--init",
         metavar="RUN|FILE|pretrained|drawn_hands",
-        help="weights to start from, and with them their network; other landmarks get a new head; "
-        "drawn_hands has seen no radiograph (default: random weights)",
+        help="weights to start from, and with them the network that experiment.json beside them "
+        "says; other landmarks get a new head; drawn_hands has seen no radiograph (default: random "
+        "weights)",
     )
     experiment_options(made, "cpu")
 
@@ -114,7 +115,9 @@ def _parser() -> argparse.ArgumentParser:
         help="3 for the official three, or names of folds (default: 3)",
     )
     made.add_argument(
-        "--init", metavar="RUN|FILE|drawn_hands", help="weights every training starts from"
+        "--init",
+        metavar="RUN|FILE|drawn_hands",
+        help="weights, and with them the network, that every training starts from",
     )
     made.add_argument(
         "--final",

@@ -20,7 +20,7 @@ from kerasland.predict import load_model, network
 from kerasland.prepared import ALL, Prepared
 from kerasland.progress import track
 
-BATCH = 4  # with oneDNN a convolution takes one image ten times as long as one of two
+BATCH = 4  # at most; with oneDNN a convolution takes ten times as long for one image as for two
 WORST_IMAGES, WORST_POINTS = 6, 20
 CLOSEUP_MM, CLOSEUP_SHARE = 24.0, 0.12
 
@@ -44,7 +44,7 @@ def model_errors(model: keras.Model, data: Prepared, ids: tuple[str, ...]) -> pd
     check_landmarks(model, data)
     locate, frame_shape = network(model), model.input_shape[1:3]
     points, confidence = [], []
-    parts = [ids[start : start + BATCH] for start in range(0, len(ids), BATCH)]
+    parts = np.array_split(np.array(ids, dtype=object), -(-len(ids) // BATCH))
     for part in track(parts, "evaluating"):
         pictures = [read_image(data.image_path(image_id)) for image_id in part]
         found, sure = locate(np.stack([letterboxed(image, frame_shape) for image in pictures]))

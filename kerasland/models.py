@@ -94,6 +94,8 @@ def unet(
         raise ValueError(
             f"normalization must be one of {tuple(NORMALIZATIONS)}, not {normalization!r}"
         )
+    if stem_stride < 1 or stem_stride & (stem_stride - 1):
+        raise ValueError(f"stem_stride must be a power of 2, not {stem_stride}")
     coarsest = stem_stride * 2 ** (depth - 1)
     if any(side % coarsest for side in image_shape):
         raise ValueError(
@@ -127,7 +129,7 @@ def unet(
     channels = [min(width * 2**level, max_width) for level in range(depth)]
     image = keras.Input((*image_shape, 1), name="image", dtype="float32")
     x = ImageStandardization(name="standardize")(image)
-    halvings = round(math.log2(stem_stride))
+    halvings = stem_stride.bit_length() - 1
     for step in range(max(1, halvings)):
         x = block(
             x,

@@ -166,8 +166,9 @@ def train(
         title: what the progress line begins with.
         callbacks: called after those that write the run, so that an epoch's row and checkpoint
             are there already.
-        init: weights to start from, see `predict.location`. The size of the image may differ;
-            where the landmarks do, the head starts anew. Given again to resume.
+        init: weights to start from, see `predict.location`. The experiment must have their network,
+            see `Experiment.with_settings` and `predict.experiment_of`; the size of the image may
+            differ; where the landmarks do, the head starts anew. Given again to resume.
 
     Returns:
         The trained model with averaged weights, which is also in `run/model.keras`.
@@ -205,7 +206,7 @@ def train(
             scale = data.mean_scale(parts.train)
             compile_model(model, experiment, steps * experiment.epochs, scale, shrunk)
             model.optimizer.build(model.trainable_variables)
-    notes = run_folder.notes_of(data, parts, init)
+    notes = {**run_folder.notes_of(data, parts, init), "computed_in": computed_in}
     experiment.save(run / run_folder.EXPERIMENT, **notes)
     own = [
         Reseeding(experiment.seed),
@@ -266,7 +267,8 @@ def _start_from(model: keras.Model, source: str | os.PathLike) -> None:
         if sizes[0] != sizes[1]:
             raise UsageError(
                 f"--init {source}: its layer {(known or layer).name} has other weights; give this "
-                "run the width, max_width, depth, strides and normalization of that one"
+                "run the width, max_width, depth, strides and normalization of that one, as "
+                "Experiment.with_settings(network=...) does"
             )
         layer.set_weights(known.get_weights())
 
@@ -294,13 +296,18 @@ def precision_here(name: str, title: str, quiet: bool) -> str:
     Returns:
         float32, bfloat16 or float16.
     """
-    fast = bool(tf.config.list_logical_devices("GPU")) or machine.multiplies_in_bfloat16()
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+        native = all(found.get("compute_capability", (0, 0)) >= (8, 0) for found in details)
+    else:
+        native = machine.multiplies_in_bfloat16()
     if name == "auto":
-        return "bfloat16" if fast else "float32"
-    if name == "bfloat16" and not fast and not quiet:
+        return "bfloat16" if native else "float32"
+    if name == "bfloat16" and native is False and not quiet:
         print(
-            f"{title}: precision=bfloat16 on a processor without bfloat16 takes about ten times as "
-            "long as float32; precision=auto takes it only where it is fast",
+            f"{title}: precision=bfloat16, for which this processor has no instructions: on CPUs "
+            "it takes about ten times as long as float32; precision=auto takes it where it is fast",
             file=sys.stderr,
         )
     return name

@@ -161,7 +161,7 @@ import keras
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("saved")
-    model = kerasland.unet(4, (16, 16), width=4, depth=2, stem_stride=1)
+    model = kerasland.unet(4, (16, 16), width=4, depth=2, stem_stride=1, output_stride=1)
     model.compile(
         optimizer="adam",
         loss={

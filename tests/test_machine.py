@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 
 import pytest
 
 from kerasland import machine, train
+
+
+@pytest.fixture(autouse=True)
+def no_gpu(monkeypatch):
+    monkeypatch.setattr(train.tf.config, "list_physical_devices", lambda kind=None: [])
 
 
 @pytest.mark.parametrize(
@@ -30,9 +36,12 @@ def test_bfloat16_is_known_by_the_flags(tmp_path, monkeypatch, flags, native):
     assert chosen == ("bfloat16" if native else "float32")
 
 
-def test_without_cpuinfo_there_is_no_bfloat16(tmp_path, monkeypatch):
+def test_where_the_system_does_not_say_nothing_is_claimed(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(machine, "CPUINFO", tmp_path / "none")
-    assert not machine.multiplies_in_bfloat16()
+    assert machine.multiplies_in_bfloat16() is None
+    assert train.precision_here("auto", "run", quiet=False) == "float32"
+    assert train.precision_here("bfloat16", "run", quiet=False) == "bfloat16"
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(("native", "said"), [(True, False), (False, True)])
@@ -45,6 +54,16 @@ def test_slow_bfloat16_is_said(monkeypatch, capsys, native, said):
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize(("capability", "chosen"), [((7, 5), "float32"), ((8, 0), "bfloat16")])
+def test_a_gpu_says_it_by_its_capability(monkeypatch, capability, chosen):
+    config = train.tf.config
+    monkeypatch.setattr(config, "list_physical_devices", lambda kind=None: ["GPU:0"])
+    details = {"compute_capability": capability}
+    monkeypatch.setattr(config.experimental, "get_device_details", lambda gpu: details)
+    assert train.precision_here("auto", "run", quiet=False) == chosen
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="of x86-64")
 @pytest.mark.parametrize(("given", "wanted"), [(None, "1"), ("0", "0")])
 def test_training_takes_onednn_unless_told_otherwise(given, wanted):
     """Decided before TensorFlow is imported, and left alone after."""

@@ -108,6 +108,8 @@ def test_variants(options, components):
     ("options", "message"),
     [
         ({"image_shape": (30, 24)}, r"image_shape \(30, 24\) must be multiples of .* = 4"),
+        ({"stem_stride": 3}, "stem_stride must be a power of 2, not 3"),
+        ({"stem_stride": 0}, "stem_stride must be a power of 2, not 0"),
         ({"output_stride": 8}, "output_stride 8 is coarser than the last level 4"),
         ({"output_stride": 3}, "output_stride 3 is none of the levels' strides"),
         ({"stem_stride": 2, "output_stride": 3}, "output_stride 3 .* stem_stride 2"),
