@@ -21,6 +21,7 @@ from kerasland import files
 
 RESULTS = Path(__file__).parent / "results" / "latest.json"
 PAIRS = 7
+INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")
 
 
 @dataclass(frozen=True)
@@ -85,24 +86,23 @@ def row(name: str, ratio: Ratio | None, limit: float, peer: str, command: str) -
 
 
 def machine() -> str:
-    """The machine in words, as far as the system says it."""
-    name = platform.processor() or platform.machine()
+    """The machine in words, as far as the system says it, and what it multiplies with."""
+    name, found = platform.processor() or platform.machine(), []
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        models = [
-            line.split(":")[1].strip()
-            for line in cpuinfo.read_text().splitlines()
-            if line.startswith("model name")
-        ]
-        name = models[0] if models else name
-    return f"{os.cpu_count()} x {name}"
+        text = cpuinfo.read_text()
+        models = [line for line in text.splitlines() if line.startswith("model name")]
+        name = models[0].split(":")[1].strip() if models else name
+        found = [instructions for instructions in INSTRUCTIONS if instructions in text.split()]
+    return " ".join([f"{os.cpu_count()} x {name}", *found])
 
 
 def record(rows: Sequence[dict]) -> None:
-    """Prints rows as a table and puts them into the record, in place of those of the same name."""
+    """Prints rows as a table and puts them into the record, in place of those of the same name
+    and machine."""
     known = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
-    fresh = {entry["name"] for entry in rows}
-    kept = [entry for entry in known if entry["name"] not in fresh]
+    fresh = {(entry["name"], entry["machine"]) for entry in rows}
+    kept = [entry for entry in known if (entry["name"], entry["machine"]) not in fresh]
     files.write_text(RESULTS, json.dumps([*kept, *rows], indent=1) + "\n")
     print(table(rows))
     missed = [entry["name"] for entry in rows if entry["holds"] is False]
@@ -119,11 +119,12 @@ def table(rows: Sequence[dict]) -> str:
             "" if entry["ratio"] is None else f"{entry['low']:.2f} to {entry['high']:.2f}",
             f"{entry['limit']:.3g}",
             entry["peer"],
+            entry["machine"].split()[-1],
             f"`{entry['command']}`",
         ]
         for entry in rows
     ]
-    head = ["work", "ratio", "spread", "limit", "peer", "command"]
+    head = ["work", "ratio", "spread", "limit", "peer", "processor", "command"]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *lines])
 
 
