@@ -18,8 +18,8 @@ def test_the_spatial_configuration_term_stays_cheap():
 
 def test_the_input_pipeline_stays_cheap():
     source = input_pipeline.frames(None, CPU.image_shape)
-    assert input_pipeline.sink_over_training(source, CPU, pairs=5).median < 0.2
-    assert input_pipeline.waiting(source, CPU, repeats=5).median < 0.1
+    assert input_pipeline.sink_over_training(source, CPU, pairs=3).median < 0.2
+    assert input_pipeline.waiting(source, CPU, repeats=3).median < 0.1
 
 
 def test_ratios_and_their_record(tmp_path, monkeypatch, capsys):
