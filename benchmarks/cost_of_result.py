@@ -179,6 +179,8 @@ def main() -> None:
     parser.add_argument("--precision", default="auto", help="of kerasland")
     parser.add_argument("--scn-minutes", type=float, default=15.0, help="for the SCN; 0: leave out")
     args = parser.parse_args()
+    if any(args.out.glob("ours_*")):
+        parser.error(f"{args.out}: holds trainings already; choose another --out, or delete it")
     data = prepared.read(args.data)
     base = experiment.preset("cpu").replace(validation_images=0, precision=args.precision)
     frames = args.out / "frames.npz"

@@ -33,7 +33,7 @@ def network(name: str, landmarks: int) -> torch.nn.Module:
 
 
 class Augmentation:
-    """kerasland.dataset.augment for a batch; the amounts are the experiment's."""
+    """kerasland.augmentation.augment for a batch; the amounts are the experiment's."""
 
     def __init__(self, settings: dict, shape: tuple[int, int], seed: int):
         self.e, self.shape = settings, shape

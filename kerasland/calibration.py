@@ -59,8 +59,28 @@ def fit(errors: pd.DataFrame) -> Calibration:
 
     Args:
         errors: errors table (see `kerasland.tables`); points without an error in mm are left out.
-            A landmark without any such point gets the offset of an average one.
+            A landmark without any such point gets the offset of an average one. With a column
+            `fold`, the ratios of each fold are to what was fitted to the others; without one, or
+            with one fold alone, to what was fitted to themselves, and so a little small.
     """
+    found, known = _regression(errors), errors[np.isfinite(errors["error_mm"])]
+    expected = found.expected_mm(known)
+    if "fold" in known and known["fold"].nunique() > 1:
+        for fold in known["fold"].unique():
+            here = (known["fold"] == fold).to_numpy()
+            expected[here] = _regression(_without(errors, fold)).expected_mm(known[here])
+    error_mm = np.maximum(known["error_mm"].to_numpy(np.float64), LEAST_MM)
+    ratios = np.quantile(error_mm / expected, LEVELS)
+    return dataclasses.replace(found, ratios=tuple(ratios.tolist()))
+
+
+def _without(errors: pd.DataFrame, fold: str) -> pd.DataFrame:
+    """The errors with those of a fold unknown, but its landmarks there still."""
+    return errors.assign(error_mm=errors["error_mm"].where(errors["fold"] != fold))
+
+
+def _regression(errors: pd.DataFrame) -> Calibration:
+    """Offsets and slope, without ratios."""
     known = errors[np.isfinite(errors["error_mm"])]
     names = list(dict.fromkeys(errors["landmark"]))
     which = known["landmark"].map({name: k for k, name in enumerate(names)}).to_numpy()
@@ -71,16 +91,15 @@ def fit(errors: pd.DataFrame) -> Calibration:
     seen = np.isin(np.arange(len(names)), which)
     offsets[~seen] = offsets[seen].mean()
     offset_of = dict(zip(names, offsets.tolist(), strict=True))
-    found = Calibration(offset_of, float(model.coef_[-1]), ())
-    ratios = np.quantile(error_mm / found.expected_mm(known), LEVELS)
-    return dataclasses.replace(found, ratios=tuple(ratios.tolist()))
+    return Calibration(offset_of, float(model.coef_[-1]), ())
 
 
 def reliability(errors: pd.DataFrame) -> pd.DataFrame:
     """Whether what is said holds: each fold judged by a calibration from the other folds.
 
     Args:
-        errors: errors table with a column `fold`, at least two of them; no image in two folds.
+        errors: errors table with a column `fold`, at least two of them with errors in mm; no image
+            in two folds.
 
     Returns:
         A row a level: said (the share of points said to be within their radius), found (the share
@@ -92,7 +111,7 @@ def reliability(errors: pd.DataFrame) -> pd.DataFrame:
     radii = np.empty((len(known), len(LEVELS)))
     for fold in known["fold"].unique():
         here = (known["fold"] == fold).to_numpy()
-        fitted = fit(known[~here])
+        fitted = fit(_without(errors, fold))
         expected[here] = fitted.expected_mm(known[here])
         radii[here] = expected[here, None] * np.array(fitted.ratios)
     error_mm = known["error_mm"].to_numpy(np.float64)

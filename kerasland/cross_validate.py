@@ -28,8 +28,8 @@ def cross_validate(
     Args:
         out: folder to write: a run in `out/FOLD` for each fold; of the pooled errors, in which
             each test image occurs once, `errors.csv`, `table`, `per_landmark`, figures and
-            `summary.json`; where millimetres are known, `reliability.csv` and its figure, see
-            `kerasland.calibration`.
+            `summary.json`; where millimetres are known in two folds or more, `reliability.csv` and
+            its figure, see `kerasland.calibration`.
         data: prepared data set.
         experiment: of every training.
         folds: two names or more, whose test lists share no image.
@@ -53,12 +53,13 @@ def cross_validate(
     _check_disjoint(splits)
     if init is not None:
         _check_unseen(splits, data, init)
-    found, baseline, minutes = [], [], 0.0
+    found, baseline, minutes, parameters = [], [], 0.0, 0
     for number, (fold, part) in enumerate(splits.items(), start=1):
         run = out / fold
         title = f"[{number}/{len(folds) + final}] fold {fold}"
         train.train(data, experiment, run, fold, resume=run.exists(), title=title, init=init)
-        minutes += evaluate.evaluate(run, data, fold)["minutes"]
+        evaluated = evaluate.evaluate(run, data, fold)
+        minutes, parameters = minutes + evaluated["minutes"], evaluated["parameters"]
         found.append(tables.read_errors(run / "evaluation" / "errors.csv").assign(fold=fold))
         baseline.append(evaluate.mean_shape_errors(data, part.train + part.validation, part.test))
     errors = pd.concat(found, ignore_index=True)
@@ -69,12 +70,14 @@ def cross_validate(
         **rows[experiment.method],
         "minutes": round(minutes, 2),
         "subset": f"cross-validation over {', '.join(folds)}",
+        "parameters": parameters,
+        "data": evaluate.noted(data),
         "folds": {fold: len(part.test) for fold, part in splits.items()},
         "scale": data.scale.describe(data.landmarks),
         "mean_shape": rows["mean_shape"],
     }
     calibrated = None
-    if errors["error_mm"].notna().any():
+    if errors.loc[errors["error_mm"].notna(), "fold"].nunique() > 1:
         reliability = calibration.reliability(errors)
         with files.replacing(out / "reliability.csv") as temporary:
             reliability.to_csv(temporary, index=False)

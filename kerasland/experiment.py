@@ -21,6 +21,7 @@ METHODS = {
     "unet+cartesian+polar": "both",
 }
 
+MAX_SEED = 2_000_000  # a thousand times that, the epochs' part, stays within 32 bits
 NETWORK = ("width", "max_width", "depth", "stem_stride", "output_stride", "normalization")
 
 
@@ -34,7 +35,11 @@ def _option(default, help: str):
 
 @dataclass(frozen=True)
 class Experiment:
-    """What a run is made of. `px` are pixels of the network's input."""
+    """What a run is made of. `px` are pixels of the network's input.
+
+    Raises:
+        UsageError: naming a setting with an impossible value.
+    """
 
     image_shape: tuple[int, int] = _option((512, 384), "height and width of the network's input")
     width: int = _option(32, "channels of the first level; each deeper level has twice as many")
@@ -162,7 +167,15 @@ def load(path: Path) -> tuple[Experiment, dict]:
 
 
 def from_dict(values: dict, source: str) -> Experiment:
-    """An experiment from a dictionary; unknown keys and impossible values are refused."""
+    """An experiment from a dictionary.
+
+    Args:
+        values: settings by their names; those that are missing have their defaults.
+        source: what a message begins with.
+
+    Raises:
+        UsageError: an unknown key, or an impossible value.
+    """
     known = {item.name: item for item in dataclasses.fields(Experiment)}
     for key, value in values.items():
         if key not in known:
@@ -183,10 +196,15 @@ def from_dict(values: dict, source: str) -> Experiment:
 def describe() -> str:
     """All settings with their defaults, a line each, for `--help`."""
     return "\n".join(
-        f"  {item.name}={item.default}: {item.metadata['help']}"
+        f"  {item.name}={_written(item.default)}: {item.metadata['help']}"
         + (f" ({', '.join(item.metadata['choices'])})" if "choices" in item.metadata else "")
         for item in dataclasses.fields(Experiment)
     )
+
+
+def _written(value) -> str:
+    """A value as `--set` takes it."""
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _check(e: Experiment) -> None:
@@ -228,6 +246,8 @@ def _check(e: Experiment) -> None:
     ):
         if getattr(e, key) < 0:
             refuse(key, "must not be negative")
+    if e.seed > MAX_SEED:
+        refuse("seed", f"must be at most {MAX_SEED}")
     if e.stem_stride not in (1, 2, 4, 8):
         refuse("stem_stride", "must be 1, 2, 4 or 8")
     coarsest = e.stem_stride * 2 ** (e.depth - 1)
@@ -278,6 +298,6 @@ PAPER = Experiment(
     sigma_px=3.0,
     epochs=200,
     batch_size=8,
-    precision="float16",
+    precision="auto",
 )
 PRESETS = {"quick": QUICK, "cpu": CPU, "paper": PAPER}

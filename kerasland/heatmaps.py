@@ -35,7 +35,15 @@ def annotated(points, image_shape: tuple[int, int]):
 
 
 def spatial_softmax(logits, beta=1.0):
-    """Attention P = softmax(beta * logits) over the grid: (B, h, w, K) to (B, h * w, K)."""
+    """Attention P = softmax(beta * logits) over the grid.
+
+    Args:
+        logits: (B, h, w, K).
+        beta: inverse temperature.
+
+    Returns:
+        (B, h * w, K), float32; each landmark's sums to 1.
+    """
     height, width, landmarks = logits.shape[1:]
     weight, total, _ = _exponentials(_scaled(logits, beta))
     return ops.reshape(weight / total, (-1, height * width, landmarks))

@@ -76,7 +76,8 @@ def unet(
         synchronized: whether "batch" takes its statistics over all replicas of a strategy.
         dropout: fraction of channels dropped at the two deepest levels.
         maps: "cartesian", "polar", "both", or "none" for a plain U-Net without embedding.
-        angle, beta, learn_beta: see `SpatialEmbedding`. beta is the decoder's as well.
+        angle, beta, learn_beta: see `SpatialEmbedding`. beta is the decoder's as well, as it
+            starts.
         decode_radius_px: half the width of the decoder's window, pixels of the input.
         name: the model's name.
 
@@ -188,6 +189,9 @@ def bare(model, dtype="float32"):
         model: what `unet` returns.
         dtype: in which the layers before the last convolution compute; that one, decoder and
             embedding have float32, since pixels are fractions of what separates two logits.
+
+    Returns:
+        `keras.Model`, not compiled.
     """
     policies = {layer.name: _policy(layer, dtype) for layer in model.layers}
     if any(layer.dtype_policy.name != policies[layer.name] for layer in model.layers):

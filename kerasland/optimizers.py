@@ -3,7 +3,8 @@
 Keras clips each replica's gradient before the replicas are summed, so that N replicas take other
 steps than one; here the norm is that of the sum. And Keras forgets on saving which variables are
 excluded from weight decay; here it follows from the class. And Keras's average of the weights lags
-as far behind at first as ever after; here it follows closely at first. (All seen with Keras 3.15.)
+as far behind at first as ever after; here it follows closely at first. And under float16 Keras asks
+one replica alone whether its gradient overflowed. (All seen with Keras 3.15.)
 """
 
 from __future__ import annotations
@@ -59,6 +60,22 @@ class AdamW(_Steps, keras.optimizers.AdamW):
 @_register
 class SGD(_Steps, keras.optimizers.SGD):
     """`keras.optimizers.SGD` with `clip_norm`, None for no clipping."""
+
+
+@_register
+class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
+    """`keras.optimizers.LossScaleOptimizer`, which no replica passes where another overflows.
+
+    Keras asks the first replica whether gradients are finite, as if they were summed already.
+    """
+
+    def check_finite(self, grads):
+        finite = super().check_finite(grads)
+        replica = tf.distribute.get_replica_context()
+        if replica is None or replica.num_replicas_in_sync == 1:
+            return finite
+        overflowing = tf.cast(tf.logical_not(finite), tf.float32)
+        return replica.all_reduce(tf.distribute.ReduceOp.SUM, overflowing) == 0.0
 
 
 def clip_batch_gradient(grads, clip_norm: float):

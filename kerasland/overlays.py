@@ -30,11 +30,11 @@ class Overlay(NamedTuple):
     """One radiograph with its landmarks: the arguments of `overlay`, in their order.
 
     image: (H, W) or (H, W, 1), any number type. points, truth: (K, 2), pixels of the image, NaN
-    where there is none. names: K labels. mm_per_px: millimetres a pixel.
+    where there is none; either may be None. names: K labels. mm_per_px: millimetres a pixel.
     """
 
     image: np.ndarray
-    points: np.ndarray
+    points: np.ndarray | None = None
     truth: np.ndarray | None = None
     names: Sequence[str] | None = None
     mm_per_px: float | None = None
@@ -107,10 +107,15 @@ def _millimetres(mm_per_px: float | None) -> bool:
     return mm_per_px is not None and bool(np.isfinite(mm_per_px))
 
 
+def _shown(item: Overlay) -> np.ndarray:
+    """(K, 2), the predicted landmarks, or the annotated ones where nothing was predicted."""
+    return np.asarray(item.truth if item.points is None else item.points, dtype=np.float64)
+
+
 def _errors(item: Overlay) -> tuple[np.ndarray, str]:
     """The error of each point (NaN where there is none) and its unit, mm if the scale is known."""
-    if item.truth is None:
-        return np.full(len(item.points), np.nan), "px"
+    if item.truth is None or item.points is None:
+        return np.full(len(_shown(item)), np.nan), "px"
     error = np.linalg.norm(np.asarray(item.points) - np.asarray(item.truth), axis=-1)
     return (error * item.mm_per_px, "mm") if _millimetres(item.mm_per_px) else (error, "px")
 
@@ -163,10 +168,10 @@ def _draw_joins(axes: Axes, points: np.ndarray, truth: np.ndarray, size_pt: floa
 
 
 def _draw_labels(axes: Axes, item: Overlay, size_pt: float) -> None:
-    """Beside a prediction its name, and its error if above 2 mm and among the ten largest."""
+    """Beside a landmark its name, and its error if above 2 mm and among the ten largest."""
     error, unit = _errors(item)
     largest = np.argsort(-error)[:_LABELLED]
-    for k, (x, y) in enumerate(item.points):
+    for k, (x, y) in enumerate(_shown(item)):
         parts = [] if item.names is None else [(str(item.names[k]), "white")]
         if unit == "mm" and error[k] > _LABELLED_MM and k in largest:
             parts.append((f"{error[k]:.1f} mm", PREDICTED))
@@ -186,6 +191,11 @@ def _draw_labels(axes: Axes, item: Overlay, size_pt: float) -> None:
                 )
 
 
+def _draw_landmarks(axes: Axes, points: np.ndarray, label: str, **marker) -> None:
+    known = points[np.isfinite(points).all(axis=-1)]
+    axes.plot(*known.T, linestyle="none", marker="o", label=label, **marker)
+
+
 def _draw_overlay(axes: Axes, item: Overlay, size_pt: float) -> None:
     """`size_pt`: diameter of a ring and height of the letters, in points."""
     shape = np.shape(item.image)[:2]
@@ -194,30 +204,29 @@ def _draw_overlay(axes: Axes, item: Overlay, size_pt: float) -> None:
     extent = (-0.5, columns / scale - 0.5, rows / scale - 0.5, -0.5)
     axes.imshow(grey, cmap="gray", vmin=0.0, vmax=1.0, extent=extent, interpolation="antialiased")
     axes.set_axis_off()
-    points = np.asarray(item.points, dtype=np.float64)
     if item.truth is not None:
         truth = np.asarray(item.truth, dtype=np.float64)
-        _draw_joins(axes, points, truth, size_pt)
-        axes.plot(
-            *truth[np.isfinite(truth).all(axis=-1)].T,
-            linestyle="none",
-            marker="o",
+        if item.points is not None:
+            _draw_joins(axes, _shown(item), truth, size_pt)
+        _draw_landmarks(
+            axes,
+            truth,
+            "annotated",
             markersize=size_pt,
             markerfacecolor="none",
             markeredgecolor=ANNOTATED,
             markeredgewidth=size_pt * 0.2,
-            label="annotated",
         )
-    axes.plot(
-        *points[np.isfinite(points).all(axis=-1)].T,
-        linestyle="none",
-        marker="o",
-        markersize=size_pt * 0.6,
-        markerfacecolor=PREDICTED,
-        markeredgecolor="black",
-        markeredgewidth=size_pt * 0.06,
-        label="predicted",
-    )
+    if item.points is not None:
+        _draw_landmarks(
+            axes,
+            _shown(item),
+            "predicted",
+            markersize=size_pt * 0.6,
+            markerfacecolor=PREDICTED,
+            markeredgecolor="black",
+            markeredgewidth=size_pt * 0.06,
+        )
     _draw_labels(axes, item, size_pt)
     if _millimetres(item.mm_per_px):
         _scale_bar(axes, shape, item.mm_per_px, size_pt * 1.4)
@@ -226,7 +235,7 @@ def _draw_overlay(axes: Axes, item: Overlay, size_pt: float) -> None:
 
 def overlay(
     image: np.ndarray,
-    points: np.ndarray,
+    points: np.ndarray | None,
     truth: np.ndarray | None = None,
     names: Sequence[str] | None = None,
     mm_per_px: float | None = None,
@@ -237,7 +246,8 @@ def overlay(
     Args:
         image: (H, W) or (H, W, 1), any number type; shown between its 0.5 and 99.5
             percentiles.
-        points: (K, 2), predicted landmarks, pixels of the image; those with NaN are left out.
+        points: (K, 2), predicted landmarks, pixels of the image; those with NaN are left out. None:
+            the annotation alone is shown.
         truth: (K, 2), annotated landmarks, each joined to its prediction by a line;
             errors above 2 mm, the ten largest, are written beside them.
         names: K labels to write beside the predictions, such as their numbers.

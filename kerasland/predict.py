@@ -91,6 +91,9 @@ def notes(source: str | os.PathLike) -> dict:
 
     Returns:
         The notes; empty where there are none.
+
+    Raises:
+        DataError: that file is no experiment's JSON.
     """
     return _beside(source)[1]
 
@@ -100,6 +103,9 @@ def experiment_of(source: str | os.PathLike) -> Experiment | None:
 
     Args:
         source: see `location`.
+
+    Raises:
+        DataError: that file is no experiment's JSON.
     """
     return _beside(source)[0]
 
@@ -120,6 +126,9 @@ def model_scale(source: str | os.PathLike) -> Scale:
 
     Returns:
         The scale; one that knows no millimetres where the run is not there or does not say so.
+
+    Raises:
+        DataError: its `experiment.json` is none.
     """
     known = Scale(**notes(source).get("data", {}).get("scale", {}))
     return known if known.landmarks else Scale()
@@ -151,7 +160,8 @@ def network(model: keras.Model) -> Localizer:
     """As `localizer`, for images that are in the frame of the network already, and in its pixels.
 
     Returns:
-        A function from frames (N, H, W) to landmarks (N, K, 2) and confidence (N, K). One graph,
+        A function from frames (N, H, W), any range of intensities, to landmarks (N, K, 2), pixels
+        of the frame, and confidence (N, K). One graph,
         whatever N is and the sizes of the images were before `dataset.letterboxed`.
     """
     spec = tf.TensorSpec((None, *model.input_shape[1:3], 1), tf.float32)
@@ -199,8 +209,8 @@ def predict_files(
             `overlays/` (a JPEG an image). Points are pixels of each image as `images.read_image`
             gives it: of the whole file, after the orientation that it states.
         side: see `localizer`.
-        scale: two landmarks a known length apart, for images that state no pixel spacing; see
-            `model_scale`.
+        scale: two landmarks a known length apart, in whose millimetres the model's errors are, and
+            the scale of images that state no pixel spacing; see `model_scale`.
 
     Returns:
         How many images there are in the table.
@@ -239,9 +249,10 @@ def predict_files(
             (points,), (confidence,) = locate(frame[None])
             points = geometry.letterbox(image.shape, frame_shape).invert(points)
             points = _unseen(points, image, side)
-            spacing = spacing or _spacing_by(scale, points, names)
+            derived = _spacing_by(scale, points, names)
+            spacing = spacing or derived
             found = predictions.Prediction(str(path), points, confidence, side, spacing)
-            write(found._replace(**expected(confidence)))
+            write(found._replace(**_rescaled(expected(confidence), derived, spacing)))
             yield image, points, out / "overlays" / f"{_free_name(image_stem(path), taken)}.jpg"
 
     with predictions.writing(out, names) as write:
@@ -290,6 +301,16 @@ def _spacing_by(scale: Scale | None, points: np.ndarray, names: Sequence[str]) -
         return None
     mm_per_px = float(scale.per_image(points[None])[0])
     return Spacing(mm_per_px, mm_per_px, scale.describe(names)) if np.isfinite(mm_per_px) else None
+
+
+def _rescaled(
+    expected: dict[str, np.ndarray], derived: Spacing | None, used: Spacing | None
+) -> dict[str, np.ndarray]:
+    """Expected errors, known in millimetres by the model's scale, in those of the scale used."""
+    if derived is None or used is derived:
+        return expected
+    factor = (used.x_mm + used.y_mm) / (derived.x_mm + derived.y_mm)
+    return {name: factor * errors for name, errors in expected.items()}
 
 
 def _all_that(failed: list[str]) -> DataError:

@@ -26,7 +26,7 @@ class Prediction(NamedTuple):
 
     image: its path. points: (K, 2), its pixels. confidence: (K,). side: "left" or "right".
     spacing: its scale, if any is known. error_mm, error_mm_95: (K,), the expected error, and the
-    radius within which 95 % of errors lie, of a calibrated model.
+    radius within which 95 % of errors lie, of a calibrated model, by the same scale.
     """
 
     image: str

@@ -189,7 +189,7 @@ def write(
     """Writes a prepared folder. After an interruption the same call goes on where it stopped.
 
     Args:
-        folder: new, empty, or one that an earlier call made.
+        folder: new, empty, or one that an earlier call made; folds that were added there stay.
         name: of the data set.
         landmarks: K different names in order.
         records: (image id, image file or (H, W) uint8 or uint16 array, (K, 2) points in pixels with
@@ -247,6 +247,7 @@ def write(
         "hash": dataset_hash(table.getvalue().encode(), {i: hashes[i] for i in ids}),
         "image_hashes": {i: hashes[i] for i in ids},
         "spacing": {i: list(pair) for i, pair in sorted((spacing or {}).items())},
+        "folds": sorted(folds or {}),
     }
     write_text(folder / "dataset.json", json.dumps(about, indent=1) + "\n")
     (folder / UNFINISHED).unlink()
@@ -264,10 +265,11 @@ def _check_fold(name: str, lists: tuple[Sequence[str], Sequence[str]]) -> None:
 
 
 def _start(folder: Path) -> None:
+    earlier: Sequence[str] = ()
     if folder.exists() and not (folder / UNFINISHED).exists():
         try:
             if not folder.is_dir() or any(folder.iterdir()):
-                read_about(folder)
+                earlier = read_about(folder).get("folds", fold_names(folder))
         except DataError:
             raise UsageError(
                 f"{folder}: not empty and no prepared data set: choose a new folder"
@@ -275,7 +277,8 @@ def _start(folder: Path) -> None:
     (folder / "images").mkdir(parents=True, exist_ok=True)
     (folder / UNFINISHED).touch()
     (folder / "dataset.json").unlink(missing_ok=True)
-    shutil.rmtree(folder / "folds", ignore_errors=True)
+    for fold in earlier:
+        shutil.rmtree(folder / "folds" / fold, ignore_errors=True)
 
 
 def _write_images(

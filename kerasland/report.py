@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -36,8 +36,8 @@ def report(
     """Writes the report of evaluated runs as one file that needs nothing else, no network either.
 
     Args:
-        runs: folders of runs that were evaluated on the same images; the others are compared with
-            the first.
+        runs: folders of runs, or of cross-validations, that were evaluated on the same images; the
+            others are compared with the first.
         out: the HTML file.
         data: the prepared folder of those images, where it is no longer where it was.
 
@@ -55,9 +55,8 @@ def report(
     ids, names = runs[0].ids, data.landmarks
     unit = "mm" if np.isfinite(runs[0].errors["error_mm"]).any() else "px"
     errors = [(run.name, run.errors) for run in runs]
-    if seen := evaluate.trained_on(data, runs[0].notes):
-        baseline = evaluate.mean_shape_errors(data, tuple(sorted(seen)), ids)
-        errors.insert(0, (MEAN_SHAPE, baseline))
+    if baseline := _mean_shape(runs[0], data):
+        errors.insert(0, (MEAN_SHAPE, pd.concat(baseline)))
     overview = {
         "landmarks": names,
         "ids": ids,
@@ -133,8 +132,8 @@ def _images(runs: list[Run], data: Prepared, unit: str) -> list[dict]:
 
     Each has what its thumbnail needs and, under "view", what opening it needs.
     """
-    models = [load_model(run.folder) for run in runs]
-    for model in models:
+    models = {folder: load_model(folder) for run in runs for folder in run.models}
+    for model in models.values():
         evaluate.check_landmarks(model, data)
     columns = ("x", "y", "error_px", "error_mm", "confidence")
     tabled = [{c: run.values(c, data.landmarks) for c in columns} for run in runs]
@@ -143,13 +142,14 @@ def _images(runs: list[Run], data: Prepared, unit: str) -> list[dict]:
         image = read_image(data.image_path(image_id))
         truth = data.points[data.index([image_id])[0]]
         views = []
-        for run, model, table in zip(runs, models, tabled, strict=True):
+        for run, table in zip(runs, tabled, strict=True):
+            model = models[run.model_of[image_id]]
             seen = report_data.look(model, run.experiment, image, truth)
             points = np.stack([table["x"][i], table["y"][i]], axis=1)
             if not np.median(np.linalg.norm(seen.points - points, axis=1)) < SAME_POINT_PX:
                 raise DataError(
-                    f"{run.folder}: its model gives other points than {report_runs.ERRORS}; "
-                    f"first run: kerasland evaluate {run.folder} --data {data.folder}"
+                    f"{run.model_of[image_id]}: its model gives other points than "
+                    f"{report_runs.ERRORS}; first run: {run.again.replace('DIR', str(data.folder))}"
                 )
             views.append(
                 {
@@ -182,6 +182,19 @@ def _images(runs: list[Run], data: Prepared, unit: str) -> list[dict]:
                 },
             }
         )
+    return found
+
+
+def _mean_shape(run: Run, data: Prepared) -> list[pd.DataFrame]:
+    """The errors of the mean shape of what each model was trained on, on the images it was tested
+    on; nothing where the data set has none of those."""
+    found = []
+    for folder, notes in run.models.items():
+        seen = evaluate.trained_on(data, notes)
+        ids = tuple(image_id for image_id in run.ids if run.model_of[image_id] == folder)
+        if not seen:
+            return []
+        found.append(evaluate.mean_shape_errors(data, tuple(sorted(seen)), ids))
     return found
 
 
@@ -249,11 +262,11 @@ def _settings(runs: list[Run]) -> Grid:
         {
             "method": run.experiment.method,
             **asdict(run.experiment),
-            "fold trained on": run.notes["fold"],
-            "images trained on": len(run.notes["train_ids"]),
-            "minutes of training": run.notes.get("minutes"),
+            "fold trained on": _distinct(run, lambda notes: notes["fold"]),
+            "images trained on": _distinct(run, lambda notes: len(notes["train_ids"])),
+            "minutes of training": run.evaluated.get("minutes"),
             "parameters": run.evaluated["parameters"],
-            "kerasland": run.notes["versions"]["kerasland"],
+            "kerasland": _distinct(run, lambda notes: notes["versions"]["kerasland"]),
         }
         for run in runs
     ]
@@ -262,3 +275,8 @@ def _settings(runs: list[Run]) -> Grid:
     headers = ["Setting", *(run.name for run in runs)]
     caption = "Settings of each run" + ("; those that differ come first." if len(runs) > 1 else ".")
     return Grid(caption, headers, [[(text, text) for text in row] for row in rows])
+
+
+def _distinct(run: Run, value: Callable[[dict], object]) -> str:
+    """What the notes of a run say, of a cross-validation what those of its runs say."""
+    return ", ".join(dict.fromkeys(str(value(notes)) for notes in run.models.values()))

@@ -1,4 +1,4 @@
-"""The runs of a report: evaluated, on the same images, and the prepared folder of these."""
+"""The runs and cross-validations of a report, all of the same images; where these are."""
 
 from __future__ import annotations
 
@@ -18,28 +18,32 @@ from kerasland.errors import DataError, UsageError
 from kerasland.experiment import Experiment
 from kerasland.prepared import Prepared
 
-ERRORS, SUMMARY = "evaluation/errors.csv", "evaluation/summary.json"
+ERRORS, SUMMARY = "errors.csv", "summary.json"
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A run with its evaluation.
+    """A run with its evaluation, or the runs of a cross-validation with its pooled errors.
 
-    name: how a report calls it. notes: what `experiment.json` says beside the experiment.
-    evaluated: `summary.json`. errors: errors table.
+    name: how a report calls it. experiment: of all its models. models: folder of each model, and
+    what its `experiment.json` says beside the experiment. model_of: by image, the folder of the
+    model that was tested on it. evaluated: `summary.json`. errors: errors table. again: the command
+    that makes the errors anew.
     """
 
     folder: Path
     name: str
     experiment: Experiment
-    notes: dict
+    models: dict[Path, dict]
+    model_of: dict[str, Path]
     evaluated: dict
     errors: pd.DataFrame
+    again: str
 
     @property
     def data(self) -> dict:
         """Hash and, where noted, folder of the prepared data set that the errors are of."""
-        return self.evaluated.get("data", self.notes["data"])
+        return self.evaluated.get("data", next(iter(self.models.values()))["data"])
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -79,12 +83,22 @@ def read(folders: Sequence[str | os.PathLike]) -> list[Run]:
 
 
 def _read_one(folder: Path, name: str) -> Run:
-    experiment, notes = experiments.load(folder / "experiment.json")
-    for path in (folder / ERRORS, folder / SUMMARY):
+    pooled = (folder / ERRORS).exists()
+    if not pooled:
+        experiments.load(folder / "experiment.json")  # says what is no run at all
+    home = folder if pooled else folder / "evaluation"
+    again = f"kerasland {'crossvalidate' if pooled else f'evaluate {folder}'} --data DIR"
+    for path in (home / ERRORS, home / SUMMARY):
         if not path.exists():
-            raise DataError(f"{path}: missing; first run: kerasland evaluate {folder} --data DIR")
-    evaluated = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-    return Run(folder, name, experiment, notes, evaluated, tables.read_errors(folder / ERRORS))
+            raise DataError(f"{path}: missing; first run: {again}")
+    evaluated = json.loads((home / SUMMARY).read_text(encoding="utf-8"))
+    errors = tables.read_errors(home / ERRORS)
+    parts = errors["fold"] if pooled else pd.Series("", errors.index)
+    model_of = {i: folder / part for i, part in zip(errors["image_id"], parts, strict=True)}
+    known = {model: experiments.load(model / "experiment.json") for model in model_of.values()}
+    (experiment, _), *_ = known.values()
+    models = {model: notes for model, (_, notes) in known.items()}
+    return Run(folder, name, experiment, models, model_of, evaluated, errors, again)
 
 
 def _check_pair(first: Run, other: Run) -> None:
@@ -124,6 +138,6 @@ def data_of(runs: Sequence[Run], folder: str | os.PathLike | None = None) -> Pre
     if data.hash != run.data["hash"]:
         raise DataError(
             f"{folder}: is other data than {run.folder} was evaluated on; name that with --data, "
-            f"or first run: kerasland evaluate {run.folder} --data {folder}"
+            f"or first run: {run.again.replace('DIR', str(folder))}"
         )
     return data

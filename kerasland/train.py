@@ -114,8 +114,11 @@ def compile_model(
     in_mm = {"scale_landmarks": scale.landmarks, "length_mm": scale.length_mm}
     if scale.mm_per_px is not None:
         in_mm = {"scale_landmarks": None, "mm_per_px": scale.mm_per_px * shrunk}
+    optimizer = _optimizer(e, steps)
+    if keras.config.dtype_policy().compute_dtype == "float16":
+        optimizer = optimizers.LossScaleOptimizer(optimizer)
     model.compile(
-        optimizer=_optimizer(e, steps),
+        optimizer=optimizer,
         loss=losses,
         loss_weights=weights,
         metrics={"landmarks": [RadialError(**in_mm), SuccessDetectionRate(2.0, **in_mm)]},
@@ -183,7 +186,6 @@ def train(
     if resume and (run / MODEL).exists():
         return load_model(run)
     scope = strategy(experiment.replicas)
-    computed_in = precision_here(experiment.precision, title or run.name, quiet)
     if experiment.batch_size % scope.num_replicas_in_sync:
         raise UsageError(
             f"batch_size={experiment.batch_size} does not divide by "
@@ -195,17 +197,22 @@ def train(
     steps = dataset.steps_per_epoch(len(parts.train), experiment.batch_size)
     keras.utils.set_random_seed(experiment.seed)
     checkpoint, first_epoch = run_folder.last_checkpoint(run)
-    with scope.scope(), precision(computed_in):
+    with scope.scope():
         if checkpoint:
             model = keras.saving.load_model(checkpoint)
+            # as it was begun, perhaps on another machine
+            computed_in = model.get_layer("stem_conv").compute_dtype
+            computed_in = precision_here(computed_in, title or run.name, quiet)
         else:
-            model = build(experiment, data.landmarks)
-            if init is not None:
-                _start_from(model, init)
-            shrunk = float(frames.shrunk.mean())
-            scale = data.mean_scale(parts.train)
-            compile_model(model, experiment, steps * experiment.epochs, scale, shrunk)
-            model.optimizer.build(model.trainable_variables)
+            computed_in = precision_here(experiment.precision, title or run.name, quiet)
+            with precision(computed_in):
+                model = build(experiment, data.landmarks)
+                if init is not None:
+                    _start_from(model, init)
+                shrunk = float(frames.shrunk.mean())
+                scale = data.mean_scale(parts.train)
+                compile_model(model, experiment, steps * experiment.epochs, scale, shrunk)
+                model.optimizer.build(model.trainable_variables)
     notes = {**run_folder.notes_of(data, parts, init), "computed_in": computed_in}
     experiment.save(run / run_folder.EXPERIMENT, **notes)
     own = [

@@ -69,6 +69,26 @@ def test_reliability_holds_where_folds_are_alike():
     assert (np.diff(table["radius_mm_median"]) > 0).all()
 
 
+def test_a_landmark_of_one_fold_alone_has_a_radius_there():
+    errors = drawn_errors(300, folds=("a", "b"))
+    rare = errors["landmark"] == "wrist"
+    errors.loc[rare & (errors["fold"] == "a"), "error_mm"] = np.nan
+    table = calibration.reliability(errors)
+    assert np.isfinite(table["radius_mm_median"]).all()
+
+
+def test_ratios_are_of_errors_that_were_not_fitted():
+    """With eight images the regression fits its own errors too well; it is not asked about them."""
+    within, alone = [], []
+    for seed in range(12):
+        few, new = drawn_errors(8, folds=("a", "b"), seed=seed), drawn_errors(200, seed=100 + seed)
+        for shares, table in ((within, few), (alone, few.drop(columns="fold"))):
+            fitted = calibration.fit(table)
+            said = new["error_mm"] <= fitted.ratios[-1] * fitted.expected_mm(new)
+            shares.append(said.mean())
+    assert np.mean(alone) < np.mean(within) and abs(np.mean(within) - 0.95) < 0.03
+
+
 def test_no_fold_judges_itself():
     """A fold twice as hard is said to hold more than it does: nothing of it was in its fit."""
     easy, hard = drawn_errors(300, ("a",)), drawn_errors(300, ("b",), seed=1, harder=3.0)

@@ -64,6 +64,8 @@ def test_help_says_what_to_do_by_an_example_that_parses(verb, capsys):
     assert "usage: kerasland" in text
     example = re.search(r"^example:\n  kerasland (.*)", text, flags=re.MULTILINE)[1].split()
     assert not verb or example[0] == verb[0]
+    if verb == ["train"]:  # settings as they are given
+        assert re.search(r"^  image_shape=512x384: ", text, flags=re.MULTILINE)
     assert _parser().parse_args(example).verb
 
 
@@ -109,6 +111,7 @@ def test_errors_come_without_traceback_from_a_real_process(tmp_path):
         ("stem_stride=0", ["stem_stride=0"]),
         ("output_stride=16", ["output_stride=16"]),
         ("seed=-1", ["seed=-1"]),
+        ("seed=20261125", ["seed=20261125", "at most"]),
         ("noise=nan", ["noise=nan"]),
         ("heatmap_loss=squared_error", ["beta=1.0", "beta=15"]),
     ],

@@ -132,6 +132,19 @@ def test_a_prediction_is_joined_to_its_annotation_and_its_error_written():
     assert np.ptp(bar.get_xdata()) == pytest.approx(100.0)  # 10 mm at 0.1 mm a pixel
 
 
+def test_the_annotation_alone_is_called_so():
+    truth = np.array([[300.0, 750.0], [np.nan, np.nan], [600, 300]])
+    figure = plots.overlay(hand(), None, truth, names=["tip", "none", "base"], mm_per_px=0.1)
+    (said,) = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert said == "annotated" and not figure.texts
+    assert {text.get_text() for text in figure.axes[0].texts} == {"tip", "base", "10 mm"}
+    picture = rendered(figure)
+    assert coloured(picture, overlays.ANNOTATED).any()
+    assert not coloured(picture, overlays.PREDICTED).any()
+    grid = plots.overlay_grid([overlays.Overlay(hand(), None, truth)])
+    assert [text.get_text() for text in grid.legends[0].get_texts()] == ["annotated"]
+
+
 def test_without_a_scale_errors_are_pixels_and_there_is_no_bar():
     points = np.array([[300.0, 750.0]])
     for unknown in (None, np.nan):

@@ -92,7 +92,12 @@ def test_the_scale_is_that_of_the_file_or_of_the_wrist(hand, model, tmp_path):
     assert said.endswith("(0, 4) = 50 mm")
     in_mm = by_wrist[["x_mm", "y_mm"]].to_numpy()
     assert np.linalg.norm(in_mm[0] - in_mm[4]) == pytest.approx(50)
-    np.testing.assert_allclose(in_mm / by_wrist[["x", "y"]], in_mm[0, 0] / by_wrist["x"].iloc[0])
+    wrist_mm_per_px = in_mm[0, 0] / by_wrist["x"].iloc[0]
+    np.testing.assert_allclose(in_mm / by_wrist[["x", "y"]], wrist_mm_per_px)
+    # one picture, one expected error in its pixels, whatever the millimetres are
+    for column in predictions.ERRORS:
+        in_px = [by_file[column] / 0.25, by_wrist[column] / wrist_mm_per_px]
+        np.testing.assert_allclose(*in_px, rtol=1e-3)
     document = json.loads((tmp_path / "out" / "landmarks.json").read_text())
     assert document[0]["mm_per_px"] == [0.2, 0.3] and document[0]["side"] == "left"
     assert [entry["scale"] for entry in document] == ["ImagerPixelSpacing", said]

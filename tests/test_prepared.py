@@ -123,8 +123,14 @@ def test_a_broken_off_write_goes_on_where_it_stopped(tmp_path):
 
 
 def test_another_source_replaces_what_is_there(folder):
+    own = folder / "folds" / "own"
+    own.mkdir()
+    for part, image_id in (("train", "im0"), ("test", "im1")):
+        (own / f"{part}.txt").write_text(f"{image_id}\n")
+    assert len(prepared.read(folder).folds()) > 1
     changed = write(folder, records(2, seed=5))
-    assert changed.ids == ("im0", "im1") and changed.folds() == ()
+    assert changed.ids == ("im0", "im1")
+    assert changed.folds() == ("own",) and changed.fold("own") == (("im0",), ("im1",))
     assert sorted(os.listdir(folder / "images")) == ["im0.png", "im1.png"]
     np.testing.assert_array_equal(
         images.read_image(changed.image_path("im0")), records(2, seed=5)[0][1]

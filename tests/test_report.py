@@ -14,7 +14,16 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from kerasland import evaluate, phantom, prepared, report, report_data, run_folder, train
+from kerasland import (
+    cross_validate,
+    evaluate,
+    phantom,
+    prepared,
+    report,
+    report_data,
+    run_folder,
+    train,
+)
 from kerasland.__main__ import main
 from kerasland.experiment import Experiment
 
@@ -232,6 +241,73 @@ def test_the_keyboard_opens_zooms_moves_and_closes(browser, page):
     focused = browser.switch_to.active_element
     assert focused.find_element("css selector", ".id").text == order[2]
     assert_quiet(browser)
+
+
+@pytest.mark.slow
+def test_the_wheel_zooms_and_a_drag_pans(browser, page):
+    from selenium.webdriver import ActionChains
+    from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
+
+    load(browser, page)
+    browser.execute_script("openImage(0)")
+    picture = find(browser, "#stage .nsewdrag")
+    whole = width_shown(browser)
+    origin = ScrollOrigin.from_element(picture)
+    ActionChains(browser).scroll_from_origin(origin, 0, -300).pause(0.5).perform()
+    zoomed = width_shown(browser)
+    assert zoomed < 0.95 * whole
+    low, _ = browser.execute_script("return stage.layout.xaxis.range")
+    ActionChains(browser).drag_and_drop_by_offset(picture, -60, 0).perform()
+    moved, _ = browser.execute_script("return stage.layout.xaxis.range")
+    assert moved > low and width_shown(browser) == pytest.approx(zoomed)
+    assert zoom(browser) == pytest.approx(100 * whole / zoomed, abs=2)
+    assert_quiet(browser)
+
+
+@pytest.mark.slow
+def test_the_curves_are_the_shares_of_all_runs_in_one_picture(browser, page, runs):
+    load(browser, page)
+    curves = browser.execute_script(
+        "return document.querySelector('#curves').data.map(({name, x, y}) => ({name, x, y}))"
+    )
+    names = [curve["name"].split(":")[0] for curve in curves]
+    assert names == [report.MEAN_SHAPE, "first", "second"]
+    for run, curve in zip(runs, curves[1:], strict=True):
+        errors = np.sort(errors_of(run).to_numpy().ravel())
+        errors = errors[np.isfinite(errors)]
+        np.testing.assert_allclose(curve["x"], errors, atol=1e-4)
+        shares = 100 * np.arange(1, len(errors) + 1) / len(errors)
+        np.testing.assert_allclose(curve["y"], shares)
+
+
+@pytest.mark.slow
+def test_a_cross_validation_is_shown_by_the_models_that_had_not_seen_each_image(
+    hands, runs, tmp_path, capsys
+):
+    ids = hands.ids
+    for name, test in (("one", ids[:3]), ("two", ids[3:5])):
+        folder = hands.folder / "folds" / name
+        folder.mkdir()
+        (folder / "test.txt").write_text("\n".join(test))
+        (folder / "train.txt").write_text("\n".join(i for i in ids if i not in test))
+    data, out = prepared.read(hands.folder), tmp_path / "folds"
+    cross_validate.cross_validate(out, data, TINY, ("one", "two"))
+    html = tmp_path / "folds.html"
+    assert main(["report", str(out), "--out", str(html)]) == 0
+    text = html.read_text(encoding="utf-8")
+    shown = json.loads(re.search(r'<script type="application/json" id="overview">(.*?)</', text)[1])
+    table = pd.read_csv(out / "errors.csv").pivot(
+        index="image_id", columns="landmark", values="error_mm"
+    )
+    assert sorted(shown["ids"]) == sorted(ids[:5]) and shown["methods"][0] == report.MEAN_SHAPE
+    expected = table.loc[shown["ids"], list(data.landmarks)].to_numpy()
+    np.testing.assert_allclose(np.array(shown["errors"][1], float), expected, atol=1e-3)
+    baseline = json.loads((out / "summary.json").read_text())["mean_shape"]["error_mm_mean"]
+    assert np.nanmean(np.array(shown["errors"][0], float)) == pytest.approx(baseline, abs=1e-3)
+    assert "one, two" in text
+    shutil.copy(runs[0] / "model.keras", out / "two" / "model.keras")
+    line = refused(capsys, 1, out, "--out", html)
+    assert str(out / "two") in line and "kerasland crossvalidate" in line
 
 
 @pytest.mark.slow

@@ -27,7 +27,7 @@ TABS = {
     "scalars": ("error/radial_error_mm", "error/sdr_2mm", "loss/total"),
     "images": ("overlays/", "similarity/"),
     "text": ("image_shape", "64"),
-    "hparams": ("maps", "both"),
+    "hparams": ("maps", "both", "none", "first/", "second/"),
 }
 # all that a page shows, whatever the components it is hidden in
 EVERYTHING = """
@@ -44,10 +44,12 @@ const texts = [], pictures = [];
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
-    """Of a TensorBoard over the folder of one run."""
+    """Of a TensorBoard over the folder of two runs that differ in a setting."""
     folder = tmp_path_factory.mktemp("board")
     hands = synthetic.write(folder / "hands", 12, shape=(140, 100))
-    train.train(hands, TINY, folder / "runs" / "first", "dev", quiet=True)
+    for name, maps in (("first", "both"), ("second", "none")):
+        experiment = TINY.replace(maps=maps)
+        train.train(hands, experiment, folder / "runs" / name, "dev", quiet=True)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -67,7 +69,8 @@ def address(tmp_path_factory):
 def _runs(port: int) -> bool:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/data/runs") as answer:
-            return b"first" in answer.read()
+            known = answer.read()
+            return b"first" in known and b"second" in known
     except OSError:
         return False
 

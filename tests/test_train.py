@@ -91,6 +91,44 @@ def test_two_replicas_give_one_replicas_weights(hands, tmp_path, change):
         np.testing.assert_allclose(values, losses[1][key], rtol=1e-4, err_msg=key)
 
 
+OVERFLOW = """
+import sys
+import keras, numpy as np, tensorflow as tf
+from kerasland import optimizers, train
+scope = train.strategy(2)
+with scope.scope():
+    weight = keras.Variable(np.ones(3, "float32"))
+    make = {"ours": optimizers, "keras": keras.optimizers}[sys.argv[1]].LossScaleOptimizer
+    optimizer = make(optimizers.SGD(0.1, clip_norm=1.0), initial_scale=8.0)
+    optimizer.build([weight])
+
+@tf.function
+def step(overflowing):
+    def one():
+        here = tf.distribute.get_replica_context().replica_id_in_sync_group
+        large = tf.where(overflowing & (here == 1), np.inf, 8.0)
+        optimizer.apply([tf.fill([3], tf.cast(large, tf.float32))], [weight])
+    scope.run(one)
+
+found = []
+for overflowing in (False, True, False):
+    step(tf.constant(overflowing))
+    found += [float(weight.numpy()[0]), float(optimizer.dynamic_scale.numpy())]
+print(*found)
+"""
+
+
+@pytest.mark.slow
+def test_an_overflow_on_one_replica_skips_the_step_of_all():
+    done = python(OVERFLOW, "ours")
+    assert done.returncode == 0, done.stderr[-2000:]
+    first, scale, skipped, halved, after, _ = map(float, done.stdout.split())
+    assert first == pytest.approx(1 - 0.1 / 3**0.5) and scale == 8
+    assert skipped == first and halved == 4 and after < first
+    theirs = python(OVERFLOW, "keras")  # should Keras mend this, ours can go
+    assert "nan" in theirs.stdout, theirs.stdout + theirs.stderr[-2000:]
+
+
 def test_training_moves_the_weights_that_the_replica_test_compares(hands):
     """Guards the test above: were nothing learnt, equal weights would mean nothing."""
     keras.utils.set_random_seed(0)
