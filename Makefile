@@ -21,20 +21,17 @@ docs:               ## the pages of docs/ as a site, in site/
 	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
 
 data/drawn/dataset.json:
-	$(PYTHON) -m data_prep.synthetic --count 600 --seed 1000 --shape 1050 750 --out data/drawn
+	$(PYTHON) -m data_prep.synthetic --count 2400 --seed 1000 --shape 1050 750 --out data/drawn
 
 drawn_hands: data/drawn/dataset.json  ## the weights of --init drawn_hands, in runs/drawn_hands
 	$(PYTHON) -m kerasland train --data data/drawn --out runs/drawn_hands --resume \
-	  --set epochs=8 warmup_epochs=0.5 validation_images=0 precision=auto
+	  --set epochs=8 warmup_epochs=0.2 validation_images=0 precision=auto
 
 DATA ?= data/hand_atlas
-COMMON = sigma_px=3 precision=auto validation_images=0
-FINE = $(COMMON) image_shape=640x480 elastic_px=5 rotation_deg=12 scale=0.12 shift=0.05 shape_prior=true
-pretrained: data/drawn/dataset.json  ## the shipped model, its estimate and calibration, in runs/hand_atlas
-	$(PYTHON) -m kerasland train --data data/drawn --out runs/drawn --resume \
-	  --set $(COMMON) stem_stride=2 output_stride=2 epochs=6 warmup_epochs=0.5
-	$(PYTHON) -m kerasland crossvalidate --data $(DATA) --init runs/drawn --final \
-	  --out runs/hand_atlas --set $(FINE) epochs=30
+pretrained:         ## the shipped model, its estimate and calibration, in runs/hand_atlas
+	$(PYTHON) -m kerasland crossvalidate --data $(DATA) --init drawn_hands --final --out runs/hand_atlas \
+	  --set image_shape=640x512 sigma_px=3 elastic_px=5 rotation_deg=12 scale=0.12 shift=0.05 epochs=24 \
+	  shape_prior=true precision=auto validation_images=0
 
 benchmark:          ## all ratios of benchmarks/results; DATA is the prepared hand atlas
 	for name in start onednn step_profile spatial_term input_pipeline preparation predict_folder inference \

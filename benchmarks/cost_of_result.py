@@ -8,6 +8,9 @@ weights, which come with the package, do not count. The trainings take turns, a 
 Time counts the steps and what an epoch writes, not the tests that make the curve.
 
     python -m benchmarks.cost_of_result --data data/hand_atlas [--peer-python PATH]
+
+`--known-peers` trains kerasland alone and takes the peers' curves as they are in
+`results/cost_of_result.csv`: of the same machine, but not in turns with them.
 """
 
 from __future__ import annotations
@@ -177,6 +180,7 @@ def main() -> None:
     parser.add_argument("--peer-python", type=Path, help="a Python with PyTorch and landmarker")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--precision", default="auto", help="of kerasland")
+    parser.add_argument("--known-peers", action="store_true", help="see above")
     parser.add_argument("--scn-minutes", type=float, default=15.0, help="for the SCN; 0: leave out")
     args = parser.parse_args()
     if any(args.out.glob("ours_*")):
@@ -186,10 +190,14 @@ def main() -> None:
     frames = args.out / "frames.npz"
     write_frames(data, base.with_settings([*PEER_SIZE, f"epochs={EPOCHS}"]), frames)
     test = dataset.load_frames(data, data.fold("dev")[1], base.image_shape)
-    pythons = {
-        name: peer_python(packages, args.peer_python) for name, (_, packages) in PEERS.items()
-    }
-    curves = []
+    curves, pythons = [], {}
+    if args.known_peers:
+        known = pd.read_csv(CURVES)
+        curves.append(known[known["network"].isin(PEERS)])
+    else:
+        pythons = {
+            name: peer_python(packages, args.peer_python) for name, (_, packages) in PEERS.items()
+        }
 
     def add(network: str, epochs: int, seed: int, curve: pd.DataFrame) -> None:
         curves.append(curve.assign(network=network, schedule=epochs, seed=seed))
@@ -203,11 +211,11 @@ def main() -> None:
                 mine = base.replace(epochs=epochs, seed=seed).with_settings(settings)
                 run = args.out / f"ours_{i}_{epochs}_{seed}"
                 add(name, epochs, seed, ours(data, test, mine, init, run))
-        for epochs in (EPOCHS // 2, EPOCHS):
+        for epochs in (EPOCHS // 2, EPOCHS) if "prototype" in pythons else ():
             path, length = args.out / f"prototype_{epochs}_{seed}.csv", ("--epochs", epochs)
             curve = theirs(pythons["prototype"], "prototype", frames, seed, path, *length)
             add("prototype", epochs, seed, curve)
-    if args.scn_minutes > 0:
+    if args.scn_minutes > 0 and "scn" in pythons:
         limits = ("--epochs", EPOCHS, "--minutes", args.scn_minutes)
         curve = theirs(pythons["scn"], "scn", frames, 0, args.out / "scn.csv", *limits)
         add("scn", EPOCHS, 0, curve)
