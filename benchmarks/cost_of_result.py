@@ -9,8 +9,8 @@ Time counts the steps and what an epoch writes, not the tests that make the curv
 
     python -m benchmarks.cost_of_result --data data/hand_atlas [--peer-python PATH]
 
-`--known-peers` trains kerasland alone and takes the peers' curves as they are in
-`results/cost_of_result.csv`: of the same machine, but not in turns with them.
+`--only NAME` trains one of them and takes the other curves as they are in
+`results/cost_of_result.csv`: of the same machine, one hopes, but not in turns with them.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def main() -> None:
     parser.add_argument("--peer-python", type=Path, help="a Python with PyTorch and landmarker")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--precision", default="auto", help="of kerasland")
-    parser.add_argument("--known-peers", action="store_true", help="see above")
+    parser.add_argument("--only", choices=[*OURS, *PEERS], help="train this one alone")
     parser.add_argument("--scn-minutes", type=float, default=15.0, help="for the SCN; 0: leave out")
     args = parser.parse_args()
     if any(args.out.glob("ours_*")):
@@ -190,14 +190,15 @@ def main() -> None:
     frames = args.out / "frames.npz"
     write_frames(data, base.with_settings([*PEER_SIZE, f"epochs={EPOCHS}"]), frames)
     test = dataset.load_frames(data, data.fold("dev")[1], base.image_shape)
-    curves, pythons = [], {}
-    if args.known_peers:
+    wanted, curves = {args.only} if args.only else {*OURS, *PEERS}, []
+    if args.only:
         known = pd.read_csv(CURVES)
-        curves.append(known[known["network"].isin(PEERS)])
-    else:
-        pythons = {
-            name: peer_python(packages, args.peer_python) for name, (_, packages) in PEERS.items()
-        }
+        curves.append(known[known["network"] != args.only])
+    pythons = {
+        name: peer_python(packages, args.peer_python)
+        for name, (_, packages) in PEERS.items()
+        if name in wanted
+    }
 
     def add(network: str, epochs: int, seed: int, curve: pd.DataFrame) -> None:
         curves.append(curve.assign(network=network, schedule=epochs, seed=seed))
@@ -207,7 +208,7 @@ def main() -> None:
 
     for seed in range(args.seeds):
         for i, (name, (init, schedules, settings)) in enumerate(OURS.items()):
-            for epochs in schedules:
+            for epochs in schedules if name in wanted else ():
                 mine = base.replace(epochs=epochs, seed=seed).with_settings(settings)
                 run = args.out / f"ours_{i}_{epochs}_{seed}"
                 add(name, epochs, seed, ours(data, test, mine, init, run))
