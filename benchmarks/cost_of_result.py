@@ -10,7 +10,7 @@ Time counts the steps and what an epoch writes, not the tests that make the curv
     python -m benchmarks.cost_of_result --data data/hand_atlas [--peer-python PATH]
 
 `--only NAME` trains one of them and takes the other curves as they are in
-`results/cost_of_result.csv`: of the same machine, one hopes, but not in turns with them.
+`results/cost_of_result.csv`: of the same kind of machine, but not in turns with them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from benchmarks.measure import Ratio, record, row
+from benchmarks import measure
 from benchmarks.peers import LANDMARKER, TORCH, peer_python
 from kerasland import dataset, experiment, prepared, run_folder, train
 from kerasland.files import replacing
@@ -141,10 +141,10 @@ def rows(curves: pd.DataFrame) -> list[dict]:
             given = curves[curves["network"] == network].groupby(["schedule", "seed"])["seconds"]
             longest = float(given.max().max())
             theirs = [min(seconds, longest) for seconds in best(curves, network, limit)]
-            ratio = Ratio(tuple(a / b for a, b in zip(mine, theirs, strict=False)))
+            ratio = measure.Ratio(tuple(a / b for a, b in zip(mine, theirs, strict=False)))
             least = 0.5 if network == "prototype" else 1 / SCN_TIMES
             work = f"training to {limit} mm, {name}, against {peer}"
-            found.append(row(work, ratio, least, peer, COMMAND))
+            found.append(measure.row(work, ratio, least, peer, COMMAND))
     return found
 
 
@@ -185,6 +185,10 @@ def main() -> None:
     args = parser.parse_args()
     if any(args.out.glob("ours_*")):
         parser.error(f"{args.out}: holds trainings already; choose another --out, or delete it")
+    known_rows = json.loads(measure.RESULTS.read_text())
+    before = {entry["machine"] for entry in known_rows if entry["command"] == COMMAND}
+    if args.only and measure.machine() not in before:
+        parser.error("the record has no curves of this kind of machine: train all, without --only")
     data = prepared.read(args.data)
     base = experiment.preset("cpu").replace(validation_images=0, precision=args.precision)
     frames = args.out / "frames.npz"
@@ -224,7 +228,7 @@ def main() -> None:
     with replacing(CURVES) as temporary:
         table.to_csv(temporary, index=False)
     draw(table, FIGURE)
-    record(rows(table))
+    measure.record(rows(table))
 
 
 if __name__ == "__main__":

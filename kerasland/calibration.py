@@ -14,6 +14,7 @@ conformal prediction, Lei et al. 2018).
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import keras
@@ -63,30 +64,39 @@ def fit(errors: pd.DataFrame) -> Calibration:
             `fold`, the ratios of each fold are to what was fitted to the others; without one, or
             with one fold alone, to what was fitted to themselves, and so a little small.
     """
-    found, known = _regression(errors), errors[np.isfinite(errors["error_mm"])]
+    found, known = _regression(errors), _known(errors)
     expected = found.expected_mm(known)
     if "fold" in known and known["fold"].nunique() > 1:
-        for fold in known["fold"].unique():
-            here = (known["fold"] == fold).to_numpy()
-            expected[here] = _regression(_without(errors, fold)).expected_mm(known[here])
-    error_mm = np.maximum(known["error_mm"].to_numpy(np.float64), LEAST_MM)
-    ratios = np.quantile(error_mm / expected, LEVELS)
+        for here, others in _each_fold(errors):
+            expected[here] = _regression(others).expected_mm(known[here])
+    ratios = np.quantile(_at_least(known["error_mm"]) / expected, LEVELS)
     return dataclasses.replace(found, ratios=tuple(ratios.tolist()))
 
 
-def _without(errors: pd.DataFrame, fold: str) -> pd.DataFrame:
-    """The errors with those of a fold unknown, but its landmarks there still."""
-    return errors.assign(error_mm=errors["error_mm"].where(errors["fold"] != fold))
+def _known(errors: pd.DataFrame) -> pd.DataFrame:
+    return errors[np.isfinite(errors["error_mm"])]
+
+
+def _at_least(error_mm: pd.Series) -> np.ndarray:
+    return np.maximum(error_mm.to_numpy(np.float64), LEAST_MM)
+
+
+def _each_fold(errors: pd.DataFrame) -> Iterator[tuple[np.ndarray, pd.DataFrame]]:
+    """For each fold, which of the known errors are its own; and all errors, with its own unknown:
+    their landmarks stay."""
+    folds = _known(errors)["fold"].to_numpy()
+    for fold in dict.fromkeys(folds):
+        others = errors.assign(error_mm=errors["error_mm"].where(errors["fold"] != fold))
+        yield folds == fold, others
 
 
 def _regression(errors: pd.DataFrame) -> Calibration:
     """Offsets and slope, without ratios."""
-    known = errors[np.isfinite(errors["error_mm"])]
+    known = _known(errors)
     names = list(dict.fromkeys(errors["landmark"]))
     which = known["landmark"].map({name: k for k, name in enumerate(names)}).to_numpy()
     features = np.column_stack([np.eye(len(names))[which], _lacking(known)])
-    error_mm = np.maximum(known["error_mm"].to_numpy(np.float64), LEAST_MM)
-    model = GammaRegressor(alpha=RIDGE, max_iter=1000).fit(features, error_mm)
+    model = GammaRegressor(alpha=RIDGE, max_iter=1000).fit(features, _at_least(known["error_mm"]))
     offsets = model.intercept_ + model.coef_[:-1]
     seen = np.isin(np.arange(len(names)), which)
     offsets[~seen] = offsets[seen].mean()
@@ -106,14 +116,11 @@ def reliability(errors: pd.DataFrame) -> pd.DataFrame:
         that is), found_low and found_high (95 %, images resampled), radius_mm_median (of the
         radii), constant_mm (the one radius for all points that holds that share).
     """
-    known = errors[np.isfinite(errors["error_mm"])]
-    expected = np.empty(len(known))
+    known = _known(errors)
     radii = np.empty((len(known), len(LEVELS)))
-    for fold in known["fold"].unique():
-        here = (known["fold"] == fold).to_numpy()
-        fitted = fit(_without(errors, fold))
-        expected[here] = fitted.expected_mm(known[here])
-        radii[here] = expected[here, None] * np.array(fitted.ratios)
+    for here, others in _each_fold(errors):
+        fitted = fit(others)
+        radii[here] = np.outer(fitted.expected_mm(known[here]), fitted.ratios)
     error_mm = known["error_mm"].to_numpy(np.float64)
     within = pd.DataFrame(error_mm[:, None] <= radii).groupby(known["image_id"].to_numpy())
     sums, counts = within.sum().to_numpy(), within.size().to_numpy()

@@ -53,13 +53,12 @@ def cross_validate(
     _check_disjoint(splits)
     if init is not None:
         _check_unseen(splits, data, init)
-    found, baseline, minutes, parameters = [], [], 0.0, 0
+    found, baseline, evaluated = [], [], []
     for number, (fold, part) in enumerate(splits.items(), start=1):
         run = out / fold
         title = f"[{number}/{len(folds) + final}] fold {fold}"
         train.train(data, experiment, run, fold, resume=run.exists(), title=title, init=init)
-        evaluated = evaluate.evaluate(run, data, fold)
-        minutes, parameters = minutes + evaluated["minutes"], evaluated["parameters"]
+        evaluated.append(evaluate.evaluate(run, data, fold))
         found.append(tables.read_errors(run / "evaluation" / "errors.csv").assign(fold=fold))
         baseline.append(evaluate.mean_shape_errors(data, part.train + part.validation, part.test))
     errors = pd.concat(found, ignore_index=True)
@@ -68,10 +67,10 @@ def cross_validate(
     summary = {
         "method": experiment.method,
         **rows[experiment.method],
-        "minutes": round(minutes, 2),
+        "minutes": round(sum(each["minutes"] for each in evaluated), 2),
         "subset": f"cross-validation over {', '.join(folds)}",
-        "parameters": parameters,
-        "data": evaluate.noted(data),
+        "parameters": evaluated[0]["parameters"],
+        "data": data.identity,
         "folds": {fold: len(part.test) for fold, part in splits.items()},
         "scale": data.scale.describe(data.landmarks),
         "mean_shape": rows["mean_shape"],

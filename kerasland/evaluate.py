@@ -180,17 +180,12 @@ def evaluate(
         "minutes": notes.get("minutes"),
         "parameters": model.count_params(),
         "subset": subset,
-        "data": noted(data),
+        "data": data.identity,
         "scale": data.scale.describe(data.landmarks),
         "mean_shape": rows.get("mean_shape"),
     }
     write(out, data, errors, rows, summary)
     return summary
-
-
-def noted(data: Prepared) -> dict[str, str]:
-    """What a `summary.json` says of the data, by which `kerasland report` finds it again."""
-    return {"hash": data.hash, "folder": str(data.folder.resolve())}
 
 
 def write(

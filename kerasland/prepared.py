@@ -68,6 +68,11 @@ class Prepared:
         """(N,) millimetres a pixel, the mean of x and y; NaN where unknown."""
         return self.spacing.mean(axis=1)
 
+    @property
+    def identity(self) -> dict[str, str]:
+        """Hash and folder, by which a run or an evaluation finds the data set again."""
+        return {"hash": self.hash, "folder": str(self.folder.resolve())}
+
     def mean_scale(self, ids: Iterable[str]) -> Scale:
         """The scale for curves: the mean of these images where each file states its own."""
         known = self.mm_per_px[self.index(ids)] if self.scale.files else np.empty(0)

@@ -149,7 +149,7 @@ def _images(runs: list[Run], data: Prepared, unit: str) -> list[dict]:
             if not np.median(np.linalg.norm(seen.points - points, axis=1)) < SAME_POINT_PX:
                 raise DataError(
                     f"{run.model_of[image_id]}: its model gives other points than "
-                    f"{report_runs.ERRORS}; first run: {run.again.replace('DIR', str(data.folder))}"
+                    f"{report_runs.ERRORS}; first run: {run.again(data.folder)}"
                 )
             views.append(
                 {
@@ -265,7 +265,7 @@ def _settings(runs: list[Run]) -> Grid:
             "fold trained on": _distinct(run, lambda notes: notes["fold"]),
             "images trained on": _distinct(run, lambda notes: len(notes["train_ids"])),
             "minutes of training": run.evaluated.get("minutes"),
-            "parameters": run.evaluated["parameters"],
+            "parameters": run.evaluated.get("parameters"),
             "kerasland": _distinct(run, lambda notes: notes["versions"]["kerasland"]),
         }
         for run in runs

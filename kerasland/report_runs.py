@@ -27,8 +27,7 @@ class Run:
 
     name: how a report calls it. experiment: of all its models. models: folder of each model, and
     what its `experiment.json` says beside the experiment. model_of: by image, the folder of the
-    model that was tested on it. evaluated: `summary.json`. errors: errors table. again: the command
-    that makes the errors anew.
+    model that was tested on it. evaluated: `summary.json`. errors: errors table.
     """
 
     folder: Path
@@ -38,12 +37,15 @@ class Run:
     model_of: dict[str, Path]
     evaluated: dict
     errors: pd.DataFrame
-    again: str
 
     @property
     def data(self) -> dict:
         """Hash and, where noted, folder of the prepared data set that the errors are of."""
         return self.evaluated.get("data", next(iter(self.models.values()))["data"])
+
+    def again(self, data: str | os.PathLike) -> str:
+        """The command that makes the errors anew, from a prepared folder."""
+        return _command(self.folder, self.folder not in self.models, data)
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -83,22 +85,27 @@ def read(folders: Sequence[str | os.PathLike]) -> list[Run]:
 
 
 def _read_one(folder: Path, name: str) -> Run:
-    pooled = (folder / ERRORS).exists()
-    if not pooled:
-        experiments.load(folder / "experiment.json")  # says what is no run at all
-    home = folder if pooled else folder / "evaluation"
-    again = f"kerasland {'crossvalidate' if pooled else f'evaluate {folder}'} --data DIR"
+    home = folder / "evaluation"
+    if pooled := not (home / ERRORS).exists() and (folder / ERRORS).exists():
+        home = folder
     for path in (home / ERRORS, home / SUMMARY):
         if not path.exists():
-            raise DataError(f"{path}: missing; first run: {again}")
+            if not pooled:
+                experiments.load(folder / "experiment.json")  # says what is no run at all
+            raise DataError(f"{path}: missing; first run: {_command(folder, pooled)}")
     evaluated = json.loads((home / SUMMARY).read_text(encoding="utf-8"))
     errors = tables.read_errors(home / ERRORS)
-    parts = errors["fold"] if pooled else pd.Series("", errors.index)
+    parts = errors["fold"] if "fold" in errors else pd.Series("", errors.index)
     model_of = {i: folder / part for i, part in zip(errors["image_id"], parts, strict=True)}
-    known = {model: experiments.load(model / "experiment.json") for model in model_of.values()}
-    (experiment, _), *_ = known.values()
-    models = {model: notes for model, (_, notes) in known.items()}
-    return Run(folder, name, experiment, models, model_of, evaluated, errors, again)
+    models = {}
+    for model in dict.fromkeys(model_of.values()):
+        experiment, models[model] = experiments.load(model / "experiment.json")
+    return Run(folder, name, experiment, models, model_of, evaluated, errors)
+
+
+def _command(folder: Path, pooled: bool, data: str | os.PathLike = "DIR") -> str:
+    verb = "crossvalidate" if pooled else f"evaluate {folder}"
+    return f"kerasland {verb} --data {data}"
 
 
 def _check_pair(first: Run, other: Run) -> None:
@@ -138,6 +145,6 @@ def data_of(runs: Sequence[Run], folder: str | os.PathLike | None = None) -> Pre
     if data.hash != run.data["hash"]:
         raise DataError(
             f"{folder}: is other data than {run.folder} was evaluated on; name that with --data, "
-            f"or first run: {run.again.replace('DIR', str(folder))}"
+            f"or first run: {run.again(folder)}"
         )
     return data

@@ -106,8 +106,7 @@ def notes_of(data: Prepared, parts: Split, init: str | os.PathLike | None = None
     return {
         "data": {
             "name": data.name,
-            "hash": data.hash,
-            "folder": str(data.folder.resolve()),
+            **data.identity,
             "landmarks": list(data.landmarks),
             "scale": asdict(data.scale),
         },

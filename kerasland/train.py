@@ -200,9 +200,8 @@ def train(
     with scope.scope():
         if checkpoint:
             model = keras.saving.load_model(checkpoint)
-            # as it was begun, perhaps on another machine
-            computed_in = model.get_layer("stem_conv").compute_dtype
-            computed_in = precision_here(computed_in, title or run.name, quiet)
+            begun_in = model.get_layer("stem_conv").compute_dtype  # perhaps on another machine
+            computed_in = precision_here(begun_in, title or run.name, quiet)
         else:
             computed_in = precision_here(experiment.precision, title or run.name, quiet)
             with precision(computed_in):

@@ -56,7 +56,7 @@ def hands(tmp_path_factory):
         landmarks=[*HOSTILE, *phantom.LANDMARK_NAMES[2:]],
         records=records,
         scale=prepared.Scale(landmarks=(0, 4), length_mm=50.0),
-        folds={"dev": (ids[3:], ids[:3])},
+        folds={"dev": (ids[3:], ids[:3]), "other": (ids[:3] + ids[5:], ids[3:5])},
     )
 
 
@@ -128,8 +128,8 @@ def width_shown(browser) -> float:
     return high - low
 
 
-def errors_of(run) -> pd.DataFrame:
-    return pd.read_csv(run / "evaluation/errors.csv").pivot(
+def errors_of(run, home="evaluation") -> pd.DataFrame:
+    return pd.read_csv(run / home / "errors.csv").pivot(
         index="image_id", columns="landmark", values="error_mm"
     )
 
@@ -284,30 +284,25 @@ def test_the_curves_are_the_shares_of_all_runs_in_one_picture(browser, page, run
 def test_a_cross_validation_is_shown_by_the_models_that_had_not_seen_each_image(
     hands, runs, tmp_path, capsys
 ):
-    ids = hands.ids
-    for name, test in (("one", ids[:3]), ("two", ids[3:5])):
-        folder = hands.folder / "folds" / name
-        folder.mkdir()
-        (folder / "test.txt").write_text("\n".join(test))
-        (folder / "train.txt").write_text("\n".join(i for i in ids if i not in test))
-    data, out = prepared.read(hands.folder), tmp_path / "folds"
-    cross_validate.cross_validate(out, data, TINY, ("one", "two"))
+    out = tmp_path / "folds"
+    cross_validate.cross_validate(out, hands, TINY, ("dev", "other"))
     html = tmp_path / "folds.html"
     assert main(["report", str(out), "--out", str(html)]) == 0
     text = html.read_text(encoding="utf-8")
     shown = json.loads(re.search(r'<script type="application/json" id="overview">(.*?)</', text)[1])
-    table = pd.read_csv(out / "errors.csv").pivot(
-        index="image_id", columns="landmark", values="error_mm"
-    )
-    assert sorted(shown["ids"]) == sorted(ids[:5]) and shown["methods"][0] == report.MEAN_SHAPE
-    expected = table.loc[shown["ids"], list(data.landmarks)].to_numpy()
+    tested = {i for fold in ("dev", "other") for i in hands.fold(fold)[1]}
+    assert set(shown["ids"]) == tested and shown["methods"][0] == report.MEAN_SHAPE
+    expected = errors_of(out, "").loc[shown["ids"], list(hands.landmarks)].to_numpy()
     np.testing.assert_allclose(np.array(shown["errors"][1], float), expected, atol=1e-3)
     baseline = json.loads((out / "summary.json").read_text())["mean_shape"]["error_mm_mean"]
     assert np.nanmean(np.array(shown["errors"][0], float)) == pytest.approx(baseline, abs=1e-3)
-    assert "one, two" in text
-    shutil.copy(runs[0] / "model.keras", out / "two" / "model.keras")
+    assert "dev, other" in text
+    shutil.copy(runs[0] / "model.keras", out / "other" / "model.keras")
     line = refused(capsys, 1, out, "--out", html)
-    assert str(out / "two") in line and "kerasland crossvalidate" in line
+    assert str(out / "other") in line and "kerasland crossvalidate" in line
+    # what `evaluate --out` writes is neither a run nor a cross-validation
+    shutil.copytree(runs[0] / "evaluation", tmp_path / "elsewhere")
+    assert "experiment.json" in refused(capsys, 1, tmp_path / "elsewhere", "--out", html)
 
 
 @pytest.mark.slow
