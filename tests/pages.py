@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 RUN, SHOWN = ("sh", "python"), ("text", "console")
 # the package's commands first, and a checkout's data_prep importable
 ENVIRONMENT = {
@@ -31,6 +32,13 @@ class Block(NamedTuple):
     language: str
     code: str
     line: int
+
+
+def commands(text: str) -> list[str]:
+    """The commands of a page's `sh` blocks, one a line, comments left out."""
+    code = "".join(block.code for block in blocks(text) if block.language == "sh")
+    lines = code.replace("\\\n", " ").splitlines()
+    return [line for line in lines if line.strip() and not line.startswith("#")]
 
 
 def blocks(text: str) -> list[Block]:

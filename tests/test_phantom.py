@@ -180,9 +180,9 @@ def test_bone_is_brighter_than_tissue_and_tissue_than_background(hands):
 def test_speed():
     seconds = []
     for seed in range(5):
-        start = time.perf_counter()
+        start = time.process_time()
         phantom.hand(seed, SHAPE)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
     assert np.median(seconds) < 0.3
 
 

@@ -1,73 +1,24 @@
 """The README does what it says: each command and snippet is run as it stands there."""
 
 import json
-import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
-import time
 
 import pages
 import pandas as pd
 import pytest
-from PIL import Image
 
-from kerasland import phantom, synthetic
+from kerasland import synthetic
 
 ROOT = pages.ROOT
-TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = pages.blocks(TEXT)
-COMMANDS = [
-    line
-    for language, block, _ in BLOCKS
-    if language == "sh"
-    for line in block.replace("\\\n", " ").splitlines()
-    if line.strip() and not line.startswith("#")
-]
-INSTALL, PREDICT, MAIN_JOB, TESTS, *OTHERS = COMMANDS
-SNIPPETS = [block for language, block, _ in BLOCKS if language == "python"]
+INSTALL, PREDICT, MAIN_JOB, TESTS, *OTHERS = COMMANDS = pages.commands(pages.README)
+SNIPPETS = [block.code for block in pages.blocks(pages.README) if block.language == "python"]
 # long trainings are cut short; what stands in the README is otherwise run word for word
 SHORT = "epochs=1 image_shape=64x64 validation_images=2 sigma_px=1.5"
 SMALL = "width=8 max_width=16 depth=3"
-
-
-@pytest.mark.slow
-def test_the_main_job_on_a_fresh_machine(tmp_path):
-    """A checkout of its own, an environment of its own, and the README's first lines."""
-    checkout = tmp_path / "checkout"
-    made_here = [".git", ".venv", "runs", "data", "build", "*.egg-info", ".*cache*"]
-    shutil.copytree(ROOT, checkout, ignore=shutil.ignore_patterns(*made_here))
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL"))}
-    install, job = MAIN_JOB.rsplit(" && ", 1)
-    assert install == INSTALL
-    Image.fromarray(phantom.hand(0, (700, 500))[0]).save(checkout / "hand.png")
-    with (tmp_path / "log.txt").open("w") as log:
-        for command in (INSTALL, PREDICT, job):
-            started = time.monotonic()
-            done = subprocess.run(
-                ["bash", "-c", command], cwd=checkout, env=environment, stdout=log, stderr=log
-            )
-            assert done.returncode == 0, (tmp_path / "log.txt").read_text()[-3000:]
-    minutes = (time.monotonic() - started) / 60
-    assert len(pd.read_csv(checkout / "predicted" / "landmarks.csv")) == 37
-    assert len(list((checkout / "predicted" / "overlays").iterdir())) == 1
-    said = (tmp_path / "log.txt").read_text()
-    print(f"{said[-4000:]}\n{job}: {minutes:.1f} minutes")
-    assert minutes <= 12
-    out = checkout / "runs" / "reproduce"
-    table = pd.read_csv(out / "ablation.csv").set_index("method")
-    assert list(table.index) == [
-        "mean_shape", "unet", "unet+cartesian", "unet+polar", "unet+cartesian+polar",
-    ]  # fmt: skip
-    mean = table["error_mm_mean"]
-    assert (mean.iloc[1:] <= mean["mean_shape"] / 5).all(), mean
-    for name in ("ablation.md", "ablation.tex", "paired.md", "cumulative_error.png", "worst.png"):
-        assert (out / name).stat().st_size > 100, name
-    for method in table.index[1:]:
-        assert (out / "runs" / f"{method}_dev_seed0" / "evaluation" / "errors.csv").exists()
-        assert re.search(rf"{re.escape(method)}, .*: epoch \d+/\d+, .* min left", said)
 
 
 def test_the_test_command_is_the_one_that_ci_runs():
@@ -134,6 +85,6 @@ def test_the_tables_of_speed_are_those_of_the_record():
 
     whole = measure.table(json.loads(measure.RESULTS.read_text()))
     assert whole in (ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
-    section = TEXT.split("## Speed")[1].split("\n## ")[0]
+    section = pages.README.split("## Speed")[1].split("\n## ")[0]
     shown = [line for line in section.splitlines() if line.startswith("|")]
     assert len(shown) > 8 and set(shown) <= set(whole.splitlines())
