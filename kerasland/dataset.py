@@ -151,6 +151,7 @@ def training(frames: Frames, experiment: Experiment, first_epoch: int = 0) -> tf
     per_epoch = steps_per_epoch(count, batch) * batch
     images, points = _source(frames.images), tf.constant(frames.points)
 
+    @tf.autograph.experimental.do_not_convert
     def order(epoch):
         rounds = [
             tf.random.experimental.stateless_shuffle(
@@ -164,6 +165,7 @@ def training(frames: Frames, experiment: Experiment, first_epoch: int = 0) -> tf
             (tf.fill([per_epoch], epoch), tf.range(per_epoch, dtype=tf.int64), places)
         )
 
+    @tf.autograph.experimental.do_not_convert
     def example(epoch, step, place):
         image = _unit_range(_fetch(images, place))
         seed = tf.stack([experiment.seed, tf.cast(epoch * per_epoch + step, tf.int32)])

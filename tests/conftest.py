@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 from pathlib import Path
@@ -24,6 +25,19 @@ FLAGS = (
     "--disable-quic",
     "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
 )
+
+
+@pytest.fixture(autouse=True)
+def turn(request, tmp_path_factory):
+    """A test marked `alone` begins when no other worker runs a test, and none begins before its
+    end."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        yield
+        return
+    alone = request.node.get_closest_marker("alone")
+    with (tmp_path_factory.getbasetemp().parent / "turn").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        yield
 
 
 def _data(name: str, what: str) -> Path:

@@ -1,6 +1,6 @@
 """The README's first lines on a fresh machine: install, predict, the main job.
 
-A file of its own, so that its training comes last and has the machine to itself.
+A file of its own: files with few tests come last, when it need not wait for its turn.
 """
 
 import os
@@ -18,6 +18,7 @@ from kerasland import phantom
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_the_main_job_on_a_fresh_machine(tmp_path):
     """A checkout of its own, an environment of its own, and the README's first lines."""
     checkout = tmp_path / "checkout"
