@@ -160,9 +160,9 @@ def draw(curves: pd.DataFrame, path: Path) -> None:
     for limit in LIMITS_MM:
         axes.axhline(limit, color="#999999", linewidth=0.8, linestyle="--")
     axes.set(xlabel="minutes of training", ylabel="mean error on the test split (mm)")
-    axes.set(xscale="log", yscale="log", ylim=(0.8, 60))
-    axes.set_yticks([0.8, 1.0, 1.25, 2, 5, 20], ["0.8", "1", "1.25", "2", "5", "20"])
-    axes.set_xticks([0.1, 0.25, 1, 2, 15], ["0.1", "0.25", "1", "2", "15"])
+    axes.set(xscale="log", yscale="log", ylim=(0.7, 60))
+    axes.set_yticks([0.75, 1.0, 1.25, 2, 5, 20], ["0.75", "1", "1.25", "2", "5", "20"])
+    axes.set_xticks([0.1, 0.25, 0.5, 1, 2, 4], ["0.1", "0.25", "0.5", "1", "2", "4"])
     axes.minorticks_off()
     handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     axes.legend(handles.values(), handles.keys())

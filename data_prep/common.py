@@ -14,8 +14,9 @@ import numpy as np
 
 from kerasland.errors import DataError, UsageError
 from kerasland.image_files import LOSSLESS, SUFFIXES, image_stem, image_suffix, is_image
-from kerasland.images import image_shape, pixel_spacing
+from kerasland.images import image_shape, pixel_hash, pixel_spacing, read_image
 from kerasland.prepared import Prepared
+from kerasland.volumes import DETACHED
 
 
 def parser(module: str, description: str, example: str) -> argparse.ArgumentParser:
@@ -76,10 +77,15 @@ def best_file(paths: Sequence[Path]) -> Path:
     """
     ranked = sorted(paths, key=_rank)
     for other in ranked[1:]:
-        same_kind = _rank(other) == _rank(ranked[0])
-        if same_kind and not filecmp.cmp(ranked[0], other, shallow=False):
+        if _rank(other) == _rank(ranked[0]) and not _same_picture(ranked[0], other):
             raise DataError(f"{ranked[0]} and {other} differ: remove the one that is not meant")
     return ranked[0]
+
+
+def _same_picture(a: Path, b: Path) -> bool:
+    if image_suffix(a) == DETACHED:
+        return pixel_hash(read_image(a)) == pixel_hash(read_image(b))
+    return filecmp.cmp(a, b, shallow=False)
 
 
 def _rank(path: Path) -> int:

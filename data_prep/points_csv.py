@@ -19,6 +19,8 @@ from kerasland.image_files import image_stem, image_suffix
 from kerasland.images import image_shape
 from kerasland.progress import track
 
+TEST_FRACTION = 0.25
+
 
 def match_images(names: Sequence[str], folder: Path, out: Path) -> dict[str, Path]:
     """The file of each image that the table names by file name, stem or relative path.
@@ -122,6 +124,30 @@ def choose_scale(args: argparse.Namespace, landmarks: Sequence[str]) -> prepared
     return prepared.Scale(tuple(numbers), args.length_mm, **spacing)
 
 
+def choose_folds(
+    args: argparse.Namespace, ids: Mapping[str, str]
+) -> tuple[dict[str, tuple[list[str], list[str]]], set[str]]:
+    """The folds that the options ask for, by name, and which of them are drawn by chance.
+
+    Raises:
+        UsageError: a name comes twice, or options contradict each other.
+    """
+    if args.fold and args.test_fraction is not None:
+        raise UsageError("--test-fraction: of the fold dev, which --fold replaces; leave one out")
+    own = {name: tuple(read_list(Path(p), ids) for p in paths) for name, *paths in args.fold or ()}
+    if len(own) < len(args.fold or ()):
+        raise UsageError(f"--fold: a name comes twice: {common.some(f[0] for f in args.fold)}")
+    drawn = {}
+    if not own and len(ids) > 1:
+        fraction = TEST_FRACTION if args.test_fraction is None else args.test_fraction
+        drawn["dev"] = prepared.split(ids.values(), fraction, args.seed)
+    if args.sets is not None:
+        drawn |= disjoint_folds(ids.values(), args.sets, args.seed)
+    if twice := sorted(set(own) & set(drawn)):
+        raise UsageError(f"--fold {twice[0]}: --sets makes a fold of that name; rename yours")
+    return {**own, **drawn}, set(drawn)
+
+
 def prepare(args: argparse.Namespace) -> prepared.Prepared:
     """Prepares the images of a table, see the module's command line."""
     table = read_points(args.points, args.first_pixel)
@@ -148,16 +174,7 @@ def prepare(args: argparse.Namespace) -> prepared.Prepared:
     if scale.files:
         spacing, stated_by = common.stated_spacing({ids[n]: path for n, path in matched.items()})
         scale = prepared.Scale(files=stated_by)
-    if args.fold:
-        folds = {
-            name: tuple(read_list(Path(path), ids) for path in paths) for name, *paths in args.fold
-        }
-    elif len(ids) > 1:
-        folds = {"dev": prepared.split(ids.values(), args.test_fraction, args.seed)}
-    else:
-        folds = {}
-    if args.sets is not None:
-        folds |= disjoint_folds(ids.values(), args.sets, args.seed)
+    folds, drawn = choose_folds(args, ids)
     records = ((ids[name], path, points[name]) for name, path in matched.items())
     dataset = prepared.write(
         args.out,
@@ -169,7 +186,7 @@ def prepare(args: argparse.Namespace) -> prepared.Prepared:
         folds=folds,
     )
     for name, (train, test) in folds.items():
-        made = "" if args.fold else f", a split made here with seed {args.seed}"
+        made = f", a split made here with seed {args.seed}" if name in drawn else ""
         print(f"fold {name}: {len(train)} train, {len(test)} test{made}")
     return dataset
 
@@ -232,7 +249,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     add("--scale-landmarks", nargs=2, metavar=("A", "B"), help="two landmarks, by name or number")
     add("--length-mm", type=float, help="the distance between those two")
-    add("--test-fraction", type=float, default=0.25, help="of the fold dev (default: 0.25)")
+    add("--test-fraction", type=float, help=f"of the fold dev (default: {TEST_FRACTION})")
     add("--seed", type=int, default=0, help="of dev and of --sets (default: 0)")
     add(
         "--sets",

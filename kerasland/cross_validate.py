@@ -42,14 +42,17 @@ def cross_validate(
         trainings but the final one, "folds" with their counts, "mean_shape".
 
     Raises:
-        UsageError: fewer than two folds, test lists that overlap, or `out` holds runs of another
-            experiment.
-        DataError: a fold is not sound, or `init` was trained on an image of a test list.
+        UsageError: fewer than two folds or one twice, test lists that overlap, or `out` holds
+            something else: a run, or runs of another experiment.
+        DataError: a fold is not sound, or `init` was trained on an image of a test list, or on
+            nobody knows which.
     """
     out = Path(out)
     if len(folds) < 2:
         raise UsageError(f"--folds {','.join(folds)}: cross-validation needs two folds or more")
-    splits = {fold: run_folder.split(data, fold, experiment) for fold in folds}
+    if (out / run_folder.EXPERIMENT).exists() and not (out / ALL).exists():
+        raise UsageError(f"{out}: holds a run already; choose another --out")
+    splits = run_folder.splits(data, folds, experiment)
     _check_disjoint(splits)
     if init is not None:
         _check_unseen(splits, data, init)
@@ -103,7 +106,13 @@ def _check_disjoint(splits: dict[str, run_folder.Split]) -> None:
 def _check_unseen(
     splits: dict[str, run_folder.Split], data: Prepared, init: str | os.PathLike
 ) -> None:
-    known = set(run_folder.pixel_hashes_behind(init))
+    known = run_folder.pixel_hashes_behind(init)
+    if known is None:
+        raise DataError(
+            f"--init {init}: no experiment.json beside it says which images it was trained on; if "
+            "they are test images, their errors mean nothing"
+        )
+    known = set(known)
     for fold, part in splits.items():
         for image_id in part.test:
             if data.pixel_hashes[image_id] in known:

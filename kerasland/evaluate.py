@@ -249,7 +249,7 @@ def write_figures(
                 read_image(data.image_path(image_id)),
                 rows[["x", "y"]].to_numpy(),
                 rows[["x_true", "y_true"]].to_numpy(),
-                mm_per_px=float(data.mm_per_px[data.index([image_id])][0]),
+                mm_per_px=tuple(data.spacing[data.index([image_id])][0]),
                 title=image_id,
             )
         )

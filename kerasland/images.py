@@ -151,6 +151,9 @@ def write_png(path: Path, source: str | os.PathLike | np.ndarray) -> str:
                 "image (H, W) of uint8 or uint16"
             )
         source_hash = pixels_hash = pixel_hash(pixels)
+    elif Path(source).suffix.lower() == volumes.DETACHED:
+        pixels = read_image(source)
+        source_hash = pixels_hash = pixel_hash(pixels)
     else:
         pixels, source_hash = None, _file_hash(Path(source))
     kept = _noted_hash(path, source_hash)

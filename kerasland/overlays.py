@@ -30,14 +30,15 @@ class Overlay(NamedTuple):
     """One radiograph with its landmarks: the arguments of `overlay`, in their order.
 
     image: (H, W) or (H, W, 1), any number type. points, truth: (K, 2), pixels of the image, NaN
-    where there is none; either may be None. names: K labels. mm_per_px: millimetres a pixel.
+    where there is none; either may be None. names: K labels. mm_per_px: millimetres a pixel, along
+    x and y where they differ.
     """
 
     image: np.ndarray
     points: np.ndarray | None = None
     truth: np.ndarray | None = None
     names: Sequence[str] | None = None
-    mm_per_px: float | None = None
+    mm_per_px: float | tuple[float, float] | None = None
     title: str | None = None
 
 
@@ -103,8 +104,8 @@ def _reduced(image: np.ndarray, height_px: int) -> tuple[np.ndarray, float]:
     return scaled(image, min(1.0, height_px / np.shape(image)[0]))
 
 
-def _millimetres(mm_per_px: float | None) -> bool:
-    return mm_per_px is not None and bool(np.isfinite(mm_per_px))
+def _millimetres(mm_per_px: float | tuple[float, float] | None) -> bool:
+    return mm_per_px is not None and bool(np.isfinite(mm_per_px).all())
 
 
 def _shown(item: Overlay) -> np.ndarray:
@@ -116,8 +117,10 @@ def _errors(item: Overlay) -> tuple[np.ndarray, str]:
     """The error of each point (NaN where there is none) and its unit, mm if the scale is known."""
     if item.truth is None or item.points is None:
         return np.full(len(_shown(item)), np.nan), "px"
-    error = np.linalg.norm(np.asarray(item.points) - np.asarray(item.truth), axis=-1)
-    return (error * item.mm_per_px, "mm") if _millimetres(item.mm_per_px) else (error, "px")
+    known = _millimetres(item.mm_per_px)
+    apart = np.asarray(item.points) - np.asarray(item.truth)
+    error = np.linalg.norm(apart * (item.mm_per_px if known else 1.0), axis=-1)
+    return error, "mm" if known else "px"
 
 
 def _error_note(item: Overlay) -> str:
@@ -229,7 +232,7 @@ def _draw_overlay(axes: Axes, item: Overlay, size_pt: float) -> None:
         )
     _draw_labels(axes, item, size_pt)
     if _millimetres(item.mm_per_px):
-        _scale_bar(axes, shape, item.mm_per_px, size_pt * 1.4)
+        _scale_bar(axes, shape, np.ravel(item.mm_per_px)[0], size_pt * 1.4)
     axes.set(xlim=(-0.5, shape[1] - 0.5), ylim=(shape[0] - 0.5, -0.5))
 
 
@@ -238,7 +241,7 @@ def overlay(
     points: np.ndarray | None,
     truth: np.ndarray | None = None,
     names: Sequence[str] | None = None,
-    mm_per_px: float | None = None,
+    mm_per_px: float | tuple[float, float] | None = None,
     title: str | None = None,
 ) -> Figure:
     """The radiograph in grey with its landmarks and, if known, the annotated ones.
@@ -251,7 +254,8 @@ def overlay(
         truth: (K, 2), annotated landmarks, each joined to its prediction by a line;
             errors above 2 mm, the ten largest, are written beside them.
         names: K labels to write beside the predictions, such as their numbers.
-        mm_per_px: millimetres a pixel, for errors in mm and a bar of 10 mm.
+        mm_per_px: millimetres a pixel, along x and y where they differ, for errors in mm and a bar
+            of 10 mm.
         title: above the image.
 
     Returns:

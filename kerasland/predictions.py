@@ -57,7 +57,10 @@ def writing(out: Path, names: Sequence[str]) -> Iterator[Callable[[Prediction], 
     with ExitStack() as stack:
         table, document = (
             stack.enter_context(
-                stack.enter_context(replacing(out / name)).open("w", encoding="utf-8", newline="")
+                # a file's name may hold bytes that are no UTF-8
+                stack.enter_context(replacing(out / name)).open(
+                    "w", encoding="utf-8", errors="surrogateescape", newline=""
+                )
             )
             for name in (TABLE, DOCUMENT)
         )
@@ -105,5 +108,9 @@ def read_table(out: Path) -> pd.DataFrame:
     """The table in a folder that `writing` wrote; names stay text, unknown millimetres are NaN."""
     numbers = {column: ["", "nan"] for column in COLUMNS if column not in _TEXTS}
     return pd.read_csv(
-        out / TABLE, dtype=dict.fromkeys(_TEXTS, str), keep_default_na=False, na_values=numbers
+        out / TABLE,
+        dtype=dict.fromkeys(_TEXTS, str),
+        keep_default_na=False,
+        na_values=numbers,
+        encoding_errors="surrogateescape",
     )

@@ -6,7 +6,8 @@
     FOLDER/dataset.json            name, landmarks in order, scale, counts, hashes; written last
 
 `hash` is SHA-256 over the bytes of landmarks.csv and the hash of each image's pixels in the order
-of the ids, so it depends on no PNG encoder.
+of the ids, so it depends on no PNG encoder. A table that was edited since has another hash, and so
+is another data set; the audit says so.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from kerasland.prepared_tables import (
     read_landmarks,
 )
 
+TABLE = "landmarks.csv"
 ALL = "all"  # stands for a fold where every image is trained on
 Record = tuple[str, "np.ndarray | str | os.PathLike", np.ndarray]
 
@@ -104,13 +106,14 @@ class Prepared:
         """The image ids to train on and to test on.
 
         Raises:
-            UsageError: no such fold.
+            UsageError: no such fold, or one called "all".
             DataError: a list is missing or empty, names an id twice or one that the data set lacks,
                 or both lists share an id.
         """
         if name not in self.folds():
             there = ", ".join(self.folds()) or "none"
             raise UsageError(f"{self.folder}: no fold {name!r}; there: {there}")
+        _check_fold_name(name)
         lists, problems = read_fold(self.folder, name, set(self.ids))
         if problems:
             raise DataError(problems[0])
@@ -122,7 +125,8 @@ def read(folder: str | os.PathLike) -> Prepared:
 
     Raises:
         DataError: no finished data set there; an unknown landmark, a coordinate that is no number,
-            a point given twice or an image that is missing (with the line).
+            a point given twice or an image that is missing (with the line), or that was added by
+            hand.
     """
     dataset, problems = examine(folder)
     if problems:
@@ -138,13 +142,19 @@ def examine(folder: str | os.PathLike) -> tuple[Prepared, list[str]]:
     """
     folder = Path(folder)
     about = read_about(folder)
-    points, _, problems = read_landmarks(folder / "landmarks.csv", about["landmarks"])
+    points, _, problems = read_landmarks(folder / TABLE, about["landmarks"])
     ids = tuple(sorted(points))
     images = image_ids(folder)
     problems += [
         f"{image_path(folder, i)}: missing, though landmarks.csv has points of it"
         for i in ids
         if i not in images
+    ]
+    hashes = about["image_hashes"]
+    problems += [
+        f"{folder / TABLE}: image {i} is not in dataset.json: prepare the data set again"
+        for i in ids
+        if i not in hashes
     ]
     stacked = np.array([points[i] for i in ids]).reshape(-1, len(about["landmarks"]), 2)
     dataset = Prepared(
@@ -154,8 +164,8 @@ def examine(folder: str | os.PathLike) -> tuple[Prepared, list[str]]:
         ids,
         stacked,
         about["scale"],
-        about["hash"],
-        about["image_hashes"],
+        dataset_hash((folder / TABLE).read_bytes(), hashes),
+        hashes,
         about["scale"].spacing(stacked, [about["spacing"].get(i) for i in ids]),
     )
     return dataset, problems
@@ -237,7 +247,7 @@ def write(
         for landmark, (x, y) in zip(landmarks, points[i], strict=True)
         if not np.isnan(x)
     )
-    write_text(folder / "landmarks.csv", table.getvalue())
+    write_text(folder / TABLE, table.getvalue())
     for fold, lists in (folds or {}).items():
         for part, listed in zip(("train", "test"), lists, strict=True):
             write_text(folder / "folds" / fold / f"{part}.txt", "".join(f"{i}\n" for i in listed))
@@ -259,9 +269,15 @@ def write(
     return read(folder)
 
 
-def _check_fold(name: str, lists: tuple[Sequence[str], Sequence[str]]) -> None:
+def _check_fold_name(name: str) -> None:
     if not name or name.startswith(".") or set(name) & set("/\\"):
         raise UsageError(f"fold name {name!r} can't be a folder's name")
+    if name == ALL:
+        raise UsageError(f"a fold can't be called {ALL!r}, which stands for all images: rename it")
+
+
+def _check_fold(name: str, lists: tuple[Sequence[str], Sequence[str]]) -> None:
+    _check_fold_name(name)
     for part, listed in zip(("train", "test"), lists, strict=True):
         for problem in list_problems(listed, set(listed), f"fold {name}, {part}"):
             raise DataError(problem)

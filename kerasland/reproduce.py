@@ -30,19 +30,20 @@ def reproduce(
     both. Errors of all folds and seeds are pooled.
 
     Args:
-        out: folder for `ablation.csv`, `.md`, `.tex`, `cumulative_error.png`, `worst.png`, the
-            pooled errors of each row, and `runs/` with a folder for each training.
+        out: folder for `ablation.csv`, `.md`, `.tex`, `paired.*`, figures, and `runs/` with a
+            folder for each training.
         data: prepared data set; None for synthetic hands, which are drawn into `out`.
         experiment: what the rows have in common; by default the preset `cpu`, or `quick` for
             synthetic hands.
-        folds: names of folds of the data set.
+        folds: names of folds of the data set, each once.
         seeds: how many seeds, from that of the experiment on.
 
     Returns:
         The table of `ablation.csv`.
 
     Raises:
-        UsageError: if `seeds` is below 1, or `out` holds runs of another experiment.
+        UsageError: if `seeds` is below 1, a fold is named twice, or `out` holds runs of another
+            experiment.
         DataError: if a fold is not sound.
     """
     if seeds < 1:
@@ -60,7 +61,7 @@ def reproduce(
             **SYNTHETIC,
             track=lambda hands: track(hands, "drawing hands", SYNTHETIC["count"]),
         )
-    splits = {fold: run_folder.split(data, fold, experiment) for fold in folds}
+    splits = run_folder.splits(data, folds, experiment)
     pooled, rows = {}, []
     baseline = [
         evaluate.mean_shape_errors(data, part.train + part.validation, part.test)

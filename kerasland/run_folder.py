@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -56,6 +57,19 @@ def split(data: Prepared, fold: str | None, experiment: Experiment) -> Split:
     validation = tuple(train[i] for i in sorted(order[:held]))
     kept = tuple(image_id for image_id in train if image_id not in set(validation))
     return Split(fold or ALL, kept, validation, tuple(test))
+
+
+def splits(data: Prepared, folds: Sequence[str], experiment: Experiment) -> dict[str, Split]:
+    """The images of a run for each of some folds, by its name.
+
+    Raises:
+        UsageError: a fold is named twice, and as `split`.
+        DataError: as `split`.
+    """
+    for fold in folds:
+        if list(folds).count(fold) > 1:
+            raise UsageError(f"--folds {','.join(folds)}: names {fold} more than once")
+    return {fold: split(data, fold, experiment) for fold in folds}
 
 
 def last_checkpoint(run: Path) -> tuple[Path | None, int]:
@@ -114,7 +128,7 @@ def notes_of(data: Prepared, parts: Split, init: str | os.PathLike | None = None
         "train_ids": list(parts.train),
         "validation_ids": list(parts.validation),
         "init": _noted(init),
-        "pixel_hashes": own_hashes + ([] if init is None else pixel_hashes_behind(init)),
+        "pixel_hashes": own_hashes + (pixel_hashes_behind(init) or []),
         "versions": {
             "kerasland": __version__,
             "python": platform.python_version(),
@@ -123,10 +137,10 @@ def notes_of(data: Prepared, parts: Split, init: str | os.PathLike | None = None
     }
 
 
-def pixel_hashes_behind(source: str | os.PathLike) -> list[str]:
-    """The images that a model was trained on, where its run or its release says so."""
-    notes = predict.notes(source)
-    return notes["pixel_hashes"] if notes else []
+def pixel_hashes_behind(source: str | os.PathLike | None) -> list[str] | None:
+    """The images that a model was trained on, none without a model; None where no
+    `experiment.json` beside it says so."""
+    return [] if source is None else predict.notes(source).get("pixel_hashes")
 
 
 def finish(

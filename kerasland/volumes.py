@@ -11,7 +11,8 @@ from kerasland.errors import DataError
 from kerasland.geometry import Spacing
 
 NIFTI = (".nii", ".nii.gz")
-SUFFIXES = (".mha", ".mhd", *NIFTI)
+DETACHED = ".mhd"  # a header, whose pixels are in a file that it names
+SUFFIXES = (".mha", DETACHED, *NIFTI)
 _MM = {"meter": 1e3, "micron": 1e-3}
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from kerasland import cross_validate, experiment, predict, prepared, synthetic
 from kerasland.__main__ import main
-from kerasland.errors import UsageError
+from kerasland.errors import DataError, UsageError
 
 SETTINGS = ["image_shape=64x48", "width=8", "max_width=16", "depth=3", "epochs=1", "sigma_px=1.5"]
 
@@ -78,7 +78,17 @@ def test_refuses_what_would_lie(hands, tmp_path):
         cross_validate.cross_validate(tmp_path / "x", hands, small, ("a", "b", "c"))
     with pytest.raises(UsageError, match="no fold 'd'"):
         cross_validate.cross_validate(tmp_path / "x", hands, small, ("a", "d"))
+    with pytest.raises(UsageError, match="a,b,a: names a more than once"):
+        cross_validate.cross_validate(tmp_path / "x", hands, small, ("a", "b", "a"))
+    lonely = tmp_path / "copied.keras"
+    predict.load_pretrained("drawn_hands").save(lonely)
+    with pytest.raises(DataError, match=r"copied.keras: no experiment.json beside it"):
+        cross_validate.cross_validate(tmp_path / "x", hands, small, ("a", "b"), init=lonely)
     assert not (tmp_path / "x").exists()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "experiment.json").write_text("{}")
+    with pytest.raises(UsageError, match="run: holds a run already"):
+        cross_validate.cross_validate(tmp_path / "run", hands, small, ("a", "b"), final=True)
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
 
+from data_prep.common import best_file
 from kerasland import images
 from kerasland.errors import DataError
 
@@ -211,6 +212,21 @@ def test_the_metaimages_of_the_atlas(hand_atlas):
     # The JPEG is the same radiograph, compressed and with another grey scale curve.
     jpeg = images.read_image(hand_atlas / "images" / "3177.jpg")
     assert np.corrcoef(image.ravel(), jpeg.ravel())[0, 1] > 0.99
+
+
+def test_a_header_whose_pixels_are_elsewhere_stands_for_those(tmp_path):
+    first = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    for name, pixels in (("a", first), ("b", first + 1)):
+        (tmp_path / name).mkdir()
+        saved_as_metaimage(tmp_path / name / "x.mhd", pixels)
+    a, b = (tmp_path / name / "x.mhd" for name in "ab")
+    assert a.read_bytes() == b.read_bytes()
+    with pytest.raises(DataError, match="differ: remove the one"):
+        best_file([a, b])
+    images.write_png(tmp_path / "kept.png", a)
+    (tmp_path / "b" / "x.raw").rename(tmp_path / "a" / "x.raw")
+    images.write_png(tmp_path / "kept.png", a)
+    np.testing.assert_array_equal(images.read_image(tmp_path / "kept.png"), first + 1)
 
 
 def half(path):

@@ -132,6 +132,14 @@ def test_a_prediction_is_joined_to_its_annotation_and_its_error_written():
     assert np.ptp(bar.get_xdata()) == pytest.approx(100.0)  # 10 mm at 0.1 mm a pixel
 
 
+def test_errors_and_the_bar_where_pixels_are_not_square():
+    points, truth = np.array([[310.0, 750.0], [600, 310]]), np.array([[300.0, 750.0], [600, 300]])
+    figure = plots.overlay(hand(), points, truth, mm_per_px=(0.2, 0.3))
+    assert "error: mean 2.50 mm, largest 3.00 mm" in {text.get_text() for text in figure.texts}
+    bar = next(line for line in figure.axes[0].lines if line.get_color() == "white")
+    assert np.ptp(bar.get_xdata()) == pytest.approx(50.0)  # along x
+
+
 def test_the_annotation_alone_is_called_so():
     truth = np.array([[300.0, 750.0], [np.nan, np.nan], [600, 300]])
     figure = plots.overlay(hand(), None, truth, names=["tip", "none", "base"], mm_per_px=0.1)

@@ -119,6 +119,18 @@ def test_points_csv_scale_and_folds(own, capsys):
     (own.folder / "test.txt").write_text("p9\n")
     assert own(table, "--fold", "mine", *lists) == 1
     assert "test.txt: image 'p9' has no points or no file" in capsys.readouterr().err
+    (own.folder / "test.txt").write_text("p2\n")
+    for options, said in (
+        (["--fold", "set1", *lists, "--sets", "2"], "--fold set1: --sets makes a fold of that"),
+        (["--fold", "mine", *lists] * 2, "--fold: a name comes twice: mine, mine"),
+        (["--fold", "mine", *lists, "--test-fraction", "0.5"], "--test-fraction: of the fold dev"),
+    ):
+        assert own(table, *options) == 2
+        assert said in capsys.readouterr().err
+    assert own(table, "--fold", "mine", *lists, "--sets", "2", "--seed", "3") == 0
+    said = capsys.readouterr().out
+    assert "fold mine: 2 train, 1 test\n" in said
+    assert "fold set2: 4 train, 4 test, a split made here with seed 3\n" in said
 
 
 def test_points_csv_sets_test_each_image_once(own, capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -204,6 +205,18 @@ def test_many_failures_end_in_a_short_line(model, tmp_path):
         (tmp_path / f"{i}.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"0\.png.*4\.png.*; and 4 more$"):
         predict.predict([tmp_path], model, tmp_path / "out")
+
+
+def test_a_name_that_is_no_text(hand, model, tmp_path):
+    name = os.fsdecode(b"M\xfcller.png")  # in Latin-1, as old archives have them
+    try:
+        Image.fromarray(hand[0]).save(tmp_path / name)
+    except OSError:
+        pytest.skip("this file system takes names in UTF-8 alone")
+    table = predict.predict([tmp_path / name], model, tmp_path / "out")
+    assert Path(table["image"][0]).is_file() and len(table) == 37
+    (entry,) = json.loads((tmp_path / "out" / "landmarks.json").read_text())
+    assert Path(entry["image"]).is_file()
 
 
 def test_names_that_look_like_numbers_or_nothing(hand, model, tmp_path, monkeypatch):

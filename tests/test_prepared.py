@@ -173,6 +173,7 @@ def test_write_refuses_a_record(tmp_path, record, said):
         ({"dev": (["im0", "im0"], ["im1"])}, "im0 is listed twice"),
         ({"dev": (["im0"], ["im9"])}, "test.txt: image im9 is not in"),
         ({"../x": (["im0"], ["im1"])}, "'../x'"),
+        ({"all": (["im0"], ["im1"])}, "can't be called 'all'"),
     ],
 )
 def test_write_refuses_a_fold(tmp_path, folds, said):
@@ -207,6 +208,19 @@ def test_read_refuses_a_row(folder, line, said):
         prepared.read(folder)
 
 
+def test_an_edited_table_is_another_data_set(folder):
+    before, path = prepared.read(folder).hash, folder / "landmarks.csv"
+    assert before == json.loads((folder / "dataset.json").read_text())["hash"]
+    first, row, *others = path.read_text().splitlines(keepends=True)
+    path.write_text(first + row.rsplit(",", 1)[0] + ",7\n" + "".join(others))
+    assert prepared.read(folder).hash != before
+    (folder / "images" / "im9.png").write_bytes((folder / "images" / "im0.png").read_bytes())
+    with path.open("a") as file:
+        file.write("im9,tip,1,2\n")
+    with pytest.raises(DataError, match="image im9 is not in dataset.json: prepare"):
+        prepared.read(folder)
+
+
 def test_read_refuses_missing_files(folder):
     (folder / "images" / "im2.png").unlink()
     with pytest.raises(DataError, match=r"im2.png: missing"):
@@ -238,6 +252,9 @@ def test_fold_refuses(folder, train, test, said):
 def test_unknown_fold_and_image(folder):
     with pytest.raises(UsageError, match="no fold 'set1'; there: dev"):
         prepared.read(folder).fold("set1")
+    (folder / "folds" / "dev").rename(folder / "folds" / "all")
+    with pytest.raises(UsageError, match="can't be called 'all'"):
+        prepared.read(folder).fold("all")
     with pytest.raises(DataError, match="no image 'im9'"):
         prepared.read(folder).index(["im9"])
 

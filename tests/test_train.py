@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from tensorboard.plugins.hparams import metadata, plugin_data_pb2
 from kerasland import dataset, evaluate, prepared, run_folder, synthetic, train
 from kerasland.errors import DataError, UsageError
 from kerasland.experiment import Experiment, load
+from kerasland.images import read_image
 
 TINY = Experiment(
     image_shape=(64, 48),
@@ -351,6 +353,22 @@ def test_any_number_of_landmarks_and_missing_ones(tmp_path):
     history = pd.read_csv(tmp_path / "run" / "history.csv")
     assert np.isfinite(history.to_numpy()).all() and "val_landmarks_radial_error_px" in history
 
+    # by two landmarks of which no validation image has both: not 0 mm but pixels
+    (held,) = run_folder.split(data, None, TINY.replace(validation_images=1)).validation
+    points[int(held), 0] = np.nan
+    images = [read_image(data.image_path(i)) for i in data.ids]
+    data = prepared.write(
+        tmp_path / "scaled",
+        name="scaled",
+        landmarks=list("abcd"),
+        records=zip(data.ids, images, points, strict=True),
+        scale=prepared.Scale((0, 1), 50.0),
+    )
+    watching = TINY.replace(epochs=1, validation_images=1)
+    train.train(data, watching, tmp_path / "px", quiet=True)
+    history = pd.read_csv(tmp_path / "px" / "history.csv")
+    assert (history["val_landmarks_radial_error_px"] > 1).all()
+
 
 def test_a_run_is_not_overwritten_nor_mixed(hands, finished, tmp_path):
     with pytest.raises(UsageError, match="--resume"):
@@ -379,6 +397,20 @@ def test_starts_from_another_run(hands, tmp_path):
     notes = [load(tmp_path / run / "experiment.json")[1] for run in ("first", "again")]
     assert set(notes[0]["pixel_hashes"]) < set(notes[1]["pixel_hashes"])
     assert notes[1]["init"] == str(tmp_path / "first")
+
+    # stopped after its first epoch, gone on with after those weights are gone
+    stopped = tmp_path / "stopped"
+    shutil.copytree(tmp_path / "first", tmp_path / "gone")
+    twice = still.replace(epochs=2)
+    stop = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: 1 / 0)
+    options = {"quiet": True, "init": tmp_path / "gone"}
+    with pytest.raises(ZeroDivisionError):
+        train.train(hands, twice, stopped, "dev", callbacks=[stop], **options)
+    known = load(stopped / "experiment.json")[1]["pixel_hashes"]
+    shutil.rmtree(tmp_path / "gone")
+    train.train(hands, twice, stopped, "dev", resume=True, **options)
+    assert load(stopped / "experiment.json")[1]["pixel_hashes"] == known
+    assert len(known) > len(notes[0]["train_ids"])
     with pytest.raises(UsageError, match="started with init=.*first, not None"):
         train.train(hands, still, tmp_path / "again", resume=True)
     with pytest.raises(UsageError, match="trained on all images"):
