@@ -20,20 +20,12 @@ test:               ## all tests
 docs:               ## the pages of docs/ as a site, in site/
 	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
 
-data/drawn2400/dataset.json:
-	$(PYTHON) -m data_prep.synthetic --count 2400 --seed 1000 --shape 1050 750 --out data/drawn2400
+data/drawn/dataset.json:
+	$(PYTHON) -m data_prep.synthetic --count 2400 --seed 1000 --shape 1050 750 --out data/drawn
 
-data/drawn4800/dataset.json:
-	$(PYTHON) -m data_prep.synthetic --count 4800 --seed 2000 --shape 1050 750 --out data/drawn4800
-
-runs/drawn2400/model.keras: data/drawn2400/dataset.json
-	$(PYTHON) -m kerasland train --data data/drawn2400 --out runs/drawn2400 --resume \
+drawn_hands: data/drawn/dataset.json  ## the weights of --init drawn_hands, in runs/drawn_hands
+	$(PYTHON) -m kerasland train --data data/drawn --out runs/drawn_hands --resume \
 	  --set epochs=8 warmup_epochs=0.2 validation_images=0 precision=auto
-
-# other hands after the first ones: what they have taught is not learnt twice
-drawn_hands: data/drawn4800/dataset.json runs/drawn2400/model.keras  ## the weights of --init drawn_hands
-	$(PYTHON) -m kerasland train --data data/drawn4800 --init runs/drawn2400 --out runs/drawn_hands --resume \
-	  --set epochs=5 warmup_epochs=0.2 validation_images=0 precision=auto
 
 DATA ?= data/hand_atlas
 pretrained:         ## the shipped model, its estimate and calibration, in runs/hand_atlas
