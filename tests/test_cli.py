@@ -1,5 +1,6 @@
 """The verbs as a user meets them: what they print, refuse and leave behind."""
 
+import io
 import json
 import re
 import shutil
@@ -244,6 +245,17 @@ def test_evaluate_refuses_another_model_and_unknown_ids(hands, run, tmp_path, ca
     ids.write_text("")
     assert "no image id" in refused(capsys, 2, "evaluate", run, *data, "--ids", ids)
     assert not (run / "evaluation").exists()
+
+
+def test_a_terminal_that_lacks_a_letter_does_not_fail_what_is_done(
+    hands, run, tmp_path, monkeypatch
+):
+    shown = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    monkeypatch.setattr(sys, "stdout", shown)
+    args = ["evaluate", run, "--data", hands.folder, "--out", tmp_path / "evaluation"]
+    assert main([str(arg) for arg in args]) == 0
+    shown.flush()
+    assert b"100 % ? their percentage" in shown.buffer.getvalue()
 
 
 def test_evaluate_writes_what_the_design_says(hands, run, tmp_path, capsys):

@@ -271,6 +271,8 @@ def broken(folder: Path) -> dict[str, str]:
     (folder / "empty.dcm").write_bytes(b"")
     write_dicom(folder / "frames.dcm", np.stack([GREY, GREY]), NumberOfFrames=2)
     write_dicom(folder / "blank.dcm", GREY, PixelData=None)
+    real = GREY.astype("<f4").tobytes()
+    write_dicom(folder / "real.dcm", GREY, PixelData=None, FloatPixelData=real, BitsAllocated=32)
     write_dicom(folder / "report.dcm", GREY, Rows=None, Columns=None, PixelData=None)
     write_dicom(folder / "jls.dcm", GREY, "JPEGLSLossless")
     jls = (folder / "jls.dcm").read_bytes()
@@ -290,6 +292,7 @@ def broken(folder: Path) -> dict[str, str]:
         "empty.dcm": "does not begin as DICOM does",
         "frames.dcm": "holds 2 frames, expected one radiograph",
         "blank.dcm": "without pixels",
+        "real.dcm": "without pixels of whole numbers",
         "report.dcm": "without a picture",
         "jls_cut.dcm": "cut off",
         "jls_end.dcm": "the compressed image is cut off",
