@@ -185,8 +185,7 @@ def main() -> None:
     args = parser.parse_args()
     if any(args.out.glob("ours_*")):
         parser.error(f"{args.out}: holds trainings already; choose another --out, or delete it")
-    known_rows = json.loads(measure.RESULTS.read_text())
-    before = {entry["machine"] for entry in known_rows if entry["command"] == COMMAND}
+    before = {entry["machine"] for entry in measure.recorded() if entry["command"] == COMMAND}
     if args.only and measure.machine() not in before:
         parser.error("the record has no curves of this kind of machine: train all, without --only")
     data = prepared.read(args.data)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measure import PAIRS, Ratio, compare, record, row, seconds
+from benchmarks.measure import PAIRS, Ratio, compare, fastest, record, row
 from benchmarks.peers import TORCH, peer_python
 
 COMMAND = "python -m benchmarks.inference"
@@ -68,7 +68,7 @@ def serve(runtime: str, path: str, shape: tuple[int, int], dtype: str) -> None:
     image = rng.integers(0, 256, (1, *shape, 1)).astype(dtype)
     once = RUNTIMES[runtime](path, image)
     for _ in sys.stdin:
-        print(min(seconds(once) for _ in range(PASSES)), flush=True)
+        print(fastest(once, PASSES), flush=True)
 
 
 def _tensorflow(path: str, image: np.ndarray) -> Callable[[], object]:

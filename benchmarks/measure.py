@@ -50,6 +50,11 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
+def fastest(work: Callable[[], object], times: int) -> float:
+    """Seconds of the fastest of some calls: what else the machine does only ever adds."""
+    return min(seconds(work) for _ in range(times))
+
+
 def compare(a: Callable[[], float], b: Callable[[], float], pairs: int = PAIRS) -> Ratio:
     """Runs A B A B and divides.
 
@@ -97,12 +102,16 @@ def machine() -> str:
     return " ".join([f"{os.cpu_count()} x {name}", *found])
 
 
+def recorded() -> list[dict]:
+    """The rows of the record."""
+    return json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+
+
 def record(rows: Sequence[dict]) -> None:
     """Prints rows as a table and puts them into the record, in place of those of the same name
     and machine."""
-    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     fresh = {(entry["name"], entry["machine"]) for entry in rows}
-    kept = [entry for entry in known if (entry["name"], entry["machine"]) not in fresh]
+    kept = [entry for entry in recorded() if (entry["name"], entry["machine"]) not in fresh]
     files.write_text(RESULTS, json.dumps([*kept, *rows], indent=1) + "\n")
     print(table(rows))
     missed = [entry["name"] for entry in rows if entry["holds"] is False]
@@ -129,4 +138,4 @@ def table(rows: Sequence[dict]) -> str:
 
 
 if __name__ == "__main__":
-    print(table(json.loads(RESULTS.read_text())))
+    print(table(recorded()))

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.inference import PASSES, THREADS, Peer
-from benchmarks.measure import PAIRS, compare, seconds
+from benchmarks.measure import PAIRS, compare, fastest
 from kerasland import files, images, phantom, prepared
 
 RESULTS = Path(__file__).parent / "results" / "runtimes.csv"
@@ -91,7 +91,7 @@ def serve(runtime: str, path: str, out: str, image_paths: Sequence[str]) -> None
     pictures = [images.read_image(name)[None, ..., None] for name in image_paths]
     np.savez(out, *[run(picture)[0] for picture in pictures])
     for _ in sys.stdin:
-        print(min(seconds(lambda: run(pictures[0])) for _ in range(PASSES)), flush=True)
+        print(fastest(lambda: run(pictures[0]), PASSES), flush=True)
 
 
 def measure(data: prepared.Prepared, fold: str, source: str, pairs: int) -> pd.DataFrame:

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from benchmarks.measure import Ratio, compare, record, row, seconds
+from benchmarks.measure import Ratio, compare, fastest, record, row
 from benchmarks.steps import repeated, training_step
 from kerasland import experiment, files, heatmaps
 from kerasland.losses import HeatmapLoss, SpatialConfigurationLoss
@@ -34,18 +34,13 @@ GRIDS = ((64, 48), (128, 96), (256, 192))
 def share(pairs: int = 9, steps: int = 4) -> Ratio:
     """Seconds of a step with the term over those of one without, less 1.
 
-    Of three times some steps the fastest counts: what else the machine does only ever adds, and
-    more than the term is.
+    Of three times some steps the fastest counts: other work adds more than the term is.
     """
     cpu = experiment.preset("cpu")
     work = {
         maps: repeated(training_step(cpu.replace(maps=maps)), steps) for maps in ("both", "none")
     }
-
-    def fastest(maps: str) -> float:
-        return min(seconds(work[maps]) for _ in range(3))
-
-    quotients = compare(lambda: fastest("both"), lambda: fastest("none"), pairs)
+    quotients = compare(lambda: fastest(work["both"], 3), lambda: fastest(work["none"], 3), pairs)
     return Ratio(tuple(quotient - 1.0 for quotient in quotients.quotients))
 
 
@@ -67,7 +62,7 @@ def gradient_ms(landmarks: int, grid: tuple[int, int], with_term: bool, images: 
         return tape.gradient(loss, logits)
 
     gradient()
-    return min(seconds(gradient) for _ in range(9)) / images * 1000
+    return fastest(gradient, 9) / images * 1000
 
 
 def growth() -> pd.DataFrame:

@@ -16,7 +16,6 @@ from kerasland.errors import DataError, run
 from kerasland.images import pixel_hash, read_image
 from kerasland.prepared import examine
 from kerasland.prepared_tables import (
-    dataset_hash,
     image_ids,
     read_about,
     read_fold,
@@ -90,7 +89,7 @@ class Audit:
             if picture.hash and noted.get(image_id, picture.hash) != picture.hash:
                 where = self.dataset.image_path(image_id)
                 yield f"{where}: pixels changed since dataset.json was written"
-        if dataset_hash(self.table.read_bytes(), noted) != self.about["hash"]:
+        if self.dataset.hash != self.about["hash"]:
             yield f"{self.table}: changed since {path} was written (hash)"
         counts = {"images": len(self.dataset.ids), "points": len(self.lines)}
         if self.about.get("counts") != counts:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import filecmp
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,9 +13,8 @@ import numpy as np
 
 from kerasland.errors import DataError, UsageError
 from kerasland.image_files import LOSSLESS, SUFFIXES, image_stem, image_suffix, is_image
-from kerasland.images import image_shape, pixel_hash, pixel_spacing, read_image
+from kerasland.images import content_hash, image_shape, pixel_spacing
 from kerasland.prepared import Prepared
-from kerasland.volumes import DETACHED
 
 
 def parser(module: str, description: str, example: str) -> argparse.ArgumentParser:
@@ -77,15 +75,10 @@ def best_file(paths: Sequence[Path]) -> Path:
     """
     ranked = sorted(paths, key=_rank)
     for other in ranked[1:]:
-        if _rank(other) == _rank(ranked[0]) and not _same_picture(ranked[0], other):
+        same_kind = _rank(other) == _rank(ranked[0])
+        if same_kind and content_hash(ranked[0]) != content_hash(other):
             raise DataError(f"{ranked[0]} and {other} differ: remove the one that is not meant")
     return ranked[0]
-
-
-def _same_picture(a: Path, b: Path) -> bool:
-    if image_suffix(a) == DETACHED:
-        return pixel_hash(read_image(a)) == pixel_hash(read_image(b))
-    return filecmp.cmp(a, b, shallow=False)
 
 
 def _rank(path: Path) -> int:

@@ -126,8 +126,8 @@ def choose_scale(args: argparse.Namespace, landmarks: Sequence[str]) -> prepared
 
 def choose_folds(
     args: argparse.Namespace, ids: Mapping[str, str]
-) -> tuple[dict[str, tuple[list[str], list[str]]], set[str]]:
-    """The folds that the options ask for, by name, and which of them are drawn by chance.
+) -> tuple[dict[str, tuple[list[str], list[str]]], dict[str, tuple[list[str], list[str]]]]:
+    """The folds that the options name and those that they have drawn by chance, by name.
 
     Raises:
         UsageError: a name comes twice, or options contradict each other.
@@ -145,7 +145,7 @@ def choose_folds(
         drawn |= disjoint_folds(ids.values(), args.sets, args.seed)
     if twice := sorted(set(own) & set(drawn)):
         raise UsageError(f"--fold {twice[0]}: --sets makes a fold of that name; rename yours")
-    return {**own, **drawn}, set(drawn)
+    return own, drawn
 
 
 def prepare(args: argparse.Namespace) -> prepared.Prepared:
@@ -174,7 +174,8 @@ def prepare(args: argparse.Namespace) -> prepared.Prepared:
     if scale.files:
         spacing, stated_by = common.stated_spacing({ids[n]: path for n, path in matched.items()})
         scale = prepared.Scale(files=stated_by)
-    folds, drawn = choose_folds(args, ids)
+    own, drawn = choose_folds(args, ids)
+    folds = {**own, **drawn}
     records = ((ids[name], path, points[name]) for name, path in matched.items())
     dataset = prepared.write(
         args.out,

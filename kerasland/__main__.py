@@ -20,8 +20,6 @@ def main(argv: list[str] | None = None) -> int:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    if hasattr(sys.stdout, "reconfigure"):  # a terminal's encoding may lack what a table holds
-        sys.stdout.reconfigure(errors="replace")
     args = _parser().parse_args(argv)
     return errors.run(lambda: args.verb(args), args.debug)
 

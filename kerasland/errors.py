@@ -33,6 +33,8 @@ def run(main_body: Callable[[], None], debug: bool = False) -> int:
     Returns:
         0; 1 where the work failed (data, files, disk) or was interrupted; 2 for wrong usage.
     """
+    if hasattr(sys.stdout, "reconfigure"):  # a terminal's encoding may lack what a table holds
+        sys.stdout.reconfigure(errors="replace")
     # pydicom warns of small flaws in files that it reads all the same
     warnings.filterwarnings("ignore", module="pydicom")
     try:

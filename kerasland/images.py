@@ -151,11 +151,8 @@ def write_png(path: Path, source: str | os.PathLike | np.ndarray) -> str:
                 "image (H, W) of uint8 or uint16"
             )
         source_hash = pixels_hash = pixel_hash(pixels)
-    elif Path(source).suffix.lower() == volumes.DETACHED:
-        pixels = read_image(source)
-        source_hash = pixels_hash = pixel_hash(pixels)
     else:
-        pixels, source_hash = None, _file_hash(Path(source))
+        pixels, source_hash = None, content_hash(Path(source))
     kept = _noted_hash(path, source_hash)
     if kept:
         return kept
@@ -207,7 +204,15 @@ def _noted_hash(path: Path, source_hash: str) -> str | None:
         return None
 
 
-def _file_hash(path: Path) -> str:
+def content_hash(path: Path) -> str:
+    """SHA-256, in hexadecimal, of an image file: of its bytes, or, where they are a header whose
+    pixels are in another file, of those pixels.
+
+    Raises:
+        DataError: it can't be read.
+    """
+    if path.suffix.lower() == volumes.DETACHED:
+        return pixel_hash(read_image(path))
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:

@@ -53,7 +53,7 @@ class TensorBoardLog(keras.callbacks.Callback):
         self.ids = frames.ids[:IMAGES]
         self.images = frames.images[:IMAGES]
         self.points = frames.points[:IMAGES]
-        self.mm_per_px = data.mm_per_px[data.index(self.ids)] * frames.shrunk[:IMAGES]
+        self.spacing = data.spacing[data.index(self.ids)] * frames.shrunk[:IMAGES, None]
 
     def on_train_begin(self, logs=None):
         from tensorboard.plugins.hparams import api as hparams
@@ -120,7 +120,7 @@ class TensorBoardLog(keras.callbacks.Callback):
                 self.images,
                 outputs["landmarks"],
                 self.points,
-                self.mm_per_px,
+                self.spacing,
                 self.ids,
                 strict=True,
             )

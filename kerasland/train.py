@@ -216,15 +216,16 @@ def train(
                 scale = data.mean_scale(parts.train) if known_mm else Scale()
                 compile_model(model, experiment, steps * experiment.epochs, scale, shrunk)
                 model.optimizer.build(model.trainable_variables)
-    notes = {**run_folder.notes_of(data, parts, init), "computed_in": computed_in}
     if checkpoint:  # what the weights have seen stays known, whatever became of those of `init`
         notes = experiments.load(run / run_folder.EXPERIMENT)[1]
-    elif run_folder.pixel_hashes_behind(init) is None and not quiet:
-        print(
-            f"{title or run.name}: --init {init}: no experiment.json beside it says which images "
-            "it was trained on, so evaluate can't refuse them as test images",
-            file=sys.stderr,
-        )
+    else:
+        notes = {**run_folder.notes_of(data, parts, init), "computed_in": computed_in}
+        if run_folder.pixel_hashes_behind(init) is None and not quiet:
+            print(
+                f"{title or run.name}: --init {init}: no experiment.json beside it says which "
+                "images it was trained on, so evaluate can't refuse them as test images",
+                file=sys.stderr,
+            )
     experiment.save(run / run_folder.EXPERIMENT, **notes)
     own = [
         Reseeding(experiment.seed),

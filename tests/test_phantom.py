@@ -177,12 +177,13 @@ def test_bone_is_brighter_than_tissue_and_tissue_than_background(hands):
         assert tissue.mean() > np.median(disc_means(picture, beyond, 4)) + 3
 
 
+@pytest.mark.alone
 def test_speed():
     seconds = []
     for seed in range(5):
-        start = time.process_time()
+        start = time.perf_counter()
         phantom.hand(seed, SHAPE)
-        seconds.append(time.process_time() - start)
+        seconds.append(time.perf_counter() - start)
     assert np.median(seconds) < 0.3
 
 
