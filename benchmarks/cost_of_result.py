@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from kerasland import machine
 
-machine.train_with_onednn()
+machine.compute_with_onednn()
 
 import argparse
 import dataclasses

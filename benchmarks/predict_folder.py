@@ -12,14 +12,17 @@ import numpy as np
 from PIL import Image
 
 from benchmarks import measure
-from kerasland import phantom
+from kerasland import machine, phantom
 
+machine.compute_with_onednn()  # as `kerasland predict` does
 SHAPE = (2000, 1500)
 HANDS = 4
 COMMAND = "python -m benchmarks.predict_folder"
 PEAK = """
 import sys
 from pathlib import Path
+from kerasland import machine
+machine.compute_with_onednn()
 from kerasland import predict
 predict.predict(sorted(Path(sys.argv[1]).iterdir())[: int(sys.argv[2])], predict.load_pretrained(),
                 sys.argv[3])
@@ -60,7 +63,9 @@ def against_the_network(paths: list[Path], out: Path) -> measure.Ratio:
     model = predict.load_pretrained()
     locate = predict.network(model)  # a folder is one call: its graph is made once
     chunks = iter(np.array_split(np.array(paths), measure.PAIRS + 1))
-    frames = [letterboxed(read_image(path), model.input_shape[1:3])[None] for path in paths[:50]]
+    frames = np.stack(
+        [letterboxed(read_image(path), model.input_shape[1:3]) for path in paths[:48]]
+    )
 
     def ours() -> float:
         chunk = list(next(chunks))
@@ -68,7 +73,8 @@ def against_the_network(paths: list[Path], out: Path) -> measure.Ratio:
             return measure.seconds(lambda: predict.predict(chunk, model, out)) / len(chunk)
 
     def alone() -> float:
-        return measure.seconds(lambda: [locate(frame) for frame in frames]) / len(frames)
+        batches = np.split(frames, range(predict.BATCH, len(frames), predict.BATCH))
+        return measure.seconds(lambda: [locate(batch) for batch in batches]) / len(frames)
 
     return measure.compare(ours, alone)
 

@@ -223,7 +223,7 @@ def _experiment(args, default: str, init: str | None = None):
 
 
 def _reproduce(args) -> None:
-    machine.train_with_onednn()
+    machine.compute_with_onednn()
     chosen = _experiment(args, "cpu" if args.data else "quick")
     from kerasland import prepared, reproduce
 
@@ -234,7 +234,7 @@ def _reproduce(args) -> None:
 
 
 def _train(args) -> None:
-    machine.train_with_onednn()
+    machine.compute_with_onednn()
     chosen = _experiment(args, "cpu", args.init)
     from kerasland import prepared, train
 
@@ -244,7 +244,7 @@ def _train(args) -> None:
 
 
 def _crossvalidate(args) -> None:
-    machine.train_with_onednn()
+    machine.compute_with_onednn()
     chosen = _experiment(args, "cpu", args.init)
     from kerasland import cross_validate, prepared
 
@@ -276,6 +276,7 @@ def _report(args) -> None:
 
 
 def _predict(args) -> None:
+    machine.compute_with_onednn()
     from kerasland import predict
 
     model, scale = predict.load_model(args.model), predict.model_scale(args.model)

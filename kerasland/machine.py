@@ -24,13 +24,13 @@ def multiplies_in_bfloat16() -> bool | None:
     return not BFLOAT16.isdisjoint(words)
 
 
-def train_with_onednn() -> None:
+def compute_with_onednn() -> None:
     """Has TensorFlow compute with oneDNN, unless the user has decided (`TF_ENABLE_ONEDNN_OPTS`).
 
     Too late once TensorFlow is imported: then nothing is done. Of processors of the kind x86-64 it
-    is TensorFlow's default on those with AVX512-VNNI; on others too it trains faster, see `python
-    -m benchmarks.onednn`. Not for single images there: a convolution of a batch of one takes ten
-    times as long (TensorFlow 2.21).
+    is TensorFlow's default on those with AVX512-VNNI; others too train faster with it (`python -m
+    benchmarks.onednn`), and find landmarks faster in several images at once. Not in one: without
+    AVX512 a convolution of a batch of one takes ten times as long (TensorFlow 2.21).
     """
     known = platform.machine().lower() in ("x86_64", "amd64")
     if known and "tensorflow" not in sys.modules:

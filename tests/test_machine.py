@@ -65,10 +65,10 @@ def test_a_gpu_says_it_by_its_capability(monkeypatch, capability, chosen):
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="of x86-64")
 @pytest.mark.parametrize(("given", "wanted"), [(None, "1"), ("0", "0")])
-def test_training_takes_onednn_unless_told_otherwise(given, wanted):
+def test_onednn_is_taken_unless_told_otherwise(given, wanted):
     """Decided before TensorFlow is imported, and left alone after."""
     code = (
-        "import os; from kerasland import machine; machine.train_with_onednn();"
+        "import os; from kerasland import machine; machine.compute_with_onednn();"
         "print(os.environ['TF_ENABLE_ONEDNN_OPTS'])"
     )
     environment = {k: v for k, v in os.environ.items() if k != "TF_ENABLE_ONEDNN_OPTS"}
@@ -81,5 +81,5 @@ def test_training_takes_onednn_unless_told_otherwise(given, wanted):
 def test_onednn_is_not_touched_once_tensorflow_runs(monkeypatch):
     monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
     assert "tensorflow" in sys.modules
-    machine.train_with_onednn()
+    machine.compute_with_onednn()
     assert "TF_ENABLE_ONEDNN_OPTS" not in os.environ

@@ -69,26 +69,36 @@ def test_overlay_draws_points_where_they_are(shape, dtype):
 
 
 @pytest.mark.parametrize(
-    ("shape", "dtype"),
-    [((2000, 1500), np.uint8), ((601, 902), np.uint16), ((90, 70, 1), np.uint8)],
+    ("shape", "dtype", "scale"),
+    [
+        ((2000, 1500), np.uint8, 1 / 2),
+        ((2701, 1500), np.uint8, 1 / 3),
+        ((2701, 1500), np.uint16, 1 / 3),
+        ((1203, 900), np.uint8, 1),
+        ((601, 902), np.uint16, 1000 / 902),
+        ((90, 70, 1), np.uint8, 1000 / 90),
+    ],
 )
-def test_draw_puts_discs_where_the_points_are(shape, dtype):
+def test_draw_puts_discs_where_the_points_are(shape, dtype, scale):
     height, width = shape[:2]
     point, corner = np.array([0.3 * width + 0.21, 0.7 * height]), np.array([width - 1, 0])
     outside = np.array([[np.nan, 5.0], [-9.0, 5.0], [width + 1, 5], [5.0, height + 1]])
     picture = overlays.draw(np.zeros(shape, dtype), np.stack([point, corner, *outside]))
-    scale = 1000 / max(height, width)
     assert picture.size == pytest.approx((width * scale, height * scale), abs=1)
     y, x = np.nonzero(coloured(np.asarray(picture), overlays.PREDICTED))
     expected = (np.stack([point, corner]) + 0.5) * scale - 0.5
     near = np.hypot(x - expected[:, :1], y - expected[:, 1:]) < 8
-    assert near.any(axis=0).all() and near[0].sum() > 20 and near[1].sum() > 6
+    area = (max(picture.size) / 1000) ** 2  # discs are as large as the picture
+    assert near.any(axis=0).all() and near[0].sum() > 20 * area and near[1].sum() > 6 * area
     assert (x[near[0]].mean(), y[near[0]].mean()) == pytest.approx(expected[0], abs=0.25)
 
 
-def test_draw_shows_the_image_itself():
-    image = np.full((2000, 1500), 1000, np.uint16)
-    image[500:700, 1000:1300] = 40_000
+@pytest.mark.parametrize(
+    ("dtype", "dark", "bright"), [(np.uint16, 1000, 40_000), (np.uint8, 9, 90)]
+)
+def test_draw_shows_the_image_itself(dtype, dark, bright):
+    image = np.full((2000, 1500), dark, dtype)
+    image[500:700, 1000:1300] = bright
     drawn = np.asarray(overlays.draw(image, np.full((3, 2), np.nan)))
     assert drawn.shape == (1000, 750, 3)
     assert (drawn[252:348, 502:648] == 255).all()
