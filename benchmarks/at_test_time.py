@@ -22,7 +22,7 @@ from kerasland import geometry, prepared, tables
 from kerasland.dataset import letterboxed
 from kerasland.evaluate import check_landmarks, point_errors
 from kerasland.images import read_image
-from kerasland.predict import load_model
+from kerasland.model_files import load_model
 from kerasland.progress import track
 
 HALF_WIDTHS_PX = (4, 8, 16, 32)

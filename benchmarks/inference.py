@@ -131,10 +131,10 @@ def write_models(source: str, folder: Path) -> tuple[int, int]:
     import tensorflow as tf
     import tf2onnx
 
-    from kerasland import export, phantom, predict
+    from kerasland import export, model_files, phantom
     from kerasland.models import bare
 
-    model = predict.load_model(source)
+    model = model_files.load_model(source)
     for suffix in ("", ".onnx"):
         export.export(model, folder / f"whole{suffix}")
     export.export(model, folder / "bfloat16", weights=export.BRAIN)

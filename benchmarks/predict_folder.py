@@ -23,9 +23,9 @@ import sys
 from pathlib import Path
 from kerasland import machine
 machine.compute_with_onednn()
-from kerasland import predict
-predict.predict(sorted(Path(sys.argv[1]).iterdir())[: int(sys.argv[2])], predict.load_pretrained(),
-                sys.argv[3])
+from kerasland import model_files, predict
+paths = sorted(Path(sys.argv[1]).iterdir())[: int(sys.argv[2])]
+predict.predict(paths, model_files.load_pretrained(), sys.argv[3])
 # not that of getrusage, which a process inherits from the one that started it
 lines = Path("/proc/self/status").read_text().splitlines()
 print(next(line for line in lines if line.startswith("VmHWM")).split()[1])
@@ -56,11 +56,11 @@ def against_the_network(paths: list[Path], out: Path) -> measure.Ratio:
     """Seconds an image of `predict`, over those of the network on frames that are there already."""
     from unittest import mock
 
-    from kerasland import predict
+    from kerasland import model_files, predict
     from kerasland.dataset import letterboxed
     from kerasland.images import read_image
 
-    model = predict.load_pretrained()
+    model = model_files.load_pretrained()
     locate = predict.network(model)  # a folder is one call: its graph is made once
     chunks = iter(np.array_split(np.array(paths), measure.PAIRS + 1))
     frames = np.stack(

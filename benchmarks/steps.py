@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from kerasland import experiment, train
+from kerasland import devices, experiment, train
 from kerasland.prepared import Scale
 
 LANDMARKS = 37
@@ -14,7 +14,7 @@ LANDMARKS = 37
 
 def training_step(settings: experiment.Experiment, landmarks: int = LANDMARKS) -> Callable:
     """A function that takes one step on the same random batch and returns its loss."""
-    with train.strategy(settings.replicas).scope(), train.precision(settings.precision):
+    with devices.strategy(settings.replicas).scope(), devices.precision(settings.precision):
         model = train.build(settings, [str(k) for k in range(landmarks)])
         train.compile_model(model, settings, 10_000, Scale((0, 1), 50.0, None))
     rng = np.random.default_rng(0)

@@ -29,8 +29,8 @@ _HOMES = {
     "SpatialConfigurationLoss": "losses",
     "RadialError": "metrics",
     "SuccessDetectionRate": "metrics",
-    "load_model": "predict",
-    "load_pretrained": "predict",
+    "load_model": "model_files",
+    "load_pretrained": "model_files",
     "Experiment": "experiment",
 }
 __all__ = [*_HOMES, "__version__"]

@@ -216,9 +216,9 @@ def _experiment(args, default: str, init: str | None = None):
     settings = [*args.set, *([] if args.replicas is None else [f"replicas={args.replicas}"])]
     network = None
     if init is not None:
-        from kerasland import predict
+        from kerasland import model_files
 
-        network = predict.experiment_of(init)
+        network = model_files.experiment_of(init)
     return experiment.preset(args.preset or default).with_settings(settings, network)
 
 
@@ -277,20 +277,20 @@ def _report(args) -> None:
 
 def _predict(args) -> None:
     machine.compute_with_onednn()
-    from kerasland import predict
+    from kerasland import model_files, predict
 
-    model, scale = predict.load_model(args.model), predict.model_scale(args.model)
+    model, scale = model_files.load_model(args.model), model_files.model_scale(args.model)
     count = predict.predict_files(args.images, model, args.out, args.side, scale)
     print(f"{count} images, written to {args.out}")
 
 
 def _export(args) -> None:
-    from kerasland import export, image_files, images, predict
+    from kerasland import export, image_files, images, model_files
 
     calibration = None
     if args.calibrate:
         calibration = map(images.read_image, image_files.find_images(args.calibrate))
-    model = predict.load_model(args.model)
+    model = model_files.load_model(args.model)
     export.export(model, args.out, args.format, args.weights, calibration)
     print(f"written to {args.out}")
 

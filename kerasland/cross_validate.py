@@ -11,7 +11,7 @@ import pandas as pd
 from kerasland import calibration, evaluate, files, plots, run_folder, tables, train
 from kerasland.errors import DataError, UsageError
 from kerasland.experiment import Experiment
-from kerasland.predict import MODEL
+from kerasland.model_files import MODEL
 from kerasland.prepared import ALL, Prepared
 
 

@@ -15,8 +15,9 @@ from kerasland import experiment as experiments
 from kerasland.dataset import letterboxed
 from kerasland.errors import DataError, UsageError
 from kerasland.images import image_shape, read_image
+from kerasland.model_files import load_model
 from kerasland.models import landmark_names
-from kerasland.predict import load_model, network
+from kerasland.predict import network
 from kerasland.prepared import ALL, Prepared
 from kerasland.progress import track
 

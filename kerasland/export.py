@@ -46,7 +46,7 @@ def export(
     and the associated file `landmarks.json` of a LiteRT file (which is a zip archive as well).
 
     Args:
-        model: what `predict.load_model` returns.
+        model: what `model_files.load_model` returns.
         path: what to write; must not exist.
         format: "onnx" or "litert", a file, or "saved_model", a folder. By default a path that
             ends in `.onnx` becomes ONNX, one in `.tflite` LiteRT, and one without a suffix a

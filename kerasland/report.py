@@ -15,7 +15,7 @@ import pandas as pd
 from kerasland import evaluate, files, report_data, report_runs, tables
 from kerasland.errors import DataError, UsageError
 from kerasland.images import read_image
-from kerasland.predict import load_model
+from kerasland.model_files import load_model
 from kerasland.prepared import Prepared
 from kerasland.progress import track
 from kerasland.report_runs import Run

@@ -61,7 +61,7 @@ def look(model: keras.Model, experiment: Experiment, image: np.ndarray, truth: n
     """Runs a model on one radiograph and keeps what is worth a look.
 
     Args:
-        model: what `predict.load_model` returns.
+        model: what `model_files.load_model` returns.
         experiment: it says which spatial feature maps and which correlation; a run without maps is
             shown those of "both".
         image: (H, W), the radiograph.

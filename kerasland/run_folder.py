@@ -14,13 +14,13 @@ import keras
 import numpy as np
 import pandas as pd
 
-from kerasland import __version__, files, predict
+from kerasland import __version__, files, model_files
 from kerasland import experiment as experiments
 from kerasland.callbacks import CHECKPOINTS
 from kerasland.errors import DataError, UsageError
 from kerasland.experiment import Experiment
+from kerasland.model_files import EXPERIMENT, MODEL
 from kerasland.models import bare, with_shape_prior
-from kerasland.predict import EXPERIMENT, MODEL
 from kerasland.prepared import ALL, Prepared
 
 BEST, HISTORY = "best.keras", "history.csv"
@@ -140,7 +140,7 @@ def notes_of(data: Prepared, parts: Split, init: str | os.PathLike | None = None
 def pixel_hashes_behind(source: str | os.PathLike | None) -> list[str] | None:
     """The images that a model was trained on, none without a model; None where no
     `experiment.json` beside it says so."""
-    return [] if source is None else predict.notes(source).get("pixel_hashes")
+    return [] if source is None else model_files.notes(source).get("pixel_hashes")
 
 
 def finish(

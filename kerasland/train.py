@@ -6,14 +6,13 @@ import itertools
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from kerasland import dataset, machine, optimizers, run_folder, shapes
+from kerasland import dataset, devices, optimizers, run_folder, shapes
 from kerasland import experiment as experiments
 from kerasland.callbacks import (
     CHECKPOINTS,
@@ -27,43 +26,12 @@ from kerasland.experiment import Experiment
 from kerasland.layers import ShapePrior
 from kerasland.losses import HeatmapLoss, SpatialConfigurationLoss
 from kerasland.metrics import RadialError, SuccessDetectionRate
+from kerasland.model_files import MODEL, load_model
 from kerasland.models import landmark_names, unet
-from kerasland.predict import MODEL, load_model
 from kerasland.prepared import Prepared, Scale
 from kerasland.tensorboard_log import TensorBoardLog
 
 BETA_2 = 0.99  # of AdamW: Keras's 0.999 looks back over more steps than a short training has
-
-
-def strategy(replicas: int = 0) -> tf.distribute.MirroredStrategy:
-    """A MirroredStrategy over the devices at hand; the same code path for one and for many.
-
-    Args:
-        replicas: 0 for all GPUs, or one CPU where there is none; N for N GPUs, or, without
-            GPUs, N logical CPU devices.
-
-    Raises:
-        UsageError: if there are fewer GPUs, or TensorFlow has started with fewer devices.
-    """
-    gpus = tf.config.list_physical_devices("GPU")
-    if gpus:
-        wanted = replicas or len(gpus)
-        if wanted > len(gpus):
-            raise UsageError(f"replicas={wanted}: this machine has {len(gpus)} GPUs")
-        return tf.distribute.MirroredStrategy([f"GPU:{i}" for i in range(wanted)])
-    wanted = max(1, replicas)
-    if wanted > 1:
-        cpu = tf.config.list_physical_devices("CPU")[0]
-        devices = [tf.config.LogicalDeviceConfiguration() for _ in range(wanted)]
-        try:
-            tf.config.set_logical_device_configuration(cpu, devices)
-        except RuntimeError:
-            if len(tf.config.list_logical_devices("CPU")) < wanted:
-                raise UsageError(
-                    f"replicas={wanted}: TensorFlow has already started with fewer devices; "
-                    "ask for replicas in a fresh process"
-                ) from None
-    return tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(wanted)])
 
 
 def build(experiment: Experiment, landmarks: Sequence[str]) -> keras.Model:
@@ -171,9 +139,10 @@ def train(
         title: what the progress line begins with.
         callbacks: called after those that write the run, so that an epoch's row and checkpoint
             are there already.
-        init: weights to start from, see `predict.location`. The experiment must have their network,
-            see `Experiment.with_settings` and `predict.experiment_of`; the size of the image may
-            differ; where the landmarks do, the head starts anew. Given again to resume.
+        init: weights to start from, see `model_files.location`. The experiment must have their
+            network, see `Experiment.with_settings` and `model_files.experiment_of`; the size of
+            the image may differ; where the landmarks do, the head starts anew. Given again to
+            resume.
 
     Returns:
         The trained model with averaged weights, which is also in `run/model.keras`.
@@ -187,7 +156,7 @@ def train(
     run_folder.check(run, data, experiment, parts, resume, init)
     if resume and (run / MODEL).exists():
         return load_model(run)
-    scope = strategy(experiment.replicas)
+    scope = devices.strategy(experiment.replicas)
     if experiment.batch_size % scope.num_replicas_in_sync:
         raise UsageError(
             f"batch_size={experiment.batch_size} does not divide by "
@@ -203,10 +172,10 @@ def train(
         if checkpoint:
             model = keras.saving.load_model(checkpoint)
             begun_in = model.get_layer("stem_conv").compute_dtype  # perhaps on another machine
-            computed_in = precision_here(begun_in, title or run.name, quiet)
+            computed_in = devices.precision_here(begun_in, title or run.name, quiet)
         else:
-            computed_in = precision_here(experiment.precision, title or run.name, quiet)
-            with precision(computed_in):
+            computed_in = devices.precision_here(experiment.precision, title or run.name, quiet)
+            with devices.precision(computed_in):
                 model = build(experiment, data.landmarks)
                 if init is not None:
                     _start_from(model, init)
@@ -252,11 +221,11 @@ def train(
     batches = dataset.with_targets(dataset.training(frames, experiment, first_epoch), model)
     held_out = dataset.with_targets(dataset.validation(watched, 8), model) if watched else None
     model.fit(
-        _distributed(batches, scope),
+        devices.distributed(batches, scope),
         epochs=experiment.epochs,
         initial_epoch=first_epoch,
         steps_per_epoch=steps,
-        validation_data=_distributed(held_out, scope) if watched else None,
+        validation_data=devices.distributed(held_out, scope) if watched else None,
         callbacks=[*own, *callbacks],
         shuffle=False,
         verbose=0,
@@ -290,54 +259,3 @@ def _start_from(model: keras.Model, source: str | os.PathLike) -> None:
                 "Experiment.with_settings(network=...) does"
             )
         layer.set_weights(known.get_weights())
-
-
-def _distributed(data: tf.data.Dataset, scope: tf.distribute.Strategy):
-    """The batches shared out to the replicas.
-
-    On CPUs without the iterator that copies ahead to each device: there is nothing to copy, and
-    its autotuning, which takes no options, kept `fit` waiting for up to a minute at its end
-    (TensorFlow 2.21).
-    """
-    ahead = bool(tf.config.list_logical_devices("GPU"))
-    options = tf.distribute.InputOptions(experimental_fetch_to_device=ahead)
-    return scope.experimental_distribute_dataset(data, options)
-
-
-def precision_here(name: str, title: str, quiet: bool) -> str:
-    """In what an experiment's `precision` is computed on this machine.
-
-    Args:
-        name: float32, bfloat16, float16 or auto.
-        title: what a line on stderr begins with, where the precision asked for is slow here.
-        quiet: no such line.
-
-    Returns:
-        float32, bfloat16 or float16.
-    """
-    gpus = tf.config.list_physical_devices("GPU")
-    if gpus:
-        details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
-        native = all(found.get("compute_capability", (0, 0)) >= (8, 0) for found in details)
-    else:
-        native = machine.multiplies_in_bfloat16()
-    if name == "auto":
-        return "bfloat16" if native else "float32"
-    if name == "bfloat16" and native is False and not quiet:
-        print(
-            f"{title}: precision=bfloat16, for which this processor has no instructions: on CPUs "
-            "it takes about ten times as long as float32; precision=auto takes it where it is fast",
-            file=sys.stderr,
-        )
-    return name
-
-
-@contextmanager
-def precision(name: str):
-    """Layers made within compute in this precision, with weights and losses in float32."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name if name == "float32" else f"mixed_{name}")
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kerasland import cross_validate, experiment, predict, prepared, synthetic
+from kerasland import cross_validate, experiment, model_files, prepared, synthetic
 from kerasland.__main__ import main
 from kerasland.errors import DataError, UsageError
 
@@ -81,7 +81,7 @@ def test_refuses_what_would_lie(hands, tmp_path):
     with pytest.raises(UsageError, match="a,b,a: names a more than once"):
         cross_validate.cross_validate(tmp_path / "x", hands, small, ("a", "b", "a"))
     lonely = tmp_path / "copied.keras"
-    predict.load_pretrained("drawn_hands").save(lonely)
+    model_files.load_pretrained("drawn_hands").save(lonely)
     with pytest.raises(DataError, match=r"copied.keras: no experiment.json beside it"):
         cross_validate.cross_validate(tmp_path / "x", hands, small, ("a", "b"), init=lonely)
     assert not (tmp_path / "x").exists()
@@ -129,7 +129,7 @@ def test_make_writes_the_models_that_ship(target, hands, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     made = {"pretrained": "hand_atlas", "drawn_hands": "drawn_hands"}[target]
-    model = predict.load_model(tmp_path / "runs" / made)
+    model = model_files.load_model(tmp_path / "runs" / made)
     settings = json.loads((tmp_path / "runs" / made / "experiment.json").read_text())["experiment"]
     ships = target == "pretrained"
     assert settings["shape_prior"] == ships and ("error_mm" in model.output) == ships

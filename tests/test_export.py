@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from kerasland import export, geometry, phantom, predict
+from kerasland import export, geometry, model_files, phantom, predict
 from kerasland.dataset import letterboxed
 from kerasland.errors import UsageError
 from kerasland.models import landmark_names, pipeline, unet, with_shape_prior
@@ -72,7 +72,7 @@ np.savez(sys.argv[2], **out)
 
 @pytest.fixture(scope="module")
 def model() -> keras.Model:
-    return predict.load_pretrained()
+    return model_files.load_pretrained()
 
 
 @pytest.fixture(scope="module")

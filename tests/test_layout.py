@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "kerasland"
 FLOORS = [
     {"errors", "files", "geometry", "machine", "phantom_bones", "progress", "table_text"},
-    {"dicom", "predictions", "volumes"},
+    {"devices", "dicom", "predictions", "volumes"},
     {
         "experiment",
         "heatmaps",
@@ -35,10 +35,10 @@ FLOORS = [
         "tables",
     },
     {"dataset", "models", "quantize", "report_runs", "synthetic"},
-    {"calibration", "callbacks", "export", "predict", "report_data", "tensorboard_log"},
-    {"evaluate", "run_folder"},
-    {"report", "train"},
-    {"cross_validate", "reproduce"},
+    {"calibration", "callbacks", "export", "model_files", "report_data", "tensorboard_log"},
+    {"predict", "run_folder"},
+    {"evaluate", "train"},
+    {"cross_validate", "report", "reproduce"},
     {"__main__"},
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from kerasland import machine, train
+from kerasland import devices, machine, train
 
 
 @pytest.fixture(autouse=True)
@@ -32,25 +32,25 @@ def test_bfloat16_is_known_by_the_flags(tmp_path, monkeypatch, flags, native):
     monkeypatch.setattr(machine, "CPUINFO", tmp_path / "cpuinfo")
     assert machine.multiplies_in_bfloat16() == native
     # as a training takes it
-    chosen = train.precision_here("auto", "run", quiet=False)
+    chosen = devices.precision_here("auto", "run", quiet=False)
     assert chosen == ("bfloat16" if native else "float32")
 
 
 def test_where_the_system_does_not_say_nothing_is_claimed(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(machine, "CPUINFO", tmp_path / "none")
     assert machine.multiplies_in_bfloat16() is None
-    assert train.precision_here("auto", "run", quiet=False) == "float32"
-    assert train.precision_here("bfloat16", "run", quiet=False) == "bfloat16"
+    assert devices.precision_here("auto", "run", quiet=False) == "float32"
+    assert devices.precision_here("bfloat16", "run", quiet=False) == "bfloat16"
     assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(("native", "said"), [(True, False), (False, True)])
 def test_slow_bfloat16_is_said(monkeypatch, capsys, native, said):
     monkeypatch.setattr(machine, "multiplies_in_bfloat16", lambda: native)
-    assert train.precision_here("bfloat16", "runs/x", quiet=False) == "bfloat16"
+    assert devices.precision_here("bfloat16", "runs/x", quiet=False) == "bfloat16"
     assert ("runs/x: precision=bfloat16" in capsys.readouterr().err) == said
-    train.precision_here("bfloat16", "runs/x", quiet=True)
-    train.precision_here("float32", "runs/x", quiet=False)
+    devices.precision_here("bfloat16", "runs/x", quiet=True)
+    devices.precision_here("float32", "runs/x", quiet=False)
     assert capsys.readouterr().err == ""
 
 
@@ -60,7 +60,7 @@ def test_a_gpu_says_it_by_its_capability(monkeypatch, capability, chosen):
     monkeypatch.setattr(config, "list_physical_devices", lambda kind=None: ["GPU:0"])
     details = {"compute_capability": capability}
     monkeypatch.setattr(config.experimental, "get_device_details", lambda gpu: details)
-    assert train.precision_here("auto", "run", quiet=False) == chosen
+    assert devices.precision_here("auto", "run", quiet=False) == chosen
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="of x86-64")

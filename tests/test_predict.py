@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from kerasland import geometry, phantom, predict
+from kerasland import geometry, model_files, phantom, predict
 from kerasland.dataset import letterboxed
 from kerasland.errors import DataError, UsageError
 from kerasland.images import read_image
@@ -15,7 +15,7 @@ from kerasland.models import landmark_names
 
 
 def test_predict_equals_an_independent_path(tmp_path):
-    model = predict.load_pretrained()
+    model = model_files.load_pretrained()
     localize = predict.localizer(model)
     frame = model.input_shape[1:3]
     for seed, shape in enumerate([(700, 500), (333, 431)]):
@@ -29,12 +29,12 @@ def test_predict_equals_an_independent_path(tmp_path):
 
 def test_weights_of_drawn_hands_find_real_ones(hand_atlas):
     """Their run lists no radiograph, and no hash of one."""
-    notes = predict.notes("drawn_hands")
+    notes = model_files.notes("drawn_hands")
     table = pd.read_csv(hand_atlas / "all.csv", header=None, dtype={0: str}).set_index(0)
     paths = sorted((hand_atlas / "images").glob("*.jpg"))[::11]
     assert len(paths) > 8 and notes["data"]["name"] == "synthetic"
     assert not set(table.index) & set(notes["train_ids"] + notes["validation_ids"])
-    localize = predict.localizer(predict.load_pretrained("drawn_hands"))
+    localize = predict.localizer(model_files.load_pretrained("drawn_hands"))
     errors = []
     for path in paths:
         truth = table.loc[path.stem].to_numpy(float).reshape(-1, 2)
@@ -44,15 +44,15 @@ def test_weights_of_drawn_hands_find_real_ones(hand_atlas):
 
 
 def test_names_of_what_ships():
-    drawn = predict.load_pretrained("drawn_hands")
-    assert landmark_names(drawn) == landmark_names(predict.load_model("pretrained"))
-    assert predict.location("runs/a").as_posix() == "runs/a"
+    drawn = model_files.load_pretrained("drawn_hands")
+    assert landmark_names(drawn) == landmark_names(model_files.load_model("pretrained"))
+    assert model_files.location("runs/a").as_posix() == "runs/a"
     with pytest.raises(UsageError, match="hand_atlas, drawn_hands"):
-        predict.load_pretrained("foot")
+        model_files.load_pretrained("foot")
 
 
 def test_depth_and_range_do_not_matter():
-    localize = predict.localizer(predict.load_pretrained())
+    localize = predict.localizer(model_files.load_pretrained())
     image, _ = phantom.hand(0, (350, 250))
     eight, _ = localize(image)
     sixteen, _ = localize(image.astype(np.uint16) * 257)
@@ -60,7 +60,7 @@ def test_depth_and_range_do_not_matter():
 
 
 def test_a_folder_gives_what_its_images_give_in_their_order(tmp_path, monkeypatch):
-    model = predict.load_pretrained()
+    model = model_files.load_pretrained()
     localize = predict.localizer(model)
     shapes = [(300, 220), (200, 260), (310, 200), (512, 384), (90, 70), (222, 333)]
     (tmp_path / "images").mkdir()
@@ -100,7 +100,7 @@ def test_a_folder_gives_what_its_images_give_in_their_order(tmp_path, monkeypatc
 
 
 def test_an_interrupt_leaves_nothing_half_written(tmp_path, monkeypatch):
-    model, image = predict.load_pretrained(), tmp_path / "0.png"
+    model, image = model_files.load_pretrained(), tmp_path / "0.png"
     Image.fromarray(phantom.hand(0, (300, 220))[0]).save(image)
     made, read = predict.network(model), []
 
@@ -129,7 +129,7 @@ def test_an_interrupt_leaves_nothing_half_written(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_the_pretrained_model_finds_real_hands(hand_atlas):
     """A floor far below what is claimed: the shipped weights are those of a trained model."""
-    localize = predict.localizer(predict.load_pretrained())
+    localize = predict.localizer(model_files.load_pretrained())
     rows = pd.read_csv(hand_atlas / "all.csv", header=None, dtype={0: str}).set_index(0)
     path = hand_atlas / "images" / "3144.jpg"
     truth = rows.loc["3144"].to_numpy(float).reshape(37, 2)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kerasland import export, phantom, predict
+from kerasland import export, model_files, phantom, predict
 from kerasland.models import landmark_names
 
 APP = Path(__file__).resolve().parents[1] / "examples" / "serve" / "app.py"
@@ -35,7 +35,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def model():
-    return predict.load_pretrained()
+    return model_files.load_pretrained()
 
 
 @pytest.fixture(scope="module")

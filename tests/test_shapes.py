@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from kerasland import layers, models, phantom, predict, shapes, synthetic, train
+from kerasland import layers, model_files, models, phantom, shapes, synthetic, train
 from kerasland.experiment import Experiment
 
 K = len(phantom.LANDMARK_NAMES)
@@ -85,7 +85,7 @@ def test_where_most_is_doubtful_nothing_moves(prior):
     np.testing.assert_array_equal(prior(points, sure), points)
     sure[:, K // 2] = 0.9
     assert (np.array(prior(points, sure)) != points).any()
-    model = predict.load_pretrained()
+    model = model_files.load_pretrained()
     noise = rng.uniform(0, 255, (1, *model.input_shape[1:])).astype("float32")
     decoder = keras.Model(model.inputs[0], model.get_layer("decoder").output)
     np.testing.assert_array_equal(model(noise)["landmarks"], decoder(noise)[0])
@@ -122,7 +122,7 @@ def test_training_says_that_there_is_too_little(tmp_path, capsys):
     small = Experiment(image_shape=(64, 48), width=4, depth=3, epochs=1, validation_images=0)
     train.train(data, small.replace(shape_prior=True), tmp_path / "run")
     assert "no shape_prior: it needs 20 training images" in capsys.readouterr().err
-    assert "shape_prior" not in [m.name for m in predict.load_model(tmp_path / "run").layers]
+    assert "shape_prior" not in [m.name for m in model_files.load_model(tmp_path / "run").layers]
 
 
 @pytest.mark.slow
@@ -134,5 +134,5 @@ def test_a_trained_model_has_it_and_others_start_from_it(tmp_path):
     for found, wanted in zip(kept.get_weights(), shapes.fit(data.points), strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-5)
     assert first.output["landmarks"]._keras_history.operation is kept
-    assert (tmp_path / "a" / predict.MODEL).exists()
+    assert (tmp_path / "a" / model_files.MODEL).exists()
     train.train(data, small, tmp_path / "b", quiet=True, init=tmp_path / "a")

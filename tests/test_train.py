@@ -51,11 +51,11 @@ def python(code: str, *args: object, **kwargs) -> subprocess.CompletedProcess:
 REPLICAS = """
 import json, sys, dataclasses
 import numpy as np, keras
-from kerasland import dataset, experiment, prepared, train
+from kerasland import devices, dataset, experiment, prepared, train
 folder, out, replicas, settings = sys.argv[1:]
 e = experiment.from_dict(json.loads(settings), "test").replace(replicas=int(replicas))
 data = prepared.read(folder)
-scope = train.strategy(e.replicas)
+scope = devices.strategy(e.replicas)
 assert scope.num_replicas_in_sync == max(1, int(replicas))
 frames = dataset.load_frames(data, data.ids, e.image_shape)
 keras.utils.set_random_seed(e.seed)
@@ -96,8 +96,8 @@ def test_two_replicas_give_one_replicas_weights(hands, tmp_path, change):
 OVERFLOW = """
 import sys
 import keras, numpy as np, tensorflow as tf
-from kerasland import optimizers, train
-scope = train.strategy(2)
+from kerasland import devices, optimizers, train
+scope = devices.strategy(2)
 with scope.scope():
     weight = keras.Variable(np.ones(3, "float32"))
     make = {"ours": optimizers, "keras": keras.optimizers}[sys.argv[1]].LossScaleOptimizer
