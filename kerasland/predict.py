@@ -122,7 +122,7 @@ def predict_files(
     frame_shape = model.input_shape[1:3]
     names, locate, expected = landmark_names(model), network(model), _expected_errors(model)
     paths = find_images(images, out)
-    failed, taken = [], set()
+    failed, taken = [], {}
 
     def read(path: Path) -> tuple[np.ndarray, np.ndarray, Spacing | None]:
         image = read_image(path)
@@ -227,13 +227,18 @@ def _all_that(failed: list[str]) -> DataError:
     return DataError("; ".join(failed[:SHOWN]) + more)
 
 
-def _free_name(stem: str, taken: set[str]) -> str:
-    """The stem, numbered where two images of different folders share it."""
-    name, number = stem, 1
+def _free_name(stem: str, taken: dict[str, int]) -> str:
+    """The stem, numbered where images of different folders share it.
+
+    Args:
+        stem: of the file.
+        taken: the names so far, each with the highest number behind it; this one is added.
+    """
+    name = stem
     while name in taken:
-        number += 1
-        name = f"{stem}_{number}"
-    taken.add(name)
+        taken[stem] += 1
+        name = f"{stem}_{taken[stem]}"
+    taken[name] = 1
     return name
 
 

@@ -21,6 +21,7 @@ from kerasland.experiment import Experiment
 
 PICTURE_PX, THUMBNAIL_PX = 900, 240
 LEVELS = 15  # of a heatmap's picture, above the transparent one
+FAINTEST = (0.5 / LEVELS) ** 2  # that it shows, of the highest; see `_placed`
 
 
 class Seen(NamedTuple):
@@ -28,8 +29,8 @@ class Seen(NamedTuple):
 
     points: (K, 2), pixels of the image. heatmaps: for each landmark its part of the image that is
     not empty as [x, y, width, height, PNG], pixels of the image, x and y of the upper left corner.
-    spreads: (K, 3), the covariance xx, xy, yy of the attention within the decoder's window, square
-    pixels of the image. predicted, annotated: the correlation maps, K * K float32.
+    spreads: (K, 3), the second moments xx, xy, yy of the attention about the point, square pixels
+    of the image. predicted, annotated: the correlation maps, K * K float32.
     """
 
     points: np.ndarray
@@ -70,15 +71,16 @@ def look(model: keras.Model, experiment: Experiment, image: np.ndarray, truth: n
     frame_shape = model.input_shape[1:3]
     fit = geometry.letterbox(image.shape, frame_shape)
     outputs = model.predict_on_batch(letterboxed(image, frame_shape)[None, ..., None])
-    decoder = model.get_layer("decoder")
     logits = outputs["heatmaps"]
     grid_shape = logits.shape[1:3]
-    attention = np.asarray(heatmaps.spatial_softmax(logits, decoder.beta))[0]
+    beta = model.get_layer("decoder").beta
+    attention = np.asarray(heatmaps.spatial_softmax(logits, beta))[0]
     attention = np.moveaxis(attention.reshape(*grid_shape, -1), -1, 0)
     # pixels of the radiograph a cell, (x, y)
     cell_px = np.array(frame_shape[::-1]) / np.array(grid_shape[::-1]) / fit.scale
     corner = fit.invert([-0.5, -0.5])
-    spreads = np.array([spread(one, decoder.radius_cells) for one in attention])
+    cells = (np.asarray(outputs["landmarks"][0]) + 0.5) * grid_shape[::-1] / frame_shape[::-1] - 0.5
+    spreads = np.array([spread(*pair) for pair in zip(attention, cells, strict=True)])
     maps = "both" if experiment.maps == "none" else experiment.maps
     found = outputs.get("embedding")
     if found is None:
@@ -97,23 +99,23 @@ def look(model: keras.Model, experiment: Experiment, image: np.ndarray, truth: n
     )
 
 
-def spread(attention: np.ndarray, radius_cells: int) -> tuple[float, float, float]:
-    """The covariance of a heatmap in the window that `heatmaps.decode` takes its mean of.
+def spread(attention: np.ndarray, point: np.ndarray) -> tuple[float, float, float]:
+    """The second moments of a heatmap about a point: far larger than a cell where it has a second
+    place.
 
     Args:
-        attention: (h, w), not negative.
-        radius_cells: the window covers (2 * radius_cells + 1) ** 2 cells about the highest one.
+        attention: (h, w), not negative. What its picture does not show is left out, since a faint
+            background all over the image would outweigh it.
+        point: (x, y), cells.
 
     Returns:
         xx, xy and yy, square cells.
     """
-    row, column = np.unravel_index(attention.argmax(), attention.shape)
-    top, left = max(0, row - radius_cells), max(0, column - radius_cells)
-    window = attention[top : row + radius_cells + 1, left : column + radius_cells + 1]
-    window = window.astype(np.float64) / window.sum(dtype=np.float64)
-    y, x = np.mgrid[: window.shape[0], : window.shape[1]]
-    x, y = x - (window * x).sum(), y - (window * y).sum()
-    return tuple(float((window * product).sum()) for product in (x * x, x * y, y * y))
+    shown = np.where(attention >= FAINTEST * attention.max(), attention, 0.0).astype(np.float64)
+    shown /= shown.sum()
+    rows, columns = np.indices(shown.shape)
+    x, y = columns - point[0], rows - point[1]
+    return tuple(float((shown * product).sum()) for product in (x * x, x * y, y * y))
 
 
 def matrix(values: np.ndarray) -> str:

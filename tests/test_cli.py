@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from kerasland import experiment, prepared, synthetic
+from kerasland import experiment, model_files, predict, prepared, synthetic
 from kerasland.__main__ import _parser, main
+from kerasland.images import read_image
 
 SMALL = ["image_shape=64x48", "width=8", "max_width=16", "depth=3", "epochs=1"]
 SMALL += ["validation_images=2", "sigma_px=1.5"]
@@ -338,11 +339,18 @@ def test_predict_of_a_bad_image_keeps_the_others(hands, run, tmp_path, capsys):
 
 
 def test_predict_works_straight_after_install(hands, tmp_path):
-    """The pretrained model ships with the package; no network, no option."""
-    image = hands.image_path(hands.ids[0])
-    done = kerasland("predict", image, "--out", tmp_path / "out")
+    """The pretrained model ships with the package; no network, no option.
+
+    In the command's process TensorFlow has oneDNN, and a batch, in this one neither.
+    """
+    images = [hands.image_path(image_id) for image_id in hands.ids[: predict.BATCH + 1]]
+    done = kerasland("predict", *images, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
-    assert len(pd.read_csv(tmp_path / "out" / "landmarks.csv")) == 37
+    table = pd.read_csv(tmp_path / "out" / "landmarks.csv")
+    localize = predict.localizer(model_files.load_pretrained())
+    points, confidence = zip(*(localize(read_image(image)) for image in images), strict=True)
+    np.testing.assert_allclose(table[["x", "y"]], np.concatenate(points), atol=0.02)
+    np.testing.assert_allclose(table["confidence"], np.concatenate(confidence), atol=1e-3)
 
 
 def test_reproduce_checks_all_rows_before_it_trains(hands, tmp_path, capsys):

@@ -524,15 +524,16 @@ def drawn_heatmap(shape, centre, covariance) -> np.ndarray:
     return np.exp(-0.5 * np.einsum("hwi,ij,hwj->hw", offset, np.linalg.inv(covariance), offset))
 
 
-def test_the_spread_is_the_covariance_of_the_heatmap():
-    covariance = np.array([[2.0, 0.9], [0.9, 1.5]])
-    attention = drawn_heatmap((40, 30), (12.3, 20.8), covariance)
-    found = report_data.spread(attention, 9)
-    np.testing.assert_allclose(found, (2.0, 0.9, 1.5), atol=0.01)
-    far = attention + drawn_heatmap((40, 30), (27, 3), covariance) / 2  # outside the window
-    np.testing.assert_allclose(report_data.spread(far, 9), found, atol=0.01)
-    corner = drawn_heatmap((40, 30), (0, 0), np.eye(2))
-    assert 0 < report_data.spread(corner, 9)[0] < 1
+def test_the_spread_is_that_of_the_heatmap_about_the_point():
+    covariance, point = np.array([[2.0, 0.9], [0.9, 1.5]]), np.array([12.3, 20.8])
+    attention = drawn_heatmap((40, 30), point, covariance)
+    found = report_data.spread(attention, point)
+    np.testing.assert_allclose(found, (2.0, 0.9, 1.5), rtol=0.02)
+    np.testing.assert_allclose(report_data.spread(attention + 1e-4, point), found, rtol=0.02)
+    apart = np.array([12.0, -15.0])  # a second place, half as high: a third of the mass
+    two = attention + drawn_heatmap((40, 30), point + apart, covariance) / 2
+    expected = np.array(found) + (144 / 3, -180 / 3, 225 / 3)
+    np.testing.assert_allclose(report_data.spread(two, point), expected, rtol=0.02)
 
 
 def test_what_is_seen_of_an_image_is_in_its_own_pixels():
@@ -546,7 +547,7 @@ def test_what_is_seen_of_an_image_is_in_its_own_pixels():
     model = SimpleNamespace(
         input_shape=(None, *frame_shape, 1),
         predict_on_batch=lambda frames: outputs,
-        get_layer=lambda name: SimpleNamespace(beta=1.0, radius_cells=4),
+        get_layer=lambda name: SimpleNamespace(beta=1.0),
     )
     truth = points + (3, 0)
     truth[1] = np.nan

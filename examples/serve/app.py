@@ -63,7 +63,9 @@ def as_grey(data: bytes) -> np.ndarray:
             if not image.mode.startswith(("I", "F")):
                 return np.asarray(image.convert("L"))
             pixels = np.asarray(image, np.float32)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except Image.DecompressionBombError:  # Pillow's own limit, before the size can be asked for
+        raise HTTPException(413, f"more than {MOST_PIXELS} pixels") from None
+    except (OSError, SyntaxError, ValueError):
         raise HTTPException(400, "the body is not an image file that Pillow can read") from None
     low, high = pixels.min(), pixels.max()
     return ((pixels - low) * (255 / max(high - low, 1))).round().astype(np.uint8)
