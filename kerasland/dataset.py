@@ -54,12 +54,16 @@ class Frames:
 
 
 def letterboxed(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """A radiograph in the frame of the network, float32, intensities as in the image.
+    """A radiograph in the frame of the network, float32, 0 around it.
+
+    Intensities are as in the image, but for 16 bits, which begin at 0: where a file's 12 bits lie
+    at the upper end of 16, the 0 around the image would take all contrast.
 
     Args:
         image: (H, W), any real dtype.
         shape: (H, W) of the frame.
     """
+    image = image - image.min() if image.dtype == np.uint16 else image
     return geometry.resample(image, shape, geometry.letterbox(image.shape, shape))
 
 

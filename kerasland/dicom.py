@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -59,11 +59,11 @@ def read(path: Path) -> np.ndarray:
 def header(path: Path) -> tuple[tuple[int, int], Spacing | None]:
     """(H, W), and the spacing where the file states one; the pixels are not read.
 
-    Pixel Spacing is taken as it stands where it is calibrated: it says so, or differs from the
-    spacing of the detector. Otherwise it is Imager Pixel Spacing (or Pixel Spacing) divided by the
-    Estimated Radiographic Magnification Factor where there is one, then Nominal Scanned Pixel
-    Spacing. Without such a factor the spacing holds at the detector, where a hand appears a little
-    larger than it is.
+    Pixel Spacing is taken as it stands where it is calibrated, which it says, or differs from the
+    spacing of the detector, and where that is not stated. Otherwise it is Imager Pixel Spacing
+    divided by the Estimated Radiographic Magnification Factor where there is one, then Nominal
+    Scanned Pixel Spacing. Without such a factor the spacing holds at the detector, where a hand
+    appears a little larger than it is.
 
     Raises:
         DataError, OSError: as `read`.
@@ -162,7 +162,11 @@ def _coded_shape(frame: bytes) -> tuple[int, int]:
 def _displayed(stored: np.ndarray, dataset, pixels: ModuleType) -> np.ndarray:
     padding, values, bits = _padding(stored, dataset), stored, int(dataset.BitsStored)
     modality, voi = (dataset.get(f"{kind}LUTSequence") for kind in ("Modality", "VOI"))
-    window = all(dataset.get(name) is not None for name in ("WindowCenter", "WindowWidth"))
+    if not dataset.get("VOILUTFunction", "LINEAR"):  # it may be empty, and then is LINEAR
+        del dataset.VOILUTFunction
+    width = dataset.get("WindowWidth")
+    width = width[0] if isinstance(width, Sequence) and width else width
+    window = dataset.get("WindowCenter") is not None and bool(width) and width > 0
     if modality:
         values, bits = _looked_up(stored, modality[0])
     elif voi or window:  # alone, a rescale is another unit, not another picture

@@ -16,14 +16,6 @@ from kerasland import dicom, geometry, volumes
 from kerasland.errors import DataError
 from kerasland.files import replacing
 
-_UNREADABLE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    Image.DecompressionBombError,
-)
 _TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS, _TIFF_PHOTOMETRIC, _ORIENTATION = 256, 257, 258, 262, 274
 
 
@@ -55,7 +47,7 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
         return _as_grey(module.read(path) if module else _read_picture(path), path)
     except DataError:
         raise
-    except _UNREADABLE as error:
+    except Exception as error:  # what decoders raise on a broken file has no end
         raise _unreadable(path, error) from error
 
 
@@ -94,7 +86,7 @@ def _header(path: Path) -> tuple[tuple[int, int], geometry.Spacing | None]:
         return module.header(path) if module else (_picture_shape(path), None)
     except DataError:
         raise
-    except _UNREADABLE as error:
+    except Exception as error:
         raise _unreadable(path, error) from error
 
 
@@ -200,7 +192,7 @@ def _noted_hash(path: Path, source_hash: str) -> str | None:
                 return None
         with Image.open(path) as image:
             return image.info.get("pixels") if image.info.get("source") == source_hash else None
-    except _UNREADABLE:
+    except Exception:  # no file of this package
         return None
 
 
@@ -238,7 +230,7 @@ def _as_grey(pixels: np.ndarray, path: Path) -> np.ndarray:
 def _unreadable(path: Path, error: Exception) -> DataError:
     if isinstance(error, FileNotFoundError):
         return DataError(f"{path}: no such image")
-    reason = str(error).replace(str(path), "file")
+    reason = str(error).replace(str(path), "file") or type(error).__name__
     if isinstance(error, UnidentifiedImageError):
         reason = "of no known format"
     return DataError(f"{path}: can't be read as an image ({reason}); get a fresh copy")

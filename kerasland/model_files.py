@@ -98,7 +98,7 @@ def _beside(source: str | os.PathLike) -> tuple[Experiment | None, dict]:
     return experiments.load(file) if file.is_file() else (None, {})
 
 
-def model_scale(source: str | os.PathLike) -> Scale:
+def model_scale(source: str | os.PathLike) -> Scale | None:
     """How the data behind a model became millimetres, if by two landmarks a known length apart.
 
     That holds for other images of the same kind too, as a spacing does not.
@@ -107,10 +107,13 @@ def model_scale(source: str | os.PathLike) -> Scale:
         source: see `location`.
 
     Returns:
-        The scale; one that knows no millimetres where the run is not there or does not say so.
+        The scale; one without landmarks where it was another; None where nothing says which.
 
     Raises:
         DataError: its `experiment.json` is none.
     """
-    known = Scale(**notes(source).get("data", {}).get("scale", {}))
-    return known if known.landmarks else Scale()
+    known = notes(source).get("data", {}).get("scale")
+    if known is None:
+        return None
+    scale = Scale(**known)
+    return scale if scale.landmarks else Scale()

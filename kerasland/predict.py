@@ -109,7 +109,8 @@ def predict_files(
             gives it: of the whole file, after the orientation that it states.
         side: see `localizer`.
         scale: two landmarks a known length apart, in whose millimetres the model's errors are, and
-            the scale of images that state no pixel spacing; see `model_files.model_scale`.
+            the scale of images that state no pixel spacing; see `model_files.model_scale`. None
+            where that is not known: images that state a spacing then get no expected errors.
 
     Returns:
         How many images there are in the table.
@@ -161,7 +162,9 @@ def predict_files(
             derived = _spacing_by(scale, points, names)
             spacing = spacing or derived
             found = predictions.Prediction(str(path), points, confidence, side, spacing)
-            write(found._replace(**_rescaled(expected(confidence), derived, spacing)))
+            known = spacing is None or scale is not None
+            errors = _rescaled(expected(confidence), derived, spacing) if known else {}
+            write(found._replace(**errors))
             yield image, points, out / "overlays" / f"{_free_name(image_stem(path), taken)}.jpg"
 
     with predictions.writing(out, names) as write:

@@ -42,8 +42,8 @@ def reproduce(
         The table of `ablation.csv`.
 
     Raises:
-        UsageError: if `seeds` is below 1, a fold is named twice, or `out` holds runs of another
-            experiment.
+        UsageError: if `seeds` is below 1, a fold is named twice, folds test the same image, or
+            `out` holds runs of another experiment, or other data than drawn hands in `data`.
         DataError: if a fold is not sound.
     """
     if seeds < 1:
@@ -56,6 +56,7 @@ def reproduce(
         )
     methods = {method: experiment.replace(maps=maps) for method, maps in METHODS.items()}
     if data is None:
+        synthetic.check(out / "data")
         data = synthetic.write(
             out / "data",
             **SYNTHETIC,

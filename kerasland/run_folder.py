@@ -63,13 +63,23 @@ def splits(data: Prepared, folds: Sequence[str], experiment: Experiment) -> dict
     """The images of a run for each of some folds, by its name.
 
     Raises:
-        UsageError: a fold is named twice, and as `split`.
+        UsageError: a fold is named twice, an image is in the test lists of two, and as `split`.
         DataError: as `split`.
     """
     for fold in folds:
         if list(folds).count(fold) > 1:
             raise UsageError(f"--folds {','.join(folds)}: names {fold} more than once")
-    return {fold: split(data, fold, experiment) for fold in folds}
+    parts = {fold: split(data, fold, experiment) for fold in folds}
+    home: dict[str, str] = {}
+    for fold, part in parts.items():
+        for image_id in part.test:
+            if image_id in home:
+                raise UsageError(
+                    f"image {image_id} is in the test lists of {home[image_id]} and {fold}; "
+                    "errors of several folds are pooled, each image tested in one"
+                )
+            home[image_id] = fold
+    return parts
 
 
 def last_checkpoint(run: Path) -> tuple[Path | None, int]:
@@ -117,6 +127,7 @@ def _noted(init: str | os.PathLike | None) -> str | None:
 def notes_of(data: Prepared, parts: Split, init: str | os.PathLike | None = None) -> dict:
     """What `experiment.json` says beside the experiment: data, weights, images, versions."""
     own_hashes = [data.pixel_hashes[i] for i in parts.train + parts.validation]
+    behind = pixel_hashes_behind(init)
     return {
         "data": {
             "name": data.name,
@@ -128,7 +139,8 @@ def notes_of(data: Prepared, parts: Split, init: str | os.PathLike | None = None
         "train_ids": list(parts.train),
         "validation_ids": list(parts.validation),
         "init": _noted(init),
-        "pixel_hashes": own_hashes + (pixel_hashes_behind(init) or []),
+        "pixel_hashes": own_hashes + (behind or []),
+        "pixel_hashes_complete": behind is not None,
         "versions": {
             "kerasland": __version__,
             "python": platform.python_version(),
@@ -138,9 +150,12 @@ def notes_of(data: Prepared, parts: Split, init: str | os.PathLike | None = None
 
 
 def pixel_hashes_behind(source: str | os.PathLike | None) -> list[str] | None:
-    """The images that a model was trained on, none without a model; None where no
-    `experiment.json` beside it says so."""
-    return [] if source is None else model_files.notes(source).get("pixel_hashes")
+    """The images that a model, and those it began from, were trained on, none without a model; None
+    where the `experiment.json` beside it does not tell them all."""
+    if source is None:
+        return []
+    notes = model_files.notes(source)
+    return notes.get("pixel_hashes") if notes.get("pixel_hashes_complete", True) else None
 
 
 def finish(

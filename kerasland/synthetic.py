@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
 
@@ -12,6 +13,17 @@ from kerasland.errors import UsageError
 
 SCALE = prepared.Scale(landmarks=(0, 4), length_mm=50.0)
 SMALLEST_PX = 64
+
+
+NAME = "synthetic"
+
+
+def check(folder: str | os.PathLike) -> None:
+    """Raises UsageError where a folder holds a data set other than drawn hands."""
+    if (Path(folder) / "dataset.json").exists() and prepared.read(folder).name != NAME:
+        raise UsageError(
+            f"{folder}: holds a prepared data set; give it as --data, or choose another --out"
+        )
 
 
 def write(
@@ -46,7 +58,7 @@ def write(
     ids = [f"hand_{seed}_{i:05d}" for i in range(count)]
     return prepared.write(
         folder,
-        name="synthetic",
+        name=NAME,
         landmarks=phantom.LANDMARK_NAMES,
         records=track(_records(ids, seed, shape)),
         scale=SCALE,

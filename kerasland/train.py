@@ -191,8 +191,8 @@ def train(
         notes = {**run_folder.notes_of(data, parts, init), "computed_in": computed_in}
         if run_folder.pixel_hashes_behind(init) is None and not quiet:
             print(
-                f"{title or run.name}: --init {init}: no experiment.json beside it says which "
-                "images it was trained on, so evaluate can't refuse them as test images",
+                f"{title or run.name}: --init {init}: no experiment.json beside it tells all "
+                "images that it was trained on, so evaluate can't refuse them as test images",
                 file=sys.stderr,
             )
     experiment.save(run / run_folder.EXPERIMENT, **notes)

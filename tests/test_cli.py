@@ -362,6 +362,23 @@ def test_reproduce_checks_all_rows_before_it_trains(hands, tmp_path, capsys):
     assert not out.exists()
 
 
+def test_reproduce_keeps_a_data_set_that_is_in_its_way(tmp_path, capsys):
+    records = [(str(i), np.full((70, 60), i, np.uint8), np.ones((1, 2))) for i in range(4)]
+    there = prepared.write(tmp_path / "data", name="mine", landmarks=["a"], records=records)
+    line = refused(capsys, 2, "reproduce", "--out", tmp_path)
+    assert str(there.folder) in line and "--data" in line
+    assert prepared.read(there.folder).hash == there.hash
+
+
+def test_reproduce_tests_each_image_once(hands, tmp_path, capsys):
+    data = tmp_path / "hands"
+    shutil.copytree(hands.folder, data)
+    shutil.copytree(data / "folds" / "dev", data / "folds" / "other")
+    out = tmp_path / "out"
+    line = refused(capsys, 2, "reproduce", "--data", data, "--out", out, "--folds", "dev,other")
+    assert "is in the test lists of dev and other" in line and not out.exists()
+
+
 def test_export_refuses_what_it_cannot_write(run, tmp_path, capsys):
     (tmp_path / "there").mkdir()
     assert "there" in refused(capsys, 2, "export", run, "--out", tmp_path / "there")

@@ -90,8 +90,10 @@ def test_windows(reread):
     assert_shows(exact, np.clip((TWELVE - 1500.0) / 1000 + 0.5, 0, 1))
     sigmoid = reread(TWELVE, BitsStored=12, VOILUTFunction="SIGMOID", **window)
     assert_shows(sigmoid, 1 / (1 + np.exp(-4 * (TWELVE - 1500.0) / 1000)))
-    empty = {"WindowCenter": "", "WindowWidth": ""}
-    np.testing.assert_array_equal(reread(TWELVE, **empty), TWELVE)
+    unsaid = reread(TWELVE, BitsStored=12, VOILUTFunction="", **window)
+    assert_shows(unsaid, ramp(TWELVE, 1500, 1000))
+    for empty in ({"WindowCenter": "", "WindowWidth": ""}, {"WindowCenter": 9, "WindowWidth": 0}):
+        np.testing.assert_array_equal(reread(TWELVE, **empty), TWELVE)
 
 
 def test_windows_hold_for_rescaled_values(reread):

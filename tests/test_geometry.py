@@ -92,12 +92,15 @@ def test_resample_matrix_by_hand():
 )
 def test_letterboxed_against_loops(source, frame, dtype):
     image = np.random.default_rng(1).integers(0, 256, source).astype(dtype)
+    image[0, 0] = 0
     fit = geometry.letterbox(source, frame)
     rows = naive.resample_weights(source[0], frame[0], fit.scale, fit.shift_y)
     columns = naive.resample_weights(source[1], frame[1], fit.scale, fit.shift_x)
     found = letterboxed(image, frame)
     assert found.dtype == np.float32 and found.flags.c_contiguous
     np.testing.assert_allclose(found, rows @ image @ columns.T, atol=1e-3)
+    if dtype == "uint16":  # what lies around 12 bits at the upper end of 16 is as dark as they get
+        np.testing.assert_array_equal(letterboxed(image + np.uint16(61_440), frame), found)
 
 
 @pytest.mark.parametrize(("source", "frame"), [((40, 30), (16, 12)), ((15, 20), (45, 60))])

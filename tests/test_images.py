@@ -274,6 +274,33 @@ def test_unreadable_images_are_named(tmp_path, capfd):
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.nii", "a.mha", "a.tif", "a.png", "a.jpg"])
+def test_a_damaged_file_is_read_or_named(tmp_path, name):
+    """Whatever its decoder raises: a folder is not lost for one file."""
+    path, rng = tmp_path / name, np.random.default_rng(0)
+    if name.endswith((".tif", ".png", ".jpg")):
+        Image.fromarray(GREY).save(path)
+    elif name.endswith(".mha"):
+        sitk = pytest.importorskip("SimpleITK")
+        sitk.WriteImage(sitk.GetImageFromArray(GREY), str(path))
+    else:
+        nibabel = pytest.importorskip("nibabel")
+        nibabel.save(nibabel.Nifti1Image(GREY, np.eye(4)), path)
+    whole = np.frombuffer(path.read_bytes(), np.uint8)
+    named = 0
+    for _ in range(100):
+        damaged = whole.copy()
+        damaged[rng.integers(0, min(len(whole), 400), 8)] = rng.integers(0, 256, 8)
+        path.write_bytes(damaged.tobytes())
+        for read in (images.read_image, images.image_shape, images.pixel_spacing):
+            try:
+                read(path)
+            except DataError as error:
+                assert name in str(error)
+                named += 1
+    assert named > 20
+
+
 @pytest.mark.parametrize(
     ("module", "name"), [("SimpleITK", "a.mha"), ("nibabel", "a.nii"), ("nibabel", "a.nii.gz")]
 )

@@ -103,14 +103,18 @@ def test_the_scale_is_that_of_the_file_or_of_the_wrist(hand, model, tmp_path):
     assert document[0]["mm_per_px"] == [0.2, 0.3] and document[0]["side"] == "left"
     assert [entry["scale"] for entry in document] == ["ImagerPixelSpacing", said]
 
+    # by a scale that nobody knows, errors are in no millimetres of the file's
+    table = predict.predict([tmp_path / "a.dcm"], model, tmp_path / "out")
+    assert table[[*predictions.ERRORS]].isna().all(axis=None) and table["x_mm"].notna().all()
     table = predict.predict([tmp_path / "b.png"], model, tmp_path / "out")
+    assert table[[*predictions.ERRORS]].notna().all(axis=None)
     assert table[["x_mm", "y_mm"]].isna().all(axis=None) and set(table["scale"]) == {""}
     assert json.loads((tmp_path / "out" / "landmarks.json").read_text())[0]["mm_per_px"] is None
 
 
 def test_model_scale_is_that_of_its_run(tmp_path):
     assert model_files.model_scale("pretrained").landmarks == (0, 4)
-    assert model_files.model_scale(tmp_path).landmarks is None
+    assert model_files.model_scale(tmp_path) is None
     notes = json.loads((model_files.location("pretrained") / "experiment.json").read_text())
     notes["data"]["scale"] = {"landmarks": None, "length_mm": None, "mm_per_px": 0.35}
     (tmp_path / "experiment.json").write_text(json.dumps(notes))

@@ -429,6 +429,12 @@ def test_starts_from_another_run(hands, tmp_path):
     behind = load(tmp_path / "other" / "experiment.json")[1]["pixel_hashes"]
     assert set(notes[0]["pixel_hashes"]) < set(behind)  # `evaluate` refuses those as well
 
+    # where nothing tells the images behind the weights, nothing does behind theirs
+    first.save(tmp_path / "lonely.keras")
+    train.train(hands, still, tmp_path / "next", "dev", quiet=True, init=tmp_path / "lonely.keras")
+    assert run_folder.pixel_hashes_behind(tmp_path / "next") is None
+    assert run_folder.pixel_hashes_behind(tmp_path / "again") is not None
+
     with pytest.raises(UsageError, match="its layer stem_conv has other weights"):
         narrow = once.replace(width=6)
         train.train(hands, narrow, tmp_path / "no", "dev", quiet=True, init=tmp_path / "first")
