@@ -259,6 +259,7 @@ def _folds(text: str) -> tuple[str, ...]:
 
 
 def _evaluate(args) -> None:
+    machine.compute_with_onednn()
     from kerasland import evaluate, prepared
 
     out = args.out or args.run / "evaluation"
