@@ -36,6 +36,10 @@ def _interval(decimals: int, low: float, high: float) -> str:
     return "–" if pd.isna(low) else f"{low:.{decimals}f} – {high:.{decimals}f}"
 
 
+def _difference(decimals: int, mean: float, low: float, high: float) -> str:
+    return f"{mean:+.{decimals}f} ({low:.{decimals}f} to {high:.{decimals}f})"
+
+
 def _outliers_cell(decimals: int, count: float, sdr: float) -> str:
     return "–" if pd.isna(count) else f"{int(count):,} ({100.0 - sdr:.{decimals}f})"
 
@@ -73,6 +77,21 @@ _COLUMNS = (
     *(
         _Column(f"SDR {r} mm, %", "SDR, %", f"{r} mm", (f"sdr_{r}mm".replace(".", "_"),), _number)
         for r in (2, 2.5, 3, 4, 10)
+    ),
+    _Column(
+        "Difference, mm (95 % CI)",
+        "Difference (95 % CI)",
+        "PE, mm",
+        ("difference_mm_mean", "difference_mm_low", "difference_mm_high"),
+        lambda decimals, *of: _difference(decimals + 1, *of),
+    ),
+    _Column("Wilcoxon p", "", "Wilcoxon p", ("wilcoxon_p",), lambda _, value: f"{value:.2g}"),
+    _Column(
+        "Difference of SDR 2 mm, % (95 % CI)",
+        "Difference (95 % CI)",
+        "SDR 2 mm, %",
+        ("sdr_2mm_difference", "sdr_2mm_difference_low", "sdr_2mm_difference_high"),
+        _difference,
     ),
     _Column("Points", "", "Points", ("points",), _count),
     _Column("Images", "", "Images", ("images",), _count),

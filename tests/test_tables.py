@@ -186,6 +186,19 @@ def test_paired_averages_the_seeds_first():
     assert tables.paired(a, b)["difference_mm_mean"] == pytest.approx(0.5)
 
 
+def test_paired_compares_the_points_within_2_mm():
+    """Image by image, and of every seed, not of the mean over seeds."""
+    a = errors_table([(f"{i}", k, 1.0, 2.0) for i in range(4) for k in "uv"])
+    b = errors_table(
+        [(f"{i}", k, 1.0, 2.5 if i == 0 and k == "u" else 1.0) for i in range(4) for k in "uv"] * 2,
+        seeds=[0] * 8 + [1] * 8,
+    )
+    b.loc[8, "error_mm"] = 1.0
+    result = tables.paired(a, b)
+    assert result["sdr_2mm_difference"] == pytest.approx(-25 / 4)
+    assert result["sdr_2mm_difference_low"] < -25 / 4 < result["sdr_2mm_difference_high"] == 0
+
+
 def test_paired_without_a_difference(by_hand):
     result = tables.paired(by_hand, by_hand)
     assert result == {
@@ -193,6 +206,9 @@ def test_paired_without_a_difference(by_hand):
         "difference_mm_low": 0.0,
         "difference_mm_high": 0.0,
         "wilcoxon_p": 1.0,
+        "sdr_2mm_difference": 0.0,
+        "sdr_2mm_difference_low": 0.0,
+        "sdr_2mm_difference_high": 0.0,
         "images": 3,
     }
 
