@@ -5,8 +5,7 @@ python notebooks/execute.py 1_data     # some
 
 Environment variables say what they run on, see `PLACES`; without them they draw hands. As shipped:
 
-export KERASLAND_DATA=data/hand_atlas
-export KERASLAND_ABLATION=runs/ablation KERASLAND_CROSSVALIDATION=runs/hand_atlas
+export KERASLAND_DATA=data/hand_atlas KERASLAND_ABLATION=runs/ablation
 """
 
 from __future__ import annotations
