@@ -166,7 +166,8 @@ def _displayed(stored: np.ndarray, dataset, pixels: ModuleType) -> np.ndarray:
         del dataset.VOILUTFunction
     width = dataset.get("WindowWidth")
     width = width[0] if isinstance(width, Sequence) and width else width
-    window = dataset.get("WindowCenter") is not None and bool(width) and width > 0
+    least = 1 if dataset.get("VOILUTFunction", "LINEAR") == "LINEAR" else np.finfo(float).tiny
+    window = dataset.get("WindowCenter") is not None and bool(width) and width >= least
     if modality:
         values, bits = _looked_up(stored, modality[0])
     elif voi or window:  # alone, a rescale is another unit, not another picture

@@ -230,6 +230,8 @@ def _as_grey(pixels: np.ndarray, path: Path) -> np.ndarray:
 def _unreadable(path: Path, error: Exception) -> DataError:
     if isinstance(error, FileNotFoundError):
         return DataError(f"{path}: no such image")
+    if isinstance(error, MemoryError):
+        return DataError(f"{path}: larger than the memory of this machine")
     reason = str(error).replace(str(path), "file") or type(error).__name__
     if isinstance(error, UnidentifiedImageError):
         reason = "of no known format"

@@ -240,9 +240,10 @@ def pipeline(model, dtype="float32"):
         dtype: of the raw image; "uint8" saves the export a pass over it.
 
     Returns:
-        `keras.Model` from "image" (B, H, W, 1), any H and W and any range of intensities, to
-        "landmarks" (B, K, 2), pixels of that image, "confidence" (B, K), and, of a model that
-        `kerasland.calibration` has been at, "error_mm" (B, K). It shares the weights of `model`.
+        `keras.Model` from "image" (B, H, W, 1), any H and W and any range of intensities (of 16
+        bits take off the darkest first, as `predict` does), to "landmarks" (B, K, 2), pixels of
+        that image, "confidence" (B, K), and, of a model that `kerasland.calibration` has been at,
+        "error_mm" (B, K). It shares the weights of `model`.
     """
     image_shape = model.input_shape[1:3]
     image = keras.Input((None, None, 1), name="image", dtype=dtype)

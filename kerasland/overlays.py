@@ -51,7 +51,7 @@ def draw(image: np.ndarray, points: np.ndarray) -> Image.Image:
 
     Returns:
         A picture in the shape of the image. Its longer side is 1000 pixels, or, of larger images,
-        750 to 1500, so that a pixel is the mean of a whole number of them.
+        750 to 1500, a whole number of times smaller.
     """
     longer = max(np.shape(image)[:2])
     whole = max(1, round(longer / _DRAWN_PX))

@@ -56,7 +56,6 @@ def reproduce(
         )
     methods = {method: experiment.replace(maps=maps) for method, maps in METHODS.items()}
     if data is None:
-        synthetic.check(out / "data")
         data = synthetic.write(
             out / "data",
             **SYNTHETIC,

@@ -18,14 +18,6 @@ SMALLEST_PX = 64
 NAME = "synthetic"
 
 
-def check(folder: str | os.PathLike) -> None:
-    """Raises UsageError where a folder holds a data set other than drawn hands."""
-    if (Path(folder) / "dataset.json").exists() and prepared.read(folder).name != NAME:
-        raise UsageError(
-            f"{folder}: holds a prepared data set; give it as --data, or choose another --out"
-        )
-
-
 def write(
     folder: str | os.PathLike,
     count: int,
@@ -38,7 +30,7 @@ def write(
     Hand i of a seed is the same whatever the count; different seeds share no hand.
 
     Args:
-        folder: new, empty, or one that an earlier call made.
+        folder: new, empty, or one that an earlier call made. A data set of another name is kept.
         count: hands, at least 2.
         seed: of the hands and of the split.
         shape: (H, W) of the images, pixels.
@@ -48,8 +40,14 @@ def write(
         The data set.
 
     Raises:
-        UsageError: fewer than two hands, a negative seed or a shape below 64 pixels.
+        UsageError: fewer than two hands, a negative seed or a shape below 64 pixels; the folder
+            holds another data set, or something else.
     """
+    if (Path(folder) / "dataset.json").exists() and prepared.read(folder).name != NAME:
+        raise UsageError(
+            f"{folder}: holds a data set that would be lost; choose another --out, or, to train on "
+            "it, give it as --data"
+        )
     if count < 2 or seed < 0 or min(shape) < SMALLEST_PX:
         raise UsageError(
             f"{count} hands, seed {seed}, shape {tuple(shape)}: expected 2 or more, a seed from 0 "

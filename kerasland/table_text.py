@@ -124,6 +124,11 @@ def _explained(columns: list[_Column], caption: str) -> str:
         caption += " #Or: points with error > r mm, strictly; SDR r: 100 % − their percentage."
     if any(column.sources == _LIMITS for column in columns):
         caption += " CI: of the mean, bootstrap over images."
+    if any("sdr_2mm_difference" in column.sources for column in columns):
+        caption += (
+            " The second minus the first: better where below 0 in mm, above 0 in SDR 2 mm, the "
+            "percentage of points within 2 mm. CI: bootstrap over images."
+        )
     return caption
 
 

@@ -92,8 +92,11 @@ def test_windows(reread):
     assert_shows(sigmoid, 1 / (1 + np.exp(-4 * (TWELVE - 1500.0) / 1000)))
     unsaid = reread(TWELVE, BitsStored=12, VOILUTFunction="", **window)
     assert_shows(unsaid, ramp(TWELVE, 1500, 1000))
-    for empty in ({"WindowCenter": "", "WindowWidth": ""}, {"WindowCenter": 9, "WindowWidth": 0}):
-        np.testing.assert_array_equal(reread(TWELVE, **empty), TWELVE)
+    for width in ("", 0, 0.5):  # none, none, and less than the least of a linear window
+        tags = {"WindowCenter": 9, "WindowWidth": width}
+        np.testing.assert_array_equal(reread(TWELVE, **tags), TWELVE)
+    empty = {"WindowCenter": "", "WindowWidth": ""}
+    np.testing.assert_array_equal(reread(TWELVE, **empty), TWELVE)
 
 
 def test_windows_hold_for_rescaled_values(reread):

@@ -99,6 +99,23 @@ def test_a_folder_gives_what_its_images_give_in_their_order(tmp_path, monkeypatc
     assert Image.open(overlays / "4.jpg").size == (777, 1000)
 
 
+@pytest.mark.parametrize(("images", "batches"), [(1, [2]), (4, [4]), (5, [4, 2])])
+def test_no_image_goes_through_the_network_alone(tmp_path, monkeypatch, images, batches):
+    """With oneDNN, a convolution of a batch of one takes ten times as long."""
+    seen = []
+
+    def locate(frames):
+        seen.append(len(frames))
+        return np.full((len(frames), 37, 2), 50.0), np.full((len(frames), 37), 0.5)
+
+    monkeypatch.setattr(predict, "network", lambda _: locate)
+    paths = [tmp_path / f"{i}.png" for i in range(images)]
+    for path in paths:
+        Image.fromarray(phantom.hand(0, (90, 70))[0]).save(path)
+    table = predict.predict(paths, model_files.load_pretrained(), tmp_path / "out")
+    assert seen == batches and len(table) == 37 * images
+
+
 def test_an_interrupt_leaves_nothing_half_written(tmp_path, monkeypatch):
     model, image = model_files.load_pretrained(), tmp_path / "0.png"
     Image.fromarray(phantom.hand(0, (300, 220))[0]).save(image)

@@ -199,6 +199,17 @@ def test_paired_compares_the_points_within_2_mm():
     assert result["sdr_2mm_difference_low"] < -25 / 4 < result["sdr_2mm_difference_high"] == 0
 
 
+def test_paired_tables_say_which_way_is_better(by_hand, tmp_path):
+    better = by_hand.assign(error_mm=by_hand["error_mm"] - 0.5)
+    row = {"method": "b - a", **tables.paired(by_hand, better)}
+    tables.write_table(pd.DataFrame([row]), tmp_path / "paired", "Two runs.")
+    text = (tmp_path / "paired.md").read_text(encoding="utf-8")
+    assert "better where below 0 in mm, above 0 in SDR" in text
+    assert "| -0.500 (-0.500 to -0.500) |" in text
+    latex = (tmp_path / "paired.tex").read_text(encoding="utf-8")
+    assert "-0.500 (-0.500 to -0.500) & " in latex
+
+
 def test_paired_without_a_difference(by_hand):
     result = tables.paired(by_hand, by_hand)
     assert result == {
