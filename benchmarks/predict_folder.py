@@ -14,15 +14,13 @@ from PIL import Image
 from benchmarks import measure
 from kerasland import machine, phantom
 
-machine.compute_with_onednn()  # as `kerasland predict` does
+machine.compute_with_onednn()  # as `kerasland predict` does; processes begun here inherit it
 SHAPE = (2000, 1500)
 HANDS = 4
 COMMAND = "python -m benchmarks.predict_folder"
 PEAK = """
 import sys
 from pathlib import Path
-from kerasland import machine
-machine.compute_with_onednn()
 from kerasland import model_files, predict
 paths = sorted(Path(sys.argv[1]).iterdir())[: int(sys.argv[2])]
 predict.predict(paths, model_files.load_pretrained(), sys.argv[3])

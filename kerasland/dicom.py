@@ -162,12 +162,9 @@ def _coded_shape(frame: bytes) -> tuple[int, int]:
 def _displayed(stored: np.ndarray, dataset, pixels: ModuleType) -> np.ndarray:
     padding, values, bits = _padding(stored, dataset), stored, int(dataset.BitsStored)
     modality, voi = (dataset.get(f"{kind}LUTSequence") for kind in ("Modality", "VOI"))
-    if not dataset.get("VOILUTFunction", "LINEAR"):  # it may be empty, and then is LINEAR
-        del dataset.VOILUTFunction
-    width = dataset.get("WindowWidth")
-    width = width[0] if isinstance(width, Sequence) and width else width
-    least = 1 if dataset.get("VOILUTFunction", "LINEAR") == "LINEAR" else np.finfo(float).tiny
-    window = dataset.get("WindowCenter") is not None and bool(width) and width >= least
+    if not dataset.get("VOILUTFunction"):  # it may be empty, and then is LINEAR
+        dataset.VOILUTFunction = "LINEAR"
+    window = _has_window(dataset)
     if modality:
         values, bits = _looked_up(stored, modality[0])
     elif voi or window:  # alone, a rescale is another unit, not another picture
@@ -193,6 +190,15 @@ def _displayed(stored: np.ndarray, dataset, pixels: ModuleType) -> np.ndarray:
     if padding.any() and not padding.all():
         values = np.where(padding, values[~padding].min(), values)
     return values
+
+
+def _has_window(dataset) -> bool:
+    """Whether a window is stated that DICOM allows: of a width of 1 or more if it is linear."""
+    width = dataset.get("WindowWidth")
+    width = width[0] if isinstance(width, Sequence) and width else width
+    if dataset.get("WindowCenter") is None or not width:
+        return False
+    return width >= 1 if dataset.VOILUTFunction == "LINEAR" else width > 0
 
 
 def _looked_up(values: np.ndarray, item) -> tuple[np.ndarray, int]:

@@ -60,7 +60,7 @@ def draw(image: np.ndarray, points: np.ndarray) -> Image.Image:
     radius, edge = np.array([_DISC_PX, _EDGE_PX]) * max(height, width) / _DRAWN_PX
     reach = int(np.ceil(radius)) + 2
     canvas = np.array(Image.fromarray((255 * grey + 0.5).astype(np.uint8)).convert("RGB"))
-    limits = np.array(np.shape(image)[1::-1]) - 0.5
+    points, limits = np.asarray(points), np.array(np.shape(image)[1::-1]) - 0.5
     within = ((points >= -0.5) & (points <= limits)).all(axis=-1)
     for x, y in geometry.Similarity(scale, 0.0, 0.0).apply(points[within]):
         rows = np.arange(max(0, round(y) - reach), min(height, round(y) + reach + 1))

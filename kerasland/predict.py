@@ -162,8 +162,7 @@ def predict_files(
             derived = _spacing_by(scale, points, names)
             spacing = spacing or derived
             found = predictions.Prediction(str(path), points, confidence, side, spacing)
-            known = spacing is None or scale is not None
-            errors = _rescaled(expected(confidence), derived, spacing) if known else {}
+            errors = _rescaled(expected(confidence), scale, derived, spacing)
             write(found._replace(**errors))
             yield image, points, out / "overlays" / f"{_free_name(image_stem(path), taken)}.jpg"
 
@@ -216,9 +215,15 @@ def _spacing_by(scale: Scale | None, points: np.ndarray, names: Sequence[str]) -
 
 
 def _rescaled(
-    expected: dict[str, np.ndarray], derived: Spacing | None, used: Spacing | None
+    expected: dict[str, np.ndarray],
+    scale: Scale | None,
+    derived: Spacing | None,
+    used: Spacing | None,
 ) -> dict[str, np.ndarray]:
-    """Expected errors, known in millimetres by the model's scale, in those of the scale used."""
+    """Expected errors, known in millimetres by the model's scale, in those of the scale used; none
+    where the model's is not known and another is used."""
+    if scale is None and used is not None:
+        return {}
     if derived is None or used is derived:
         return expected
     factor = (used.x_mm + used.y_mm) / (derived.x_mm + derived.y_mm)

@@ -13,8 +13,6 @@ from kerasland.errors import UsageError
 
 SCALE = prepared.Scale(landmarks=(0, 4), length_mm=50.0)
 SMALLEST_PX = 64
-
-
 NAME = "synthetic"
 
 

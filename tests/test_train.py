@@ -51,7 +51,7 @@ def python(code: str, *args: object, **kwargs) -> subprocess.CompletedProcess:
 REPLICAS = """
 import json, sys, dataclasses
 import numpy as np, keras
-from kerasland import devices, dataset, experiment, prepared, train
+from kerasland import dataset, devices, experiment, prepared, train
 folder, out, replicas, settings = sys.argv[1:]
 e = experiment.from_dict(json.loads(settings), "test").replace(replicas=int(replicas))
 data = prepared.read(folder)
