@@ -126,8 +126,8 @@ def _explained(columns: list[_Column], caption: str) -> str:
         caption += " CI: of the mean, bootstrap over images."
     if any("sdr_2mm_difference" in column.sources for column in columns):
         caption += (
-            " Differences as the rows name them: better where below 0 in mm, above 0 in SDR 2 mm, the "
-            "percentage of points within 2 mm. CI: bootstrap over images."
+            " Differences as the rows name them: better where below 0 in mm, above 0 in SDR 2 mm, "
+            "the percentage of points within 2 mm. CI: bootstrap over images."
         )
     return caption
 
