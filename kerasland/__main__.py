@@ -216,39 +216,52 @@ def _experiment(args, default: str, init: str | None = None):
     settings = [*args.set, *([] if args.replicas is None else [f"replicas={args.replicas}"])]
     network = None
     if init is not None:
+        _start_tensorflow()
         from kerasland import model_files
 
         network = model_files.experiment_of(init)
     return experiment.preset(args.preset or default).with_settings(settings, network)
 
 
-def _reproduce(args) -> None:
+def _start_tensorflow() -> None:
+    """Called before a verb imports it, and after what can be refused without it."""
     machine.compute_with_onednn()
-    chosen = _experiment(args, "cpu" if args.data else "quick")
-    from kerasland import prepared, reproduce
+    machine.import_keras()
 
+
+def _reproduce(args) -> None:
+    from kerasland import prepared
+
+    chosen = _experiment(args, "cpu" if args.data else "quick")
     data = prepared.read(args.data) if args.data else None
+    _start_tensorflow()
+    from kerasland import reproduce
+
     reproduce.reproduce(args.out, data, chosen, _folds(args.folds), args.seeds)
     print((args.out / "ablation.md").read_text(encoding="utf-8"))
     print(f"written to {args.out}")
 
 
 def _train(args) -> None:
-    machine.compute_with_onednn()
-    chosen = _experiment(args, "cpu", args.init)
-    from kerasland import prepared, train
+    from kerasland import prepared
 
+    chosen = _experiment(args, "cpu", args.init)
     data = prepared.read(args.data)
+    _start_tensorflow()
+    from kerasland import train
+
     train.train(data, chosen, args.out, args.fold, args.resume, init=args.init)
     print(f"written to {args.out}")
 
 
 def _crossvalidate(args) -> None:
-    machine.compute_with_onednn()
-    chosen = _experiment(args, "cpu", args.init)
-    from kerasland import cross_validate, prepared
+    from kerasland import prepared
 
+    chosen = _experiment(args, "cpu", args.init)
     data, folds = prepared.read(args.data), _folds(args.folds)
+    _start_tensorflow()
+    from kerasland import cross_validate
+
     cross_validate.cross_validate(args.out, data, chosen, folds, args.init, args.final)
     print((args.out / "table.md").read_text(encoding="utf-8"))
     print(f"written to {args.out}")
@@ -259,17 +272,21 @@ def _folds(text: str) -> tuple[str, ...]:
 
 
 def _evaluate(args) -> None:
-    machine.compute_with_onednn()
-    from kerasland import evaluate, prepared
+    from kerasland import prepared
 
     out = args.out or args.run / "evaluation"
     ids = _ids(args.ids) if args.ids else None
-    evaluate.evaluate(args.run, prepared.read(args.data), args.fold, ids, out)
+    data = prepared.read(args.data)
+    _start_tensorflow()
+    from kerasland import evaluate
+
+    evaluate.evaluate(args.run, data, args.fold, ids, out)
     print((out / "table.md").read_text(encoding="utf-8"))
     print(f"written to {out}")
 
 
 def _report(args) -> None:
+    _start_tensorflow()
     from kerasland import report
 
     report.report(args.runs, args.out, args.data)
@@ -277,7 +294,7 @@ def _report(args) -> None:
 
 
 def _predict(args) -> None:
-    machine.compute_with_onednn()
+    _start_tensorflow()
     from kerasland import model_files, predict
 
     model, scale = model_files.load_model(args.model), model_files.model_scale(args.model)
@@ -286,6 +303,7 @@ def _predict(args) -> None:
 
 
 def _export(args) -> None:
+    machine.import_keras()
     from kerasland import export, image_files, images, model_files
 
     calibration = None

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from kerasland.overlays import ANNOTATED, PREDICTED, scaled
+from kerasland.pictures import ANNOTATED, PREDICTED, scaled
 
 _DPI = 110
 _SIDE_PX = 240

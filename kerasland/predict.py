@@ -22,7 +22,7 @@ from kerasland.image_files import find_images, image_stem
 from kerasland.images import pixel_spacing, read_image
 from kerasland.layers import ExpectedError
 from kerasland.models import landmark_names
-from kerasland.overlays import draw
+from kerasland.pictures import draw
 from kerasland.prepared_tables import Scale
 from kerasland.progress import track
 

@@ -15,7 +15,7 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
-from kerasland import geometry, heatmaps, overlays
+from kerasland import geometry, heatmaps, pictures
 from kerasland.dataset import letterboxed
 from kerasland.experiment import Experiment
 
@@ -51,7 +51,7 @@ def jpeg(image: np.ndarray, longest_px: int) -> tuple[str, tuple[float, float]]:
         The JPEG, and the width and height that it covers from the upper left corner on, pixels of
         the image: at most a pixel of the JPEG less than the image.
     """
-    grey, scale = overlays.scaled(image, min(1.0, longest_px / max(image.shape)))
+    grey, scale = pictures.scaled(image, min(1.0, longest_px / max(image.shape)))
     buffer = io.BytesIO()
     picture = Image.fromarray((255 * grey + 0.5).astype(np.uint8))
     picture.save(buffer, "jpeg", quality=82, optimize=True)

@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "kerasland"
 FLOORS = [
     {"errors", "files", "geometry", "machine", "phantom_bones", "progress", "table_text"},
-    {"devices", "dicom", "predictions", "volumes"},
+    {"devices", "dicom", "pictures", "predictions", "volumes"},
     {
         "experiment",
         "heatmaps",
@@ -69,7 +69,7 @@ def test_a_file_imports_lower_floors_only(path):
 
 
 @pytest.mark.parametrize(
-    "name", sorted(FLOORS[0] | {"experiment", "phantom", "prepared", "tables"})
+    "name", sorted(FLOORS[0] | {"experiment", "phantom", "pictures", "prepared", "tables"})
 )
 def test_the_light_modules_do_not_start_tensorflow(name):
     code = f"import sys, kerasland.{name}; sys.exit('tensorflow' in sys.modules)"

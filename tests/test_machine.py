@@ -1,4 +1,5 @@
-"""What is asked of the machine: bfloat16 by what the system says of the processor; oneDNN."""
+"""What is asked of the machine: bfloat16 by what the system says of the processor; oneDNN; a Keras
+that starts soon."""
 
 from __future__ import annotations
 
@@ -83,3 +84,32 @@ def test_onednn_is_not_touched_once_tensorflow_runs(monkeypatch):
     assert "tensorflow" in sys.modules
     machine.compute_with_onednn()
     assert "TF_ENABLE_ONEDNN_OPTS" not in os.environ
+
+
+def test_without_hides_what_is_not_imported_yet(tmp_path, monkeypatch):
+    (tmp_path / "not_imported_yet.py").write_text("value = 7\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with machine.without("not_imported_yet", "json"):
+        with pytest.raises(ImportError):
+            import not_imported_yet
+        import json
+    import not_imported_yet
+
+    assert not_imported_yet.value == 7 and json.loads("1") == 1
+
+
+@pytest.mark.slow
+def test_to_predict_the_command_line_loads_no_more_than_it_needs():
+    """Not what Keras would import, and later whoever wants it gets it whole."""
+    code = """
+import sys
+from kerasland import machine
+machine.import_keras()
+from kerasland import model_files, predict
+heavy = {"IPython", "matplotlib", "sklearn", "scipy.stats"}
+assert heavy.isdisjoint(sys.modules), heavy & set(sys.modules)
+import matplotlib.pyplot, sklearn.linear_model, keras
+assert matplotlib.pyplot.figure and sklearn.linear_model.LinearRegression and keras.Model
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
