@@ -56,6 +56,9 @@ class Experiment:
         "cross_entropy", "squared_error", default="cross_entropy", help="on the heatmaps"
     )
     sigma_px: float = _option(4.0, "standard deviation of the Gaussian target")
+    decode_radius_px: float = _option(
+        8.0, "half the width of the window about a heatmap's peak whose mean is the landmark"
+    )
     maps: str = _choice(
         "none", "cartesian", "polar", "both", default="both", help="spatial feature maps"
     )
@@ -223,6 +226,7 @@ def _check(e: Experiment) -> None:
         "batch_size",
         "learning_rate",
         "sigma_px",
+        "decode_radius_px",
         "beta",
     ):
         if not getattr(e, key) > 0:

@@ -52,6 +52,7 @@ def build(experiment: Experiment, landmarks: Sequence[str]) -> keras.Model:
         angle=e.angle,
         beta=e.beta,
         learn_beta=e.learn_beta,
+        decode_radius_px=e.decode_radius_px,
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 from drawing import disc
 
 import kerasland
-from kerasland import geometry
+from kerasland import experiment, geometry, train
 from kerasland.dataset import letterboxed
 from kerasland.models import bare
 
@@ -82,6 +82,18 @@ def test_named_outputs_and_their_shapes(stem, output):
     point, mass = naive.decoded(heatmap, (48, 32), radius)
     np.testing.assert_allclose(found["landmarks"][1, 3], point, atol=1e-3)
     np.testing.assert_allclose(found["confidence"][1, 3], mass, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("setting", "stride", "cells"),
+    [([], 4, 2), (["decode_radius_px=24"], 4, 6), (["decode_radius_px=24"], 2, 12)],
+)
+def test_the_decoders_window_is_a_setting_in_pixels(setting, stride, cells):
+    settings = [*setting, f"stem_stride={stride}", f"output_stride={stride}"]
+    small = ["image_shape=64x64", "width=4", "max_width=4", "depth=2"]
+    chosen = experiment.preset("cpu").with_settings([*small, *settings])
+    model = train.build(chosen, ["a", "b"])
+    assert model.get_layer("decoder").radius_cells == cells
 
 
 @pytest.mark.parametrize(
