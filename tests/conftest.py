@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -28,16 +29,25 @@ FLAGS = (
 
 
 @pytest.fixture(autouse=True)
-def turn(request, tmp_path_factory):
-    """A test marked `alone` begins when no other worker runs a test, and none begins before its
-    end."""
+def alone(request, tmp_path_factory):
+    """For `with alone():`, what measures time; a test marked `alone` is within it as a whole.
+
+    It begins when no other worker runs a test, and none begins before its end.
+    """
     if "PYTEST_XDIST_WORKER" not in os.environ:
-        yield
+        yield contextlib.nullcontext
         return
-    alone = request.node.get_closest_marker("alone")
     with (tmp_path_factory.getbasetemp().parent / "turn").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-        yield
+
+        @contextlib.contextmanager
+        def exclusive():
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+            fcntl.flock(file, fcntl.LOCK_SH)
+
+        fcntl.flock(file, fcntl.LOCK_SH)
+        with exclusive() if request.node.get_closest_marker("alone") else contextlib.nullcontext():
+            yield exclusive
 
 
 def _data(name: str, what: str) -> Path:

@@ -1,5 +1,8 @@
 """Clipping by the gradient of the whole batch, and what survives a reload."""
 
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -35,6 +38,47 @@ def test_without_replicas_it_is_the_clipping_of_keras():
     for a, b, c in zip(ours, theirs, free, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6)
         assert np.abs(a - c).max() > 1e-3
+
+
+@pytest.mark.parametrize("amsgrad", [False, True])
+def test_a_step_is_that_of_keras(amsgrad):
+    """Also under a schedule, whose rate decay and gradient share."""
+    ours, theirs = (
+        make(keras.optimizers.schedules.CosineDecay(0.3, 8), weight_decay=0.2, amsgrad=amsgrad)
+        for make in (optimizers.AdamW, keras.optimizers.AdamW)
+    )
+    theirs.exclude_from_weight_decay(var_names=["bias"])
+    one, other = trained(ours, steps=7), trained(theirs, steps=7)
+    for a, b in zip(one.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    for a, b in zip(ours.variables, theirs.variables, strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-4, atol=1e-6)
+
+
+REPLICAS = """
+import keras, numpy as np, tensorflow as tf
+from kerasland import devices, optimizers
+rng = np.random.default_rng(0)
+x, y = rng.normal(size=(32, 4)).astype("float32"), rng.normal(size=(32, 3)).astype("float32")
+found = []
+for strategy in (devices.strategy(2), tf.distribute.get_strategy()):
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        layers = [keras.layers.Dense(8, activation="relu"), keras.layers.Dense(3)]
+        model = keras.Sequential([keras.Input((4,)), *layers])
+        model.compile(optimizers.AdamW(0.05, weight_decay=0.1, clip_norm=1.0), "mse")
+    model.fit(x, y, batch_size=8, epochs=5, shuffle=False, verbose=0)
+    found.append([*model.get_weights(), *(v.numpy() for v in model.optimizer.variables)])
+for two, one in zip(*found, strict=True):
+    np.testing.assert_allclose(two, one, rtol=1e-4, atol=1e-6)
+"""
+
+
+@pytest.mark.slow
+def test_two_replicas_step_as_one():
+    """Each replica with its own moments; on a network without what Adam would magnify."""
+    done = subprocess.run([sys.executable, "-c", REPLICAS], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 @pytest.mark.parametrize("reload", [False, True])

@@ -4,7 +4,6 @@ import hashlib
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -175,16 +174,6 @@ def test_bone_is_brighter_than_tissue_and_tissue_than_background(hands):
         tissue = disc_means(picture, np.concatenate([middle + sideways, middle - sideways]), 4)
         assert bone > tissue.mean() + 15
         assert tissue.mean() > np.median(disc_means(picture, beyond, 4)) + 3
-
-
-@pytest.mark.alone
-def test_speed():
-    seconds = []
-    for seed in range(5):
-        start = time.perf_counter()
-        phantom.hand(seed, SHAPE)
-        seconds.append(time.perf_counter() - start)
-    assert np.median(seconds) < 0.3
 
 
 def test_shape_file_follows_from_the_atlas(atlas, model):

@@ -1,21 +1,37 @@
-"""What must stay cheap beside the network, as ratios of one run with a wide margin.
+"""What must stay cheap, with a wide margin; beside the network, as ratios of one run.
 
 The figures themselves come from `make benchmark`; see benchmarks/results.
 """
 
+import time
+
+import numpy as np
 import pytest
 
 from benchmarks import input_pipeline, measure, spatial_term
-from kerasland import experiment
+from kerasland import experiment, phantom
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
 CPU = experiment.preset("cpu")
 
 
+@pytest.mark.alone
+def test_a_hand_is_drawn_soon():
+    seconds = []
+    for seed in range(5):
+        start = time.perf_counter()
+        phantom.hand(seed, (1400, 1000))
+        seconds.append(time.perf_counter() - start)
+    assert np.median(seconds) < 0.3
+
+
+@pytest.mark.slow
+@pytest.mark.alone
 def test_the_spatial_configuration_term_stays_cheap():
     assert spatial_term.share(pairs=5, steps=4).median < 0.15  # measured: see its benchmark
 
 
+@pytest.mark.slow
+@pytest.mark.alone
 def test_the_input_pipeline_stays_cheap():
     source = input_pipeline.frames(None, CPU.image_shape)
     assert input_pipeline.sink_over_training(source, CPU, pairs=3).median < 0.2
