@@ -54,7 +54,7 @@ setup(
             *EXTRAS["docs"],
         ],
     },
-    entry_points={"console_scripts": ["kerasland = kerasland.__main__:main"]},
+    entry_points={"console_scripts": ["kerasland = kerasland.__main__:script"]},
     classifiers=[
         "Intended Audience :: Science/Research",
         "Operating System :: POSIX",

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -23,6 +24,25 @@ SMALL += ["validation_images=2", "sigma_px=1.5"]
 def kerasland(*args: object) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "kerasland", *map(str, args)]
     return subprocess.run(command, capture_output=True, text=True)
+
+
+SCRIPT = """
+import sys
+from kerasland import __main__
+__main__.main = lambda: print("x" * 9) or int(sys.argv[1])
+__main__.script()
+"""
+
+
+@pytest.mark.parametrize("status", [0, 2])
+def test_the_script_leaves_with_the_status_and_all_that_was_said(status):
+    command = [sys.executable, "-c", SCRIPT, str(status)]
+    buffered = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    done = subprocess.run(command, capture_output=True, text=True, env=buffered)
+    assert (done.returncode, done.stdout, done.stderr) == (status, "xxxxxxxxx\n", "")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=buffered)
+    assert done.returncode == max(status, 1) and "No space left" in done.stderr
 
 
 @pytest.fixture(scope="module")
