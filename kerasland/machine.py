@@ -54,9 +54,8 @@ def without(*packages: str) -> Iterator[None]:
 def import_keras() -> None:
     """Keras without what it imports where it is installed and the command line never asks of it.
 
-    That is a quarter of the time that `import tensorflow` takes (`python -m benchmarks.start`). In
-    this process Keras then cannot draw models or wrap them for scikit-learn; whoever imports the
-    package, rather than running it, has all of Keras.
+    In this process Keras then cannot draw models or wrap them for scikit-learn; whoever imports the
+    package, rather than running it, has all of Keras. What it spares: docs/speed.md.
     """
     with without("IPython", "matplotlib", "sklearn"):
         import keras  # noqa: F401

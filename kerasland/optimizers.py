@@ -49,9 +49,8 @@ class _Steps:
 class AdamW(_Steps, keras.optimizers.AdamW):
     """`keras.optimizers.AdamW` with `clip_norm`, None for no clipping.
 
-    Biases and the scales and shifts of normalisation do not decay. A variable's update is one
-    operation of TensorFlow, its decay another, where Keras makes thirty: the graph of a step is
-    a third smaller and a training begins seconds sooner.
+    Biases and the scales and shifts of normalisation do not decay. The step of a variable is one
+    operation of TensorFlow, where Keras makes a dozen, so that a training begins sooner.
     """
 
     def __init__(self, *args, **kwargs):
