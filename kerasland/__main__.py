@@ -302,7 +302,7 @@ def _evaluate(args) -> None:
 
 
 def _report(args) -> None:
-    _start_tensorflow()
+    machine.import_keras()  # without oneDNN: it looks at one image at a time
     from kerasland import report
 
     report.report(args.runs, args.out, args.data)

@@ -29,11 +29,9 @@ FLAGS = (
 
 
 @pytest.fixture(autouse=True)
-def alone(request, tmp_path_factory):
-    """For `with alone():`, what measures time; a test marked `alone` is within it as a whole.
-
-    It begins when no other worker runs a test, and none begins before its end.
-    """
+def alone(tmp_path_factory):
+    """For `with alone():`, what measures time: it begins when no other worker runs a test, and none
+    begins before its end."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
         yield contextlib.nullcontext
         return
@@ -46,8 +44,7 @@ def alone(request, tmp_path_factory):
             fcntl.flock(file, fcntl.LOCK_SH)
 
         fcntl.flock(file, fcntl.LOCK_SH)
-        with exclusive() if request.node.get_closest_marker("alone") else contextlib.nullcontext():
-            yield exclusive
+        yield exclusive
 
 
 def _data(name: str, what: str) -> Path:

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from kerasland import experiment, model_files, predict, prepared, synthetic
+from kerasland import experiment, machine, model_files, predict, prepared, synthetic
 from kerasland.__main__ import _parser, main
 from kerasland.images import read_image
 
@@ -43,6 +43,20 @@ def test_the_script_leaves_with_the_status_and_all_that_was_said(status):
     with open("/dev/full", "w") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=buffered)
     assert done.returncode == max(status, 1) and "No space left" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("verb", "made", "asked"),
+    [("report", "a.html", []), ("export", "a.onnx", []), ("predict", "found", [True])],
+)
+def test_onednn_is_for_verbs_that_compute_several_images_at_once(
+    tmp_path, monkeypatch, verb, made, asked
+):
+    """One image at a time takes it far longer than TensorFlow's own kernels, without AVX512."""
+    calls = []
+    monkeypatch.setattr(machine, "compute_with_onednn", lambda: calls.append(True))
+    assert main([verb, str(tmp_path / "none"), "--out", str(tmp_path / made)]) == 1
+    assert calls == asked
 
 
 @pytest.fixture(scope="module")

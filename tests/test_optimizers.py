@@ -1,4 +1,4 @@
-"""Clipping by the gradient of the whole batch, and what survives a reload."""
+"""The steps of Keras, clipping by the gradient of the whole batch, and what survives a reload."""
 
 import subprocess
 import sys

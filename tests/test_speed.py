@@ -3,7 +3,7 @@
 The figures themselves come from `make benchmark`; see benchmarks/results.
 """
 
-import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,28 +14,24 @@ from kerasland import experiment, phantom
 CPU = experiment.preset("cpu")
 
 
-@pytest.mark.alone
-def test_a_hand_is_drawn_soon():
-    seconds = []
-    for seed in range(5):
-        start = time.perf_counter()
-        phantom.hand(seed, (1400, 1000))
-        seconds.append(time.perf_counter() - start)
+def test_a_hand_is_drawn_soon(alone):
+    with alone():
+        seconds = [measure.seconds(partial(phantom.hand, i, (1400, 1000))) for i in range(5)]
     assert np.median(seconds) < 0.3
 
 
 @pytest.mark.slow
-@pytest.mark.alone
-def test_the_spatial_configuration_term_stays_cheap():
-    assert spatial_term.share(pairs=5, steps=4).median < 0.15  # measured: see its benchmark
+def test_the_spatial_configuration_term_stays_cheap(alone):
+    with alone():
+        assert spatial_term.share(pairs=5, steps=4).median < 0.15  # measured: see its benchmark
 
 
 @pytest.mark.slow
-@pytest.mark.alone
-def test_the_input_pipeline_stays_cheap():
+def test_the_input_pipeline_stays_cheap(alone):
     source = input_pipeline.frames(None, CPU.image_shape)
-    assert input_pipeline.sink_over_training(source, CPU, pairs=3).median < 0.2
-    assert input_pipeline.waiting(source, CPU, repeats=3).median < 0.1
+    with alone():
+        assert input_pipeline.sink_over_training(source, CPU, pairs=3).median < 0.2
+        assert input_pipeline.waiting(source, CPU, repeats=3).median < 0.1
 
 
 def test_ratios_and_their_record(tmp_path, monkeypatch, capsys):
