@@ -1,4 +1,6 @@
-"""Training steps on GPUs: lower precision, XLA, two replicas. Without a GPU the cells stay empty.
+"""Training steps on GPUs: lower precision, XLA, two replicas; whether images come fast enough.
+
+What needs more GPUs than the machine has stays empty.
 
 python -m benchmarks.gpu
 """
@@ -7,12 +9,14 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from benchmarks.input_pipeline import frames, waiting
 from benchmarks.measure import compare, record, row, seconds
 from benchmarks.steps import repeated, training_step
 from kerasland import experiment
 
 COMMAND = "python -m benchmarks.gpu"
-STEPS = 50
+PEER = "paper preset, float32, one GPU"
+STEPS = 20
 # name: settings, settings of the peer, GPUs needed, limit
 CASES = {
     "training step in bfloat16": ({"precision": "bfloat16"}, {}, 1, 0.8),
@@ -24,19 +28,23 @@ CASES = {
 
 def main() -> None:
     base = experiment.preset("paper").replace(precision="float32", batch_size=16, replicas=1)
-    gpus = len(tf.config.list_physical_devices("GPU"))
-    rows = []
+    found = tf.config.list_physical_devices("GPU")
+    details = [tf.config.experimental.get_device_details(gpu) for gpu in found]
+    card = details[0].get("device_name", "GPU") if details else ""
     for name, (changes, peer_changes, needed, limit) in CASES.items():
         ratio = None
-        if gpus >= needed:
+        if len(found) >= needed:
             pair = [base.replace(**changes), base.replace(**peer_changes)]
             work = [repeated(training_step(e), STEPS) for e in pair]
             costs = [
                 lambda w=w, e=e: seconds(w) / e.batch_size for w, e in zip(work, pair, strict=True)
             ]
             ratio = compare(*costs)
-        rows.append(row(name, ratio, limit, "paper preset, float32, one GPU", COMMAND))
-    record(rows)
+        record([row(name, ratio, limit, PEER, COMMAND, card)])
+    fastest = base.replace(precision="bfloat16")
+    ratio = waiting(frames(None, fastest.image_shape), fastest, 5) if found else None
+    name = "waiting for input, share of training, bfloat16 on one GPU"
+    record([row(name, ratio, 0.03, "paper preset, bfloat16, one GPU", COMMAND, card)])
 
 
 if __name__ == "__main__":

@@ -36,33 +36,37 @@ def frames(data: Path | None, shape: tuple[int, int]) -> dataset.Frames:
     return dataset.Frames(ids, images, points, np.ones(IMAGES))
 
 
-def sink_over_training(source: dataset.Frames, e: experiment.Experiment, pairs: int = 7) -> Ratio:
+def sink_over_training(
+    source: dataset.Frames, e: experiment.Experiment, pairs: int = 7, batches: int = BATCHES
+) -> Ratio:
     """Batches thrown away, over as many training steps."""
     step = training_step(e)
-    batches = iter(dataset.training(source, e))
-    next(batches)
+    ready = iter(dataset.training(source, e))
+    next(ready)
 
     def sink() -> None:
-        for _ in range(BATCHES):
-            next(batches)
+        for _ in range(batches):
+            next(ready)
 
     def train() -> None:
-        for _ in range(BATCHES):
+        for _ in range(batches):
             step()
 
     return compare(lambda: seconds(sink), lambda: seconds(train), pairs)
 
 
-def waiting(source: dataset.Frames, e: experiment.Experiment, repeats: int = 7) -> Ratio:
+def waiting(
+    source: dataset.Frames, e: experiment.Experiment, repeats: int = 7, batches: int = BATCHES
+) -> Ratio:
     """Of a training loop's time, the part that it waits for the next batch."""
     step = training_step(e)
-    batches = iter(dataset.training(source, e))
-    next(batches)
+    ready = iter(dataset.training(source, e))
+    next(ready)
     shares = []
     for _ in range(repeats):
         waited, began = 0.0, time.perf_counter()
-        for _ in range(BATCHES):
-            waited += seconds(lambda: next(batches))
+        for _ in range(batches):
+            waited += seconds(lambda: next(ready))
             step()
         shares.append(waited / (time.perf_counter() - began))
     return Ratio(tuple(shares))

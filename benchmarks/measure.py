@@ -66,7 +66,9 @@ def compare(a: Callable[[], float], b: Callable[[], float], pairs: int = PAIRS) 
     return Ratio(tuple(quotients))
 
 
-def row(name: str, ratio: Ratio | None, limit: float, peer: str, command: str) -> dict:
+def row(
+    name: str, ratio: Ratio | None, limit: float, peer: str, command: str, gpu: str = ""
+) -> dict:
     """A row of the record; without a ratio where it could not be measured on this machine.
 
     Args:
@@ -75,6 +77,7 @@ def row(name: str, ratio: Ratio | None, limit: float, peer: str, command: str) -
         limit: the ratio that must not be passed.
         peer: what it was compared with.
         command: what regenerates the row.
+        gpu: what did the work, where it was not the processor.
     """
     if ratio is None or not math.isfinite(ratio.high):  # infinite: never got there
         holds = None if ratio is None else False
@@ -87,11 +90,15 @@ def row(name: str, ratio: Ratio | None, limit: float, peer: str, command: str) -
             "limit": limit,
             "holds": ratio.median <= limit,
         }
-    return {"name": name, **measured, "peer": peer, "command": command, "machine": machine()}
+    return {"name": name, **measured, "peer": peer, "command": command, "machine": machine(gpu)}
 
 
-def machine() -> str:
-    """The machine in words, as far as the system says it, and what it multiplies with."""
+def machine(gpu: str = "") -> str:
+    """The machine in words, as far as the system says it, and what it multiplies with.
+
+    Args:
+        gpu: its GPU, which comes last.
+    """
     name, found = platform.processor() or platform.machine(), []
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -99,7 +106,8 @@ def machine() -> str:
         models = [line for line in text.splitlines() if line.startswith("model name")]
         name = models[0].split(":")[1].strip() if models else name
         found = [instructions for instructions in INSTRUCTIONS if instructions in text.split()]
-    return " ".join([f"{os.cpu_count()} x {name}", *found])
+    processor = " ".join([f"{os.cpu_count()} x {name}", *found])
+    return f"{processor}, {gpu}" if gpu else processor
 
 
 def recorded() -> list[dict]:
@@ -109,14 +117,32 @@ def recorded() -> list[dict]:
 
 def record(rows: Sequence[dict]) -> None:
     """Prints rows as a table and puts them into the record, in place of those of the same name
-    and machine."""
+    and machine, and of empty ones; an empty one only where there is none of its name."""
+
+    def empty(entry: dict) -> bool:
+        return entry["ratio"] is None and entry["holds"] is None
+
     fresh = {(entry["name"], entry["machine"]) for entry in rows}
-    kept = [entry for entry in recorded() if (entry["name"], entry["machine"]) not in fresh]
-    files.write_text(RESULTS, json.dumps([*kept, *rows], indent=1) + "\n")
+    measured = {entry["name"] for entry in rows if not empty(entry)}
+    kept = [
+        entry
+        for entry in recorded()
+        if (entry["name"], entry["machine"]) not in fresh
+        and not (empty(entry) and entry["name"] in measured)
+    ]
+    known = {entry["name"] for entry in kept}
+    new = [entry for entry in rows if not (empty(entry) and entry["name"] in known)]
+    files.write_text(RESULTS, json.dumps([*kept, *new], indent=1) + "\n")
     print(table(rows))
     missed = [entry["name"] for entry in rows if entry["holds"] is False]
     if missed:
         print(f"over the limit: {'; '.join(missed)}", file=sys.stderr)
+
+
+def _by(machine_in_words: str) -> str:
+    """The GPU, or the last of the processor's extensions."""
+    processor, *gpu = machine_in_words.split(", ")
+    return gpu[0] if gpu else processor.split()[-1]
 
 
 def table(rows: Sequence[dict]) -> str:
@@ -128,7 +154,7 @@ def table(rows: Sequence[dict]) -> str:
             "" if entry["ratio"] is None else f"{entry['low']:.2f} to {entry['high']:.2f}",
             f"{entry['limit']:.3g}",
             entry["peer"],
-            entry["machine"].split()[-1],
+            "" if entry["ratio"] is None else _by(entry["machine"]),
             f"`{entry['command']}`",
         ]
         for entry in rows

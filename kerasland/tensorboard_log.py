@@ -16,7 +16,7 @@ from kerasland.dataset import Frames
 from kerasland.experiment import Experiment
 from kerasland.prepared import Prepared
 
-MOMENTS = 6  # of a training, about, at which pictures are drawn
+MOMENTS = 4  # of a training, about, besides its first epoch, at which pictures are drawn
 IMAGES = 3
 DPI = 100
 WHEN = (
