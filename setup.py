@@ -40,7 +40,10 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["kerasland", "kerasland.*", "data_prep"]),
-    package_data={"kerasland": ["assets/*.json", "assets/pretrained/*/*", "assets/report/*"]},
+    package_data={
+        "kerasland": ["assets/*.json", "assets/pretrained/*/*", "assets/report/*"],
+        "data_prep": ["folds/*/*.txt"],
+    },
     install_requires=REQUIRED,
     extras_require={
         **EXTRAS,

@@ -23,9 +23,10 @@ TEST_FRACTION = 0.25
 
 
 def match_images(names: Sequence[str], folder: Path, out: Path) -> dict[str, Path]:
-    """The file of each image that the table names by file name, stem or relative path.
+    """The file of each image that the table names by file name, stem or path.
 
-    Images that are not there are left out.
+    Where the table names folders and the file lies in folders, one must end in the other: neither
+    `p1/hand.png` nor `p1/hand` is `p2/hand.png`. Images that are not there are left out.
 
     Raises:
         DataError: no images, or a name that several files have.
@@ -36,19 +37,30 @@ def match_images(names: Sequence[str], folder: Path, out: Path) -> dict[str, Pat
         by_name.setdefault(path.name, []).append(path)
     matched = {}
     for name in names:
-        relative = folder / name.replace("\\", "/")
-        base = PurePosixPath(name.replace("\\", "/")).name
-        if relative.is_file():
-            matched[name] = relative
-        elif files := by_name.get(base) or found.get(base):
+        named = PurePosixPath(name.replace("\\", "/"))
+        files = [
+            path
+            for path in by_name.get(named.name) or found.get(named.name) or []
+            if _one_ends_in_the_other(named.parent.parts, path.parent.relative_to(folder).parts)
+        ]
+        if (folder / named).is_file():
+            matched[name] = folder / named
+        elif files:
             folders = {path.parent for path in files}
-            if len(folders) > 1:
+            if folder / named.parent in folders:
+                files = [path for path in files if path.parent == folder / named.parent]
+            elif len(folders) > 1:
                 raise DataError(
                     f"image {name!r} may be {common.some(map(str, files))}: "
                     f"give its path below {folder}"
                 )
             matched[name] = common.best_file(files)
     return matched
+
+
+def _one_ends_in_the_other(a: tuple[str, ...], b: tuple[str, ...]) -> bool:
+    common_length = min(len(a), len(b))
+    return a[len(a) - common_length :] == b[len(b) - common_length :]
 
 
 def image_ids(matched: Mapping[str, Path], folder: Path) -> dict[str, str]:
@@ -121,6 +133,12 @@ def choose_scale(args: argparse.Namespace, landmarks: Sequence[str]) -> prepared
                 f"--scale-landmarks {text}: no such landmark; there: {common.some(landmarks)}"
             )
         numbers.append(list(landmarks).index(text) if text in landmarks else int(text))
+    names = [text for text in args.scale_landmarks if text in landmarks]
+    if len(names) == 1 and names[0].isdigit():
+        raise UsageError(
+            f"--scale-landmarks {' '.join(args.scale_landmarks)}: {names[0]} is a landmark's name "
+            "here, the other a place in their order; give two names"
+        )
     return prepared.Scale(tuple(numbers), args.length_mm, **spacing)
 
 

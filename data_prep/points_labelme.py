@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 
 from data_prep.annotations import Annotations, finite, member, read_json
+from kerasland import prepared
 from kerasland.errors import DataError
 
 FIRST_PIXEL = 0.5
@@ -24,6 +25,8 @@ def read_labelme(path: Path) -> Annotations:
     """
     folder = path if path.is_dir() else path.parent
     files = sorted(path.rglob("*.json")) if path.is_dir() else [path]
+    # a prepared data set may lie below, of an earlier call, say
+    files = [file for file in files if not (file.parent / prepared.TABLE).exists()]
     if not files:
         raise DataError(f"{path}: no JSON file of labelme below this folder")
     found, others = Annotations(path, first_pixel=FIRST_PIXEL), Counter()

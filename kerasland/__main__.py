@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
         "--folds",
         default="dev",
         metavar="F",
-        help="3 for the official three, or the name of one (default: dev)",
+        help="3 for the official three, or names of folds, a comma between (default: dev)",
     )
     made.add_argument(
         "--seeds", type=int, default=1, metavar="N", help="trainings a row and fold (default: 1)"
@@ -132,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     made.add_argument(
         "--init",
-        metavar="RUN|FILE|drawn_hands",
+        metavar="RUN|FILE|pretrained|drawn_hands",
         help="weights, and with them the network, that every training starts from",
     )
     made.add_argument(

@@ -126,7 +126,13 @@ def reliability(errors: pd.DataFrame) -> pd.DataFrame:
     sums, counts = within.sum().to_numpy(), within.size().to_numpy()
     rng = np.random.default_rng(0)
     drawn = rng.integers(0, len(sums), (2000, len(sums)))
-    shares = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)[:, None]
+    # in parts: all at once they would take gigabytes of thousands of images
+    shares = np.concatenate(
+        [
+            sums[part].sum(axis=1) / counts[part].sum(axis=1)[:, None]
+            for part in np.array_split(drawn, 100)
+        ]
+    )
     low, high = np.percentile(shares, (2.5, 97.5), axis=0)
     return pd.DataFrame(
         {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -50,8 +51,7 @@ def cross_validate(
     out = Path(out)
     if len(folds) < 2:
         raise UsageError(f"--folds {','.join(folds)}: cross-validation needs two folds or more")
-    if (out / run_folder.EXPERIMENT).exists() and not (out / ALL).exists():
-        raise UsageError(f"{out}: holds a run already; choose another --out")
+    _check_free(out, folds)
     splits = run_folder.splits(data, folds, experiment)
     if init is not None:
         _check_unseen(splits, data, init)
@@ -88,6 +88,26 @@ def cross_validate(
     if final:
         _train_final(out, data, experiment, init, calibrated)
     return summary
+
+
+def _check_free(out: Path, folds: tuple[str, ...]) -> None:
+    """Raises unless the folder is new, or holds the beginning or all of a cross-validation over
+    these folds."""
+    if (out / run_folder.EXPERIMENT).exists() and not (out / ALL).exists():
+        raise UsageError(f"{out}: holds a run already; choose another --out")
+    if not out.is_dir() or not any(out.iterdir()):
+        return
+    pooled = out / evaluate.SUMMARY
+    if not pooled.exists():
+        if not any((out / name).is_dir() for name in (*folds, ALL)):
+            raise UsageError(f"{out}: not empty and no cross-validation; choose another --out")
+        return
+    known = json.loads(pooled.read_text(encoding="utf-8")).get("folds", {})
+    if set(known) != set(folds):
+        raise UsageError(
+            f"{out}: holds {'a cross-validation over ' + ', '.join(known) if known else 'errors'}, "
+            f"not one over {', '.join(folds)}; choose another --out"
+        )
 
 
 def _check_unseen(

@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from kerasland import geometry
 from kerasland.augmentation import augment
+from kerasland.errors import DataError
 from kerasland.experiment import Experiment
 from kerasland.images import read_image
 from kerasland.prepared import Prepared
@@ -134,6 +135,15 @@ def _room(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     if int(np.prod(shape)) * dtype.itemsize <= IN_MEMORY_BYTES:
         return np.zeros(shape, dtype)
     with tempfile.TemporaryFile() as file:  # the mapping keeps its space after it is closed
+        if hasattr(os, "posix_fallocate"):  # else a full disk would end the process without a word
+            try:
+                os.posix_fallocate(file.fileno(), 0, int(np.prod(shape)) * dtype.itemsize)
+            except OSError as error:
+                gigabytes = np.prod(shape) * dtype.itemsize / 1e9
+                raise DataError(
+                    f"{tempfile.gettempdir()}: no room for {gigabytes:.1f} GB of images "
+                    f"({error.strerror}); set TMPDIR to a folder that has it"
+                ) from None
         return np.memmap(file, dtype, "w+", shape=shape)
 
 

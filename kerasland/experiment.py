@@ -57,7 +57,9 @@ class Experiment:
     )
     sigma_px: float = _option(4.0, "standard deviation of the Gaussian target")
     decode_radius_px: float = _option(
-        8.0, "half the width of the window about a heatmap's peak whose mean is the landmark"
+        8.0,
+        "half the width of the window about a heatmap's peak whose mean is the landmark; in whole "
+        "heatmap cells, at least 2",
     )
     maps: str = _choice(
         "none", "cartesian", "polar", "both", default="both", help="spatial feature maps"

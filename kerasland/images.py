@@ -16,6 +16,7 @@ from kerasland import dicom, geometry, volumes
 from kerasland.errors import DataError
 from kerasland.files import replacing
 
+READER = "2"  # another for each change of what pixels a file gives: prepared copies are made anew
 _TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS, _TIFF_PHOTOMETRIC, _ORIENTATION = 256, 257, 258, 262, 274
 
 
@@ -105,6 +106,11 @@ def _read_picture(path: Path) -> np.ndarray:
         if getattr(image, "n_frames", 1) > 1:
             raise DataError(f"{path}: holds {image.n_frames} pictures, expected one")
         tags = dict(image.tag_v2) if image.format == "TIFF" else {}
+        if image.mode in ("LA", "RGB", "RGBA") and any(";16" in str(t[3]) for t in image.tile):
+            raise DataError(
+                f"{path}: 16 bits a channel in colour or with transparency, of which Pillow reads "
+                "8; save it in 16-bit grey"
+            )
         ImageOps.exif_transpose(image, in_place=True)
         if image.mode.startswith("I;16"):
             pixels = np.asarray(image)
@@ -152,7 +158,8 @@ def write_png(path: Path, source: str | os.PathLike | np.ndarray) -> str:
         pixels = read_image(source)
         pixels_hash = pixel_hash(pixels)
     with replacing(path) as temporary:
-        temporary.write_bytes(_png(pixels, {"source": source_hash, "pixels": pixels_hash}))
+        notes = {"source": source_hash, "pixels": pixels_hash, "reader": READER}
+        temporary.write_bytes(_png(pixels, notes))
     return pixels_hash
 
 
@@ -191,7 +198,9 @@ def _noted_hash(path: Path, source_hash: str) -> str | None:
             if file.read() != end:
                 return None
         with Image.open(path) as image:
-            return image.info.get("pixels") if image.info.get("source") == source_hash else None
+            known = image.info
+            same = known.get("source") == source_hash and known.get("reader") == READER
+            return known.get("pixels") if same else None
     except Exception:  # no file of this package
         return None
 

@@ -116,6 +116,11 @@ def _check_pair(first: Run, other: Run) -> None:
             f"{other.folder}: was evaluated on other data than {first.folder}; a comparison needs "
             "the same images and annotations"
         )
+    if other.evaluated.get("scale") != first.evaluated.get("scale"):
+        raise DataError(
+            f"{other.folder}: was evaluated with the scale {other.evaluated.get('scale')}, "
+            f"{first.folder} with {first.evaluated.get('scale')}; evaluate both anew"
+        )
     if odd := sorted(set(other.ids) ^ set(first.ids)):
         has, lacks = (other, first) if odd[0] in other.ids else (first, other)
         raise DataError(
@@ -146,5 +151,11 @@ def data_of(runs: Sequence[Run], folder: str | os.PathLike | None = None) -> Pre
         raise DataError(
             f"{folder}: is other data than {run.folder} was evaluated on; name that with --data, "
             f"or first run: {run.again(folder)}"
+        )
+    scale = data.scale.describe(data.landmarks)
+    if run.evaluated.get("scale", scale) != scale:
+        raise DataError(
+            f"{folder}: has the scale {scale}, but {run.folder} was evaluated with "
+            f"{run.evaluated['scale']}; first run: {run.again(folder)}"
         )
     return data

@@ -56,6 +56,13 @@ def split(data: Prepared, fold: str | None, experiment: Experiment) -> Split:
     order = np.random.default_rng(20231201).permutation(len(train))
     validation = tuple(train[i] for i in sorted(order[:held]))
     kept = tuple(image_id for image_id in train if image_id not in set(validation))
+    of_pixels = {data.pixel_hashes[image_id]: image_id for image_id in train}
+    for image_id in test:
+        if same := of_pixels.get(data.pixel_hashes[image_id]):
+            raise DataError(
+                f"{data.folder}: images {same} and {image_id} have the same pixels; one is in the "
+                f"train list of {fold}, the other in its test list"
+            )
     return Split(fold or ALL, kept, validation, tuple(test))
 
 
@@ -168,7 +175,8 @@ def finish(
     """
     minutes = round(pd.read_csv(run / HISTORY)["seconds"].sum() / 60, 2)
     parameters = model.count_params()
-    experiment.save(run / EXPERIMENT, **notes, minutes=minutes, parameters=parameters)
+    # where an earlier call got as far as here, its notes have both already
+    experiment.save(run / EXPERIMENT, **{**notes, "minutes": minutes, "parameters": parameters})
     final = bare(model)
     if experiment.shape_prior:
         final = with_shape_prior(final, points)

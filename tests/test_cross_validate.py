@@ -89,6 +89,13 @@ def test_refuses_what_would_lie(hands, tmp_path):
     (tmp_path / "run" / "experiment.json").write_text("{}")
     with pytest.raises(UsageError, match="run: holds a run already"):
         cross_validate.cross_validate(tmp_path / "run", hands, small, ("a", "b"), final=True)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "table.csv").write_text("keep")
+    with pytest.raises(UsageError, match="mine: not empty and no cross-validation"):
+        cross_validate.cross_validate(tmp_path / "mine", hands, small, ("a", "b"))
+    (tmp_path / "mine" / "summary.json").write_text('{"folds": {"a": 4, "c": 5}}')
+    with pytest.raises(UsageError, match="a cross-validation over a, c, not one over a, b"):
+        cross_validate.cross_validate(tmp_path / "mine", hands, small, ("a", "b"))
 
 
 @pytest.mark.slow

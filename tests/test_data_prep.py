@@ -46,7 +46,7 @@ class Atlas:
     """A small copy of the atlas's layout: 12 images at several depths, a row each, one fold."""
 
     def __init__(self, folder: Path, count: int = 12, shape: tuple[int, int] = (100, 80)):
-        self.ids = [str(3142 + i) for i in range(count)]
+        self.ids = [str(8142 + i) for i in range(count)]
         self.images, self.table = folder / "DHA", folder / "all.csv"
         self.folds, self.out = folder / "cv", folder / "out"
         for i, image_id in enumerate(self.ids):
@@ -120,7 +120,7 @@ def test_hand_atlas_says_what_is_partial(atlas, capsys):
     assert f"1 rows have no image: {gone}" in said
     assert f"1 images have no row: {unknown}" in said
     assert (
-        "fold set1: 7 train, 4 test, of 9 and 4 published; "
+        "fold set1: 7 train, 4 test, of 9 and 4 listed; "
         "1 ids without a row, 1 without an image" in said
     )
     assert "fold set2: left out" in said
@@ -156,7 +156,7 @@ def change_short_row(atlas):
 
 def change_word_for_number(atlas):
     atlas.write_rows([row(atlas.ids[0]), row(atlas.ids[1]).replace(",", ",a", 1)])
-    return f"all.csv, line 2, field 2: 'a{POINTS[0, 0]}' is no coordinate (id 3143)"
+    return f"all.csv, line 2, field 2: 'a{POINTS[0, 0]}' is no coordinate (id 8143)"
 
 
 def change_not_finite(atlas):
@@ -168,14 +168,14 @@ def change_not_finite(atlas):
 
 def change_duplicate_row(atlas):
     atlas.write_rows([row(i) for i in (*atlas.ids, atlas.ids[1])])
-    return "all.csv, line 13: id 3143 again, first on line 2"
+    return "all.csv, line 13: id 8143 again, first on line 2"
 
 
 def change_point_outside(atlas):
     points = POINTS.copy()
     points[5] = (80, 10)
     atlas.write_rows([row(atlas.ids[0]), row(atlas.ids[1], points)])
-    return f"all.csv, line 2: landmark 5 ({atlas_module.LANDMARK_NAMES[5]}) of 3143 at (80, 10)"
+    return f"all.csv, line 2: landmark 5 ({atlas_module.LANDMARK_NAMES[5]}) of 8143 at (80, 10)"
 
 
 def change_empty_table(atlas):
@@ -205,12 +205,12 @@ def change_no_folds(atlas):
 
 def change_fold_overlap(atlas):
     atlas.write_fold("set1", atlas.ids[:8], atlas.ids[7:])
-    return "set1: image 3149 is in train.txt and in test.txt"
+    return "set1: image 8149 is in train.txt and in test.txt"
 
 
 def change_two_that_differ(atlas):
-    noise(atlas.images / "other" / "3142.jpg", seed=50)
-    return "3142.jpg differ"
+    noise(atlas.images / "other" / "8142.jpg", seed=50)
+    return "8142.jpg differ"
 
 
 @pytest.mark.parametrize(
@@ -313,12 +313,21 @@ def test_some_real_radiographs(hand_atlas, tmp_path):
     assert ((dataset.mm_per_px > 0.05) & (dataset.mm_per_px < 0.25)).all()
 
 
+def test_the_split_of_the_figures_comes_along(hand_atlas, atlas, capsys):
+    """Without lists from elsewhere `dev` is the one that README and docs speak of."""
+    for part in ("train", "test"):
+        own = (atlas_module.OWN_FOLDS / "dev" / f"{part}.txt").read_text().split()
+        assert own == (hand_atlas / f"folds/dev/{part}.txt").read_text().split()
+    listed = atlas_module.listed_folds(atlas_module.OWN_FOLDS, {"8143"}, {"3143"})
+    assert listed == {} and "fold dev: left out" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_all_real_radiographs(hand_atlas, tmp_path):
     dataset, said = prepare_real(hand_atlas, hand_atlas / "images", tmp_path / "out")
     assert dataset.points.shape == (112, 37, 2) and np.isfinite(dataset.points).all()
     assert [len(part) for part in dataset.fold("dev")] == [91, 21]
-    assert "fold set1: 78 train, 31 test, of 597 and 298 published" in said
+    assert "fold set1: 78 train, 31 test, of 597 and 298 listed" in said
 
 
 def test_synthetic(tmp_path, capsys):

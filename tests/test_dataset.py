@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -105,6 +107,17 @@ def test_frames_in_a_file_are_those_in_memory(tmp_path, monkeypatch, depths):
         np.testing.assert_array_equal(found.points, kept.points)
         same(epochs(found, STRONG, 1)[0], wanted[0])
         same(dataset.validation(found, 3), wanted[1])
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="the system can't be asked for room")
+def test_no_room_for_frames_is_said(monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    frames = dataset.Frames(("a",), np.zeros((1, 20_000, 20_000), np.uint8), None, None)
+    with pytest.raises(DataError, match=r"no room for 0.4 GB of images .* set TMPDIR"):
+        frames.take(("a",))
 
 
 @pytest.mark.slow

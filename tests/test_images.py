@@ -251,6 +251,10 @@ def unreadable(folder):
     (folder / "empty.nii.gz").write_bytes(gzip.compress(b""))
     page = Image.fromarray(noise)
     page.save(folder / "pages.tif", save_all=True, append_images=[page])
+    imagecodecs = pytest.importorskip("imagecodecs")
+    for name, channels in (("deep.png", 3), ("deep_grey.png", 2)):
+        pixels = np.arange(90 * 90 * channels, dtype=np.uint16).reshape(90, 90, channels)
+        (folder / name).write_bytes(imagecodecs.png_encode(pixels))
     (folder / "folder.png").mkdir()
     saved_as_nifti(folder / "nan.nii", np.full((4, 4), np.nan))
     saved_as_nifti(folder / "complex.nii", np.ones((4, 4), np.complex64))
@@ -261,6 +265,8 @@ def unreadable(folder):
         **dict.fromkeys(("empty.nii.gz", "folder.png"), "can't be read"),
         **dict.fromkeys(("no.png", "no.mha", "no.nii"), "no such image"),
         "pages.tif": "holds 2 pictures",
+        "deep.png": "16 bits a channel in colour",
+        "deep_grey.png": "16 bits a channel in colour or with transparency",
         "nan.nii": "no finite numbers",
         "complex.nii": "no finite numbers",
     }

@@ -154,6 +154,24 @@ def test_points_csv_same_name_in_two_folders(own, capsys):
     assert prepared.read(own.folder / "out").ids == ("left_hand", "right_hand")
     assert own("image,a_x,a_y\nhand,1,2\n") == 1
     assert "image 'hand' may be" in capsys.readouterr().err
+    assert own("image,a_x,a_y\nleft/hand,1,2\n/data/all/right/hand.png,3,4\n") == 0
+    assert prepared.read(own.folder / "out").ids == ("left_hand", "right_hand")
+
+
+def test_points_csv_never_takes_another_folders_image(own, capsys):
+    noise(own.folder / "mine" / "p2" / "hand.png", seed=20)
+    assert own("image,a_x,a_y\np1/hand.png,1,2\np2/hand.png,3,4\n") == 0
+    dataset = prepared.read(own.folder / "out")
+    assert dataset.ids == ("hand",) and dataset.points.tolist() == [[[3, 4]]]
+    assert "1 of 2 images not found: p1/hand.png" in capsys.readouterr().out
+
+
+def test_points_csv_scale_by_names_that_are_numbers(own, capsys):
+    table = "image,landmark,x,y\n" + "".join(f"p0,{k},{10 * k},0\n" for k in range(1, 6))
+    assert own(table, "--scale-landmarks", "0", "4", "--length-mm", "25") == 2
+    assert "4 is a landmark's name here" in capsys.readouterr().err
+    assert own(table, "--scale-landmarks", "1", "4", "--length-mm", "15") == 0
+    np.testing.assert_allclose(prepared.read(own.folder / "out").mm_per_px, [0.5])
 
 
 def test_points_csv_does_not_write_over_its_own_source(own, capsys):

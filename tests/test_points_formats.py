@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from xml.sax.saxutils import quoteattr
 
@@ -349,3 +350,5 @@ def test_images_of_the_same_name_in_folders_that_mirror_labelmes(mine):
     dataset = prepared.read(mine.folder / "out")
     assert dataset.ids == ("left_hand", "right_hand")
     np.testing.assert_array_equal(dataset.points[:, 0], [[10, 20], [11, 20]])
+    shutil.copytree(mine.folder / "out", mine.folder / "labels" / "out")  # no annotation there
+    assert mine("labels") == 0

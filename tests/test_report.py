@@ -509,6 +509,11 @@ def test_what_it_refuses(runs, hands, tmp_path, capsys, monkeypatch):
         records=[("a", np.zeros((80, 60), np.uint8), hands.points[0])],
     )
     assert "other data" in refused(capsys, 1, first, "--data", other.folder, "--out", out)
+    for scale in ("0.5 mm", None):
+        note.write_text(json.dumps({**summary, "scale": scale}))
+        assert f"was evaluated with the scale {scale}" in refused(
+            capsys, 1, first, tmp_path / "old", "--out", out
+        )
     summary["data"]["hash"] = "0"
     note.write_text(json.dumps(summary))
     assert "other data" in refused(capsys, 1, first, tmp_path / "old", "--out", out)

@@ -103,7 +103,8 @@ def test_other_kinds_of_picture(address):
     _, plain = curl(f"{address}/landmarks", encoded(image))
     deep = image.astype(np.uint16) * 100 + 5000
     colour = np.stack([image] * 3, axis=-1)
-    for body in (encoded(deep), encoded(deep, "tiff"), encoded(colour)):
+    negative = encoded(65535 - deep, "tiff", tiffinfo={262: 0})  # white is zero
+    for body in (encoded(deep), encoded(deep, "tiff"), encoded(colour), negative):
         status, answer = curl(f"{address}/landmarks", body)
         assert status == 200
         np.testing.assert_allclose(points(answer), points(plain), atol=0.5)

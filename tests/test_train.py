@@ -386,6 +386,34 @@ def test_a_run_is_not_overwritten_nor_mixed(hands, finished, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+def test_resume_after_an_end_while_the_model_was_written(hands, tmp_path, monkeypatch):
+    """The notes were written, the model was not."""
+    once, run = TINY.replace(epochs=1, validation_images=0), tmp_path / "run"
+
+    def full(_):
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(run_folder, "bare", full)
+        with pytest.raises(OSError, match="No space left"):
+            train.train(hands, once, run, "dev", quiet=True)
+    assert "minutes" in json.loads((run / "experiment.json").read_text())
+    train.train(hands, once, run, "dev", resume=True, quiet=True)
+    assert (run / "model.keras").exists() and not (run / "checkpoints").exists()
+
+
+def test_the_same_pixels_in_both_lists_are_refused_before_training(tmp_path):
+    same = np.full((140, 100), 7, np.uint8)
+    records = [(name, same + (name == "c"), np.full((1, 2), 5.0)) for name in "abc"]
+    folds = {"dev": (["a", "c"], ["b"])}
+    twice = prepared.write(
+        tmp_path / "twice", name="twice", landmarks=["a"], records=records, folds=folds
+    )
+    with pytest.raises(DataError, match="images a and b have the same pixels; one is in the train"):
+        train.train(twice, TINY.replace(validation_images=0), tmp_path / "run", "dev")
+    assert not (tmp_path / "run").exists()
+
+
 def test_starts_from_another_run(hands, tmp_path):
     once = TINY.replace(epochs=1, validation_images=0)
     first = train.train(hands, once, tmp_path / "first", "dev", quiet=True)

@@ -41,8 +41,8 @@ class Localizer:
 
     def __call__(self, data: bytes) -> dict:
         """Landmarks of an image file, in pixels of the picture as viewers show it."""
-        pixels = as_grey(data)
         with self.turn:  # a picture uses all cores; memory stays that of one
+            pixels = as_grey(data)
             found = self.serve(image=tf.constant(pixels[None, ..., None]))
         found = {name: value[0].numpy().tolist() for name, value in found.items()}
         points = found.pop("landmarks")
@@ -59,6 +59,7 @@ def as_grey(data: bytes) -> np.ndarray:
         with Image.open(io.BytesIO(data)) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise HTTPException(413, f"more than {MOST_PIXELS} pixels")
+            inverted = image.format == "TIFF" and image.tag_v2.get(262) == 0  # white is zero
             image = ImageOps.exif_transpose(image)
             if not image.mode.startswith(("I", "F")):
                 return np.asarray(image.convert("L"))
@@ -67,6 +68,7 @@ def as_grey(data: bytes) -> np.ndarray:
         raise HTTPException(413, f"more than {MOST_PIXELS} pixels") from None
     except (OSError, SyntaxError, ValueError):
         raise HTTPException(400, "the body is not an image file that Pillow can read") from None
+    pixels = -pixels if inverted else pixels
     low, high = pixels.min(), pixels.max()
     return ((pixels - low) * (255 / max(high - low, 1))).round().astype(np.uint8)
 
