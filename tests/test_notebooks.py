@@ -196,7 +196,7 @@ def test_the_first_cell_installs_what_is_missing(name, alone, tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    for part in ("kerasland/assets/pretrained", "data_prep/points_csv.py"):
+    for part in ("kerasland/assets/pretrained", "data_prep/points_csv.py", "data_prep/folds/dev"):
         assert (there / part).exists(), done.stdout + done.stderr
 
 
