@@ -29,8 +29,8 @@ CASES = {
 def main() -> None:
     base = experiment.preset("paper").replace(precision="float32", batch_size=16, replicas=1)
     found = tf.config.list_physical_devices("GPU")
-    details = [tf.config.experimental.get_device_details(gpu) for gpu in found]
-    card = details[0].get("device_name", "GPU") if details else ""
+    details = tf.config.experimental.get_device_details(found[0]) if found else {}
+    card = details.get("device_name", "")
     for name, (changes, peer_changes, needed, limit) in CASES.items():
         ratio = None
         if len(found) >= needed:

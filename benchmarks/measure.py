@@ -90,15 +90,12 @@ def row(
             "limit": limit,
             "holds": ratio.median <= limit,
         }
-    return {"name": name, **measured, "peer": peer, "command": command, "machine": machine(gpu)}
+    by = {"machine": machine(), "gpu": gpu} if gpu else {"machine": machine()}
+    return {"name": name, **measured, "peer": peer, "command": command, **by}
 
 
-def machine(gpu: str = "") -> str:
-    """The machine in words, as far as the system says it, and what it multiplies with.
-
-    Args:
-        gpu: its GPU, which comes last.
-    """
+def machine() -> str:
+    """The machine in words, as far as the system says it, and what it multiplies with."""
     name, found = platform.processor() or platform.machine(), []
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -106,8 +103,7 @@ def machine(gpu: str = "") -> str:
         models = [line for line in text.splitlines() if line.startswith("model name")]
         name = models[0].split(":")[1].strip() if models else name
         found = [instructions for instructions in INSTRUCTIONS if instructions in text.split()]
-    processor = " ".join([f"{os.cpu_count()} x {name}", *found])
-    return f"{processor}, {gpu}" if gpu else processor
+    return " ".join([f"{os.cpu_count()} x {name}", *found])
 
 
 def recorded() -> list[dict]:
@@ -122,27 +118,22 @@ def record(rows: Sequence[dict]) -> None:
     def empty(entry: dict) -> bool:
         return entry["ratio"] is None and entry["holds"] is None
 
-    fresh = {(entry["name"], entry["machine"]) for entry in rows}
-    measured = {entry["name"] for entry in rows if not empty(entry)}
+    known = recorded()
+    names = {entry["name"] for entry in known}
+    new = [entry for entry in rows if not empty(entry) or entry["name"] not in names]
+    replaced = {(entry["name"], entry["machine"]) for entry in new}
+    measured = {entry["name"] for entry in new}
     kept = [
         entry
-        for entry in recorded()
-        if (entry["name"], entry["machine"]) not in fresh
+        for entry in known
+        if (entry["name"], entry["machine"]) not in replaced
         and not (empty(entry) and entry["name"] in measured)
     ]
-    known = {entry["name"] for entry in kept}
-    new = [entry for entry in rows if not (empty(entry) and entry["name"] in known)]
     files.write_text(RESULTS, json.dumps([*kept, *new], indent=1) + "\n")
     print(table(rows))
     missed = [entry["name"] for entry in rows if entry["holds"] is False]
     if missed:
         print(f"over the limit: {'; '.join(missed)}", file=sys.stderr)
-
-
-def _by(machine_in_words: str) -> str:
-    """The GPU, or the last of the processor's extensions."""
-    processor, *gpu = machine_in_words.split(", ")
-    return gpu[0] if gpu else processor.split()[-1]
 
 
 def table(rows: Sequence[dict]) -> str:
@@ -154,7 +145,7 @@ def table(rows: Sequence[dict]) -> str:
             "" if entry["ratio"] is None else f"{entry['low']:.2f} to {entry['high']:.2f}",
             f"{entry['limit']:.3g}",
             entry["peer"],
-            "" if entry["ratio"] is None else _by(entry["machine"]),
+            "" if entry["ratio"] is None else entry.get("gpu", entry["machine"].split()[-1]),
             f"`{entry['command']}`",
         ]
         for entry in rows

@@ -61,7 +61,7 @@ def cross_validate(
         title = f"[{number}/{len(folds) + final}] fold {fold}"
         train.train(data, experiment, run, fold, resume=run.exists(), title=title, init=init)
         evaluated.append(evaluate.evaluate(run, data, fold))
-        found.append(tables.read_errors(run / "evaluation" / "errors.csv").assign(fold=fold))
+        found.append(tables.read_errors(run / "evaluation" / tables.ERRORS).assign(fold=fold))
         baseline.append(evaluate.mean_shape_errors(data, part.train + part.validation, part.test))
     errors = pd.concat(found, ignore_index=True)
     pooled = {experiment.method: errors, "mean_shape": pd.concat(baseline, ignore_index=True)}
@@ -97,7 +97,7 @@ def _check_free(out: Path, folds: tuple[str, ...]) -> None:
         raise UsageError(f"{out}: holds a run already; choose another --out")
     if not out.is_dir() or not any(out.iterdir()):
         return
-    pooled = out / evaluate.SUMMARY
+    pooled = out / tables.SUMMARY
     if not pooled.exists():
         if not any((out / name).is_dir() for name in (*folds, ALL)):
             raise UsageError(f"{out}: not empty and no cross-validation; choose another --out")

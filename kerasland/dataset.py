@@ -132,16 +132,16 @@ def ahead(
 
 def _room(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """An array to fill, in memory or, above `IN_MEMORY_BYTES`, in a temporary file."""
-    if int(np.prod(shape)) * dtype.itemsize <= IN_MEMORY_BYTES:
+    size = int(np.prod(shape)) * dtype.itemsize
+    if size <= IN_MEMORY_BYTES:
         return np.zeros(shape, dtype)
     with tempfile.TemporaryFile() as file:  # the mapping keeps its space after it is closed
         if hasattr(os, "posix_fallocate"):  # else a full disk would end the process without a word
             try:
-                os.posix_fallocate(file.fileno(), 0, int(np.prod(shape)) * dtype.itemsize)
+                os.posix_fallocate(file.fileno(), 0, size)
             except OSError as error:
-                gigabytes = np.prod(shape) * dtype.itemsize / 1e9
                 raise DataError(
-                    f"{tempfile.gettempdir()}: no room for {gigabytes:.1f} GB of images "
+                    f"{tempfile.gettempdir()}: no room for {size / 1e9:.1f} GB of images "
                     f"({error.strerror}); set TMPDIR to a folder that has it"
                 ) from None
         return np.memmap(file, dtype, "w+", shape=shape)

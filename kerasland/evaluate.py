@@ -23,7 +23,6 @@ from kerasland.progress import track
 
 BATCH = 4  # at most; with oneDNN a convolution takes ten times as long for one image as for two
 WORST_IMAGES, WORST_POINTS = 6, 20
-SUMMARY = "summary.json"
 CLOSEUP_MM, CLOSEUP_SHARE = 24.0, 0.12
 
 
@@ -207,9 +206,9 @@ def write(
         summary: for `summary.json`; its "subset" goes into the captions.
     """
     method, errors = next(iter(by_method.items()))
-    with files.replacing(out / "errors.csv") as temporary:
+    with files.replacing(out / tables.ERRORS) as temporary:
         errors.to_csv(temporary, index=False)
-    files.write_text(out / SUMMARY, json.dumps(_without_nan(summary), indent=2) + "\n")
+    files.write_text(out / tables.SUMMARY, json.dumps(_without_nan(summary), indent=2) + "\n")
     caption = (
         f"{errors['image_id'].nunique()} test images of {data.name}, {summary['subset']}; "
         f"scale: {summary['scale']}."

@@ -149,7 +149,7 @@ def _images(runs: list[Run], data: Prepared, unit: str) -> list[dict]:
             if not np.median(np.linalg.norm(seen.points - points, axis=1)) < SAME_POINT_PX:
                 raise DataError(
                     f"{run.model_of[image_id]}: its model gives other points than "
-                    f"{report_runs.ERRORS}; first run: {run.again(data.folder)}"
+                    f"{tables.ERRORS}; first run: {run.again(data.folder)}"
                 )
             views.append(
                 {

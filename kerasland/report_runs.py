@@ -18,8 +18,6 @@ from kerasland.errors import DataError, UsageError
 from kerasland.experiment import Experiment
 from kerasland.prepared import Prepared
 
-ERRORS, SUMMARY = "errors.csv", "summary.json"
-
 
 @dataclass(frozen=True, eq=False)
 class Run:
@@ -86,15 +84,15 @@ def read(folders: Sequence[str | os.PathLike]) -> list[Run]:
 
 def _read_one(folder: Path, name: str) -> Run:
     home = folder / "evaluation"
-    if pooled := not (home / ERRORS).exists() and (folder / ERRORS).exists():
+    if pooled := not (home / tables.ERRORS).exists() and (folder / tables.ERRORS).exists():
         home = folder
-    for path in (home / ERRORS, home / SUMMARY):
+    for path in (home / tables.ERRORS, home / tables.SUMMARY):
         if not path.exists():
             if not pooled:
                 experiments.load(folder / "experiment.json")  # says what is no run at all
             raise DataError(f"{path}: missing; first run: {_command(folder, pooled)}")
-    evaluated = json.loads((home / SUMMARY).read_text(encoding="utf-8"))
-    errors = tables.read_errors(home / ERRORS)
+    evaluated = json.loads((home / tables.SUMMARY).read_text(encoding="utf-8"))
+    errors = tables.read_errors(home / tables.ERRORS)
     parts = errors["fold"] if "fold" in errors else pd.Series("", errors.index)
     model_of = {i: folder / part for i, part in zip(errors["image_id"], parts, strict=True)}
     models = {}

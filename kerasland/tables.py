@@ -22,6 +22,7 @@ from scipy import stats
 from kerasland import files, table_text
 from kerasland.errors import DataError
 
+ERRORS, SUMMARY = "errors.csv", "summary.json"  # the files that `evaluate` writes
 ERROR_COLUMNS = (
     "image_id",
     "landmark",
