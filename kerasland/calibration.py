@@ -59,10 +59,11 @@ def fit(errors: pd.DataFrame) -> Calibration:
     """Fits the expected error to errors on images that the models had not seen.
 
     Args:
-        errors: errors table (see `kerasland.tables`); points without an error in mm are left out.
-            A landmark without any such point gets the offset of an average one. With a column
-            `fold`, the ratios of each fold are to what was fitted to the others; without one, or
-            with one fold alone, to what was fitted to themselves, and so a little small.
+        errors: errors table (see `kerasland.tables`); points without an error in mm, or of
+            confidence 0, are left out. A landmark without any such point gets the offset of an
+            average one. With a column `fold`, the ratios of each fold are to what was fitted to
+            the others; without one, or with one fold alone, to what was fitted to themselves, and
+            so a little small.
     """
     found, known = _regression(errors), _known(errors)
     expected = found.expected_mm(known)
@@ -74,7 +75,8 @@ def fit(errors: pd.DataFrame) -> Calibration:
 
 
 def _known(errors: pd.DataFrame) -> pd.DataFrame:
-    return errors[np.isfinite(errors["error_mm"])]
+    """Where there is an error, and a heatmap found the point, see `ExpectedError`."""
+    return errors[np.isfinite(errors["error_mm"]) & (errors["confidence"] > 0)]
 
 
 def _at_least(error_mm: pd.Series) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -45,8 +44,8 @@ def cross_validate(
     Raises:
         UsageError: fewer than two folds or one twice, test lists that overlap, or `out` holds
             something else: a run, or runs of another experiment.
-        DataError: a fold is not sound, or `init` was trained on an image of a test list, or on
-            nobody knows which.
+        DataError: a fold is not sound, `out` holds another `summary.json`, or `init` was trained
+            on an image of a test list, or on nobody knows which.
     """
     out = Path(out)
     if len(folds) < 2:
@@ -102,7 +101,7 @@ def _check_free(out: Path, folds: tuple[str, ...]) -> None:
         if not any((out / name).is_dir() for name in (*folds, ALL)):
             raise UsageError(f"{out}: not empty and no cross-validation; choose another --out")
         return
-    known = json.loads(pooled.read_text(encoding="utf-8")).get("folds", {})
+    known = tables.read_summary(pooled).get("folds", {})
     if set(known) != set(folds):
         raise UsageError(
             f"{out}: holds {'a cross-validation over ' + ', '.join(known) if known else 'errors'}, "

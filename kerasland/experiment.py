@@ -72,7 +72,7 @@ class Experiment:
     beta: float = _option(1.0, "inverse temperature of the soft-argmax; 15 for squared_error")
     learn_beta: bool = _option(False, "whether beta is trained")
     shape_prior: bool = _option(
-        False, "whether the saved model corrects doubtful points by where all others lie"
+        False, "whether the saved model corrects points that all others contradict"
     )
 
     epochs: int = _option(60, "passes over the training images")

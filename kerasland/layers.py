@@ -115,14 +115,15 @@ class HeatmapDecoder(keras.layers.Layer):
 
 @_register
 class ShapePrior(keras.layers.Layer):
-    """Corrects doubtful and implausible landmarks by all the others, see `kerasland.shapes`.
+    """Corrects landmarks that all others contradict, see `kerasland.shapes`.
 
     Its weights, which are not trained, are the mean shape (K, 2) and the precision (2K, 2K); as
     they start, nothing is corrected.
 
     Args:
-        doubtful: a confidence; only points below it are corrected.
-        far: standard deviations from where the others say; only points beyond are corrected.
+        doubtful: a confidence; points below it are corrected from `far` on.
+        far: standard deviations from where the others say.
+        absurd: standard deviations from which on a point is corrected whatever its confidence.
         passes: how often, since what is corrected changes what the others say.
 
     Call arguments:
@@ -130,14 +131,16 @@ class ShapePrior(keras.layers.Layer):
         confidence: (B, K).
 
     Returns:
-        (B, K, 2), float32.
+        Landmarks (B, K, 2) and confidence (B, K), float32. The confidence is 0 where a landmark was
+        corrected, and everywhere where the landmarks are no such shape.
     """
 
-    def __init__(self, doubtful=0.5, far=4.0, passes=3, **kwargs):
+    def __init__(self, doubtful=0.5, far=4.0, absurd=8.0, passes=16, **kwargs):
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.doubtful = doubtful
         self.far = far
+        self.absurd = absurd
         self.passes = passes
 
     def build(self, landmarks_shape, confidence_shape):
@@ -156,13 +159,19 @@ class ShapePrior(keras.layers.Layer):
             self.passes,
             self.doubtful,
             self.far,
+            self.absurd,
         )
 
     def compute_output_shape(self, landmarks_shape, confidence_shape):
-        return landmarks_shape
+        return landmarks_shape, confidence_shape
 
     def get_config(self):
-        config = {"doubtful": self.doubtful, "far": self.far, "passes": self.passes}
+        config = {
+            "doubtful": self.doubtful,
+            "far": self.far,
+            "absurd": self.absurd,
+            "passes": self.passes,
+        }
         return {**super().get_config(), **config}
 
 
@@ -170,7 +179,8 @@ class ShapePrior(keras.layers.Layer):
 class ExpectedError(keras.layers.Layer):
     """The expected error of each landmark, see `kerasland.calibration`.
 
-    `exp(offset_k + slope * log(1 - confidence + FLOOR))`.
+    `exp(offset_k + slope * log(1 - confidence + FLOOR))`; NaN where the confidence is 0, which
+    `ShapePrior` sets: of such landmarks nothing was learnt.
 
     Args:
         offsets: K numbers.
@@ -197,9 +207,10 @@ class ExpectedError(keras.layers.Layer):
 
     def call(self, confidence):
         lacking = ops.maximum(1.0 - confidence, 0.0) + self.FLOOR
-        return ops.exp(
+        expected = ops.exp(
             ops.convert_to_tensor(self.offsets, "float32") + self.slope * ops.log(lacking)
         )
+        return ops.where(confidence > 0.0, expected, float("nan"))
 
     def ratio(self, level):
         """The multiple of the expected error within which a share `level` of errors lies."""

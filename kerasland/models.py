@@ -212,7 +212,7 @@ def _policy(layer, dtype):
 
 
 def with_shape_prior(model, points):
-    """The same model, whose landmarks are corrected where they are doubtful and implausible.
+    """The same model, whose landmarks are corrected where all others contradict them.
 
     Args:
         model: what `unet` returns.
@@ -227,7 +227,8 @@ def with_shape_prior(model, points):
         return model
     outputs = dict(model.output)
     prior = ShapePrior(name="shape_prior")
-    outputs["landmarks"] = prior(outputs["landmarks"], outputs["confidence"])
+    corrected = prior(outputs["landmarks"], outputs["confidence"])
+    outputs["landmarks"], outputs["confidence"] = corrected
     prior.set_weights(known)
     return keras.Model(model.inputs[0], outputs, name=model.name)
 

@@ -29,6 +29,10 @@ from kerasland.progress import track
 SIDES = ("left", "right")
 SMALLEST_PX = 32
 SHOWN = 5
+NO_SUCH_SHAPE = (
+    "its landmarks form no shape like those trained on: the other side (--side), another position, "
+    "or something else; their confidence is 0"
+)
 BATCH = 4  # with oneDNN an image costs three quarters of what it does alone without; 8 no less
 Localizer = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
@@ -161,6 +165,8 @@ def predict_files(
             points = _unseen(points, image, side)
             derived = _spacing_by(scale, points, names)
             spacing = spacing or derived
+            if not confidence.any():  # see `layers.ShapePrior`
+                print(f"doubtful: {path}: {NO_SUCH_SHAPE}", file=sys.stderr)
             found = predictions.Prediction(str(path), points, confidence, side, spacing)
             errors = _rescaled(expected(confidence), scale, derived, spacing)
             write(found._replace(**errors))

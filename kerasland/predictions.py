@@ -26,7 +26,8 @@ class Prediction(NamedTuple):
 
     image: its path. points: (K, 2), its pixels. confidence: (K,). side: "left" or "right".
     spacing: its scale, if any is known. error_mm, error_mm_95: (K,), the expected error, and the
-    radius within which 95 % of errors lie, of a calibrated model, by the same scale.
+    radius within which 95 % of errors lie, of a calibrated model, by the same scale; NaN where the
+    confidence is 0.
     """
 
     image: str
@@ -80,13 +81,13 @@ def writing(out: Path, names: Sequence[str]) -> Iterator[Callable[[Prediction], 
             }
             for name in ERRORS:
                 said = getattr(found, name)
-                columns[name] = unknown if said is None else said.tolist()
+                columns[name] = unknown if said is None else _known(said)
             kept = {name: values for name, values in columns.items() if values is not unknown}
             columns["x_mm"], columns["y_mm"] = (
                 (found.points * mm_per_px).T.tolist() if mm_per_px else (unknown, unknown)
             )
             for name, *values in zip(names, *columns.values(), strict=True):
-                rows.writerow([found.image, name, *values, scale])
+                rows.writerow([found.image, name, *values, scale])  # None as an empty field
             entry = {
                 "image": found.image,
                 "side": found.side,
@@ -102,6 +103,10 @@ def writing(out: Path, names: Sequence[str]) -> Iterator[Callable[[Prediction], 
 
         yield write
         document.write("]\n")
+
+
+def _known(values: np.ndarray) -> list[float | None]:
+    return [value if np.isfinite(value) else None for value in values.tolist()]
 
 
 def read_table(out: Path) -> pd.DataFrame:

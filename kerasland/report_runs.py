@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -91,7 +90,7 @@ def _read_one(folder: Path, name: str) -> Run:
             if not pooled:
                 experiments.load(folder / "experiment.json")  # says what is no run at all
             raise DataError(f"{path}: missing; first run: {_command(folder, pooled)}")
-    evaluated = json.loads((home / tables.SUMMARY).read_text(encoding="utf-8"))
+    evaluated = tables.read_summary(home / tables.SUMMARY)
     errors = tables.read_errors(home / tables.ERRORS)
     parts = errors["fold"] if "fold" in errors else pd.Series("", errors.index)
     model_of = {i: folder / part for i, part in zip(errors["image_id"], parts, strict=True)}

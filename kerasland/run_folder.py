@@ -6,7 +6,8 @@ import importlib.metadata
 import os
 import platform
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,6 +23,11 @@ from kerasland.experiment import Experiment
 from kerasland.model_files import EXPERIMENT, MODEL
 from kerasland.models import bare, with_shape_prior
 from kerasland.prepared import ALL, Prepared
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 BEST, HISTORY = "best.keras", "history.csv"
 
@@ -125,6 +131,33 @@ def check(
         )
     if tuple(notes["train_ids"]) != parts.train:
         raise UsageError(f"{run}: was started with fold {notes['fold']}, not {parts.fold}")
+
+
+@contextmanager
+def alone(run: Path) -> Iterator[None]:
+    """Holds the folder of a run, made if need be, against other processes while the block runs.
+
+    The system lets go of it when the process ends, however it does.
+
+    Raises:
+        UsageError: another process trains in it.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    if fcntl is None:
+        yield
+        return
+    folder = os.open(run, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(folder)
+        raise UsageError(f"{run}: another process is training in it") from None
+    except OSError:
+        pass  # a file system without locks
+    try:
+        yield
+    finally:
+        os.close(folder)
 
 
 def _noted(init: str | os.PathLike | None) -> str | None:

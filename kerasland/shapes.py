@@ -13,7 +13,8 @@ import numpy as np
 from keras import ops
 
 LEAST_SHAPES, LEAST_LANDMARKS, LEAST_VARIANCE = 20, 4, 1e-12
-LEAST_SURE = 3
+MOST_MOVED = 1 / 6
+SURE = 1.1  # a bit more than the highest confidence, which else would never be suspected
 ALIGNMENTS = 10
 EPSILON = 1e-9
 
@@ -59,28 +60,35 @@ def fit(points: np.ndarray) -> Shapes | None:
     return Shapes(rows.mean(axis=0).reshape(-1, 2), np.linalg.inv(covariance))
 
 
-def corrected(points, confidence, mean, precision, passes: int, doubtful: float, far: float):
-    """Points, of which those that are both doubtful and implausible lie where the others say.
+def corrected(
+    points, confidence, mean, precision, passes: int, doubtful: float, far: float, absurd: float
+):
+    """Points, of which those that all others contradict lie where the others say.
 
-    A point is implausible if it is `far` standard deviations or more from its expectation given
-    all other points, under the Gaussian. With the precision in blocks of 2 x 2 and x the aligned
-    shape less the mean, the difference of point k from that expectation is inv(P_kk) (P x)_k.
-    Replaced points count as replaced in the next pass, so that one does not blame its neighbour.
-    Nothing is replaced where fewer than half of the points, or fewer than three, are beyond doubt:
-    of a picture that shows no such shape the others say nothing.
+    A point contradicts the others if it is more than a limit of standard deviations from its
+    expectation given them, under the Gaussian: `far` if its confidence is low, `absurd` whatever
+    its confidence. With the precision in blocks of 2 x 2 and x the aligned shape less the mean, the
+    difference of point k from that expectation is inv(P_kk) (P x)_k.
+
+    Each pass takes out the point that contradicts most, the doubtful before the sure, and asks the
+    others again; a point that was taken out and does not contradict them any more comes back. So a
+    wrong point does not accuse its neighbour for long. Where points still contradict in the last
+    pass, or more than a sixth of them would move, they are no such shape, and none is moved.
 
     Args:
         points: (B, K, 2), pixels.
         confidence: (B, K), within 0..1; also the weights when the shape is laid onto the mean.
         mean, precision: of `Shapes`.
-        passes: how often.
-        doubtful: a confidence; only points below are replaced.
-        far: in standard deviations.
+        passes: how often, more than the points that may be wrong.
+        doubtful: a confidence, below which `far` is the limit.
+        far, absurd: in standard deviations.
 
     Returns:
-        (B, K, 2).
+        Points (B, K, 2) and their confidence (B, K), which is 0 for those that were moved, since
+        their heatmaps say otherwise, and for all points of what is no such shape.
     """
     landmarks = points.shape[1]
+    precision = ops.convert_to_tensor(precision)  # read once, so that exports hold it once
     blocks = ops.reshape(precision, (landmarks, 2, landmarks, 2))
     own = ops.sum(blocks * np.eye(landmarks, dtype="float32")[:, None, :, None], axis=2)
     xx, xy, yy = own[:, 0, 0], own[:, 0, 1], own[:, 1, 1]
@@ -89,32 +97,56 @@ def corrected(points, confidence, mean, precision, passes: int, doubtful: float,
     ixx, ixy, iyy = yy / determinant, -xy / determinant, xx / determinant
     weight = confidence / (ops.sum(confidence, axis=1, keepdims=True) + EPSILON)
     weight = weight[..., None]
-    doubted = confidence < doubtful
-    sure = ops.sum(ops.cast(~doubted, "float32"), axis=1, keepdims=True)
-    doubted = doubted & (sure >= max(LEAST_SURE, landmarks / 2))
-    moved = ops.zeros_like(confidence) > 1.0
-    found = points
-    for _ in range(passes):
+    middle = ops.sum(weight * mean, axis=1, keepdims=True)
+    target = mean - middle
+    size = ops.sum(weight * target**2, axis=(1, 2))
+    limit = ops.where(confidence < doubtful, far**2, absurd**2)
+    most = max(1, int(landmarks * MOST_MOVED))
+
+    def again(found, moved, _):
         centre = ops.sum(weight * found, axis=1, keepdims=True)
-        middle = ops.sum(weight * mean, axis=1, keepdims=True)
-        shape, target = found - centre, mean - middle
-        size = ops.sum(weight * shape**2, axis=(1, 2)) + EPSILON
-        # the similarity (c, s) turns and scales (x, y) to (c x - s y, s x + c y)
-        c = ops.sum(weight * shape * target, axis=(1, 2)) / size
-        s = ops.sum(weight[..., 0] * _cross(shape, target), axis=1) / size
-        c, s = c[:, None], s[:, None]
-        x, y = shape[..., 0], shape[..., 1]
-        laid = ops.stack([c * x - s * y, s * x + c * y], axis=-1) + middle
-        offset = ops.reshape(laid - mean, (-1, 2 * landmarks))
+        shape = found - centre
+        # the similarity (c, s) turns and scales (x, y) to (c x - s y, s x + c y); the inverse of
+        # that which lays the mean onto the shape, on which a point far off pulls less
+        c = ops.sum(weight * shape * target, axis=(1, 2))
+        s = ops.sum(weight[..., 0] * _cross(shape, target), axis=1)
+        inverse = size / (c * c + s * s + EPSILON)
+        c, s = (c * inverse)[:, None], (s * inverse)[:, None]
+        offset = ops.reshape(_turned(shape, c, s) - target, (-1, 2 * landmarks))
         pull = ops.reshape(ops.matmul(offset, precision), (-1, landmarks, 2))
         px, py = pull[..., 0], pull[..., 1]
-        dx, dy = ixx * px + ixy * py, ixy * px + iyy * py
-        distance = dx * px + dy * py  # squared, in standard deviations
-        moved = moved | ((distance > far**2) & doubted)
-        scale = c * c + s * s + EPSILON
-        back = ops.stack([c * dx + s * dy, c * dy - s * dx], axis=-1) / scale[..., None]
-        found = ops.where(moved[..., None], found - back, found)
-    return found
+        residual = ops.stack([ixx * px + ixy * py, ixy * px + iyy * py], axis=-1)
+        back = _turned(residual, c, -s) / (c * c + s * s + EPSILON)[..., None]
+        expected = found - back
+        apart = _turned(points - expected, c, s)
+        x, y = apart[..., 0], apart[..., 1]
+        distance = xx * x * x + 2.0 * xy * x * y + yy * y * y  # squared, in standard deviations
+        beyond = distance > limit
+        moved = moved & beyond
+        contradicts = beyond & ~moved
+        suspicion = ops.where(contradicts, distance * (SURE - confidence) ** 2, 0.0)
+        worst = contradicts & (suspicion >= ops.max(suspicion, axis=1, keepdims=True))
+        moved = moved | worst
+        found = ops.where(moved[..., None], expected, points)
+        return found, moved, contradicts
+
+    def unsettled(_, moved, contradicts):
+        return ops.any(moved | contradicts)  # of most batches nothing from the first pass on
+
+    nothing = ops.zeros_like(confidence) > 1.0
+    state = (points, nothing, ~nothing)
+    found, moved, contradicts = ops.while_loop(unsettled, again, state, maximum_iterations=passes)
+    amount = ops.sum(ops.cast(moved, "float32"), axis=1)
+    agreed = ~ops.any(contradicts, axis=1) & (amount <= most)
+    agreed = agreed[:, None]
+    found = ops.where((moved & agreed)[..., None], found, points)
+    return found, ops.where(moved | ~agreed, 0.0, confidence)
+
+
+def _turned(points, c, s):
+    """Points (B, K, 2) turned and scaled by the similarities (c, s), each (B, 1)."""
+    x, y = points[..., 0], points[..., 1]
+    return ops.stack([c * x - s * y, s * x + c * y], axis=-1)
 
 
 def _cross(a, b):

@@ -11,6 +11,7 @@ several seeds are pooled: each counts once, so counts grow with the number of se
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from pathlib import Path
@@ -209,6 +210,21 @@ def paired(
         "sdr_2mm_difference_high": gain_high,
         "images": len(difference),
     }
+
+
+def read_summary(path: str | os.PathLike) -> dict:
+    """Reads a `summary.json`.
+
+    Raises:
+        DataError: not what `evaluate` or `crossvalidate` writes.
+    """
+    try:
+        summary = json.loads(Path(path).read_text(encoding="utf-8"))
+        if isinstance(summary["method"], str):
+            return summary
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    raise DataError(f"{path}: not the summary of an evaluation")
 
 
 def read_errors(path: str | os.PathLike) -> pd.DataFrame:

@@ -150,13 +150,29 @@ def train(
 
     Raises:
         DataError: the fold or an image is not sound; the run was made from other data.
-        UsageError: the folder is in use, or the run to resume is of another experiment.
+        UsageError: the folder is in use, also by another process, or the run to resume is of
+            another experiment.
     """
     run = Path(run)
     parts = run_folder.split(data, fold, experiment)
     run_folder.check(run, data, experiment, parts, resume, init)
     if resume and (run / MODEL).exists():
         return load_model(run)
+    with run_folder.alone(run):
+        return _train(data, experiment, run, parts, quiet, title, callbacks, init)
+
+
+def _train(
+    data: Prepared,
+    experiment: Experiment,
+    run: Path,
+    parts: run_folder.Split,
+    quiet: bool,
+    title: str,
+    callbacks: Sequence[keras.callbacks.Callback],
+    init: str | os.PathLike | None,
+) -> keras.Model:
+    """As `train`, in a folder that may be written, from its last checkpoint if it has one."""
     scope = devices.strategy(experiment.replicas)
     if experiment.batch_size % scope.num_replicas_in_sync:
         raise UsageError(

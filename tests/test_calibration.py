@@ -44,10 +44,11 @@ def test_the_law_behind_the_errors_is_found():
     )
 
 
-def test_points_without_an_error_change_nothing():
+def test_points_without_an_error_and_those_no_heatmap_found_change_nothing():
     errors = drawn_errors()
     gaps = errors.assign(error_mm=np.nan, image_id="gap").head(30)
-    together = pd.concat([errors, gaps], ignore_index=True)
+    moved = errors.assign(error_mm=50.0, confidence=0.0, image_id="moved").head(30)
+    together = pd.concat([errors, gaps, moved], ignore_index=True)
     assert calibration.fit(together) == calibration.fit(errors)
     pd.testing.assert_frame_equal(
         calibration.reliability(together), calibration.reliability(errors)

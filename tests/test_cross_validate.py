@@ -93,7 +93,12 @@ def test_refuses_what_would_lie(hands, tmp_path):
     (tmp_path / "mine" / "table.csv").write_text("keep")
     with pytest.raises(UsageError, match="mine: not empty and no cross-validation"):
         cross_validate.cross_validate(tmp_path / "mine", hands, small, ("a", "b"))
-    (tmp_path / "mine" / "summary.json").write_text('{"folds": {"a": 4, "c": 5}}')
+    summary = tmp_path / "mine" / "summary.json"
+    for text in ("not json", "[]", '{"folds": {"a": 4, "b": 5}}'):
+        summary.write_text(text)
+        with pytest.raises(DataError, match=r"mine/summary.json: not the summary"):
+            cross_validate.cross_validate(tmp_path / "mine", hands, small, ("a", "b"))
+    summary.write_text('{"method": "unet", "folds": {"a": 4, "c": 5}}')
     with pytest.raises(UsageError, match="a cross-validation over a, c, not one over a, b"):
         cross_validate.cross_validate(tmp_path / "mine", hands, small, ("a", "b"))
 

@@ -90,13 +90,36 @@ def test_a_folder_gives_what_its_images_give_in_their_order(tmp_path, monkeypatc
         np.testing.assert_allclose(rows["confidence"], confidence, atol=1e-5)
         columns = list(entry["landmarks"][0])
         assert columns[:4] == ["landmark", "x", "y", "confidence"]
-        pd.testing.assert_frame_equal(
-            pd.DataFrame(entry["landmarks"]), rows[columns].reset_index(drop=True)
-        )
+        rows = rows[columns].reset_index(drop=True)
+        # null, where no error is known
+        from_document = pd.DataFrame(entry["landmarks"]).astype(rows.dtypes)
+        pd.testing.assert_frame_equal(from_document, rows)
     overlays = tmp_path / "out" / "overlays"
     names = [*(f"{i}.jpg" for i in range(len(shapes))), "1_2.jpg"]
     assert sorted(p.name for p in overlays.iterdir()) == sorted(names)
     assert Image.open(overlays / "4.jpg").size == (777, 1000)
+
+
+def test_of_what_is_no_left_hand_it_says_so(tmp_path, capsys):
+    image = phantom.hand(0, (700, 500))[0]
+    pictures = {"left": image, "right": image[:, ::-1], "turned": np.rot90(image)}
+    for name, pixels in pictures.items():
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    paths, model = [tmp_path / f"{name}.png" for name in pictures], model_files.load_pretrained()
+    table = predict.predict(
+        paths, model, tmp_path / "out", scale=model_files.model_scale("pretrained")
+    )
+    said = capsys.readouterr().err
+    for name, path in zip(pictures, paths, strict=True):
+        rows, strange = table[table["image"] == str(path)], name != "left"
+        assert (f"doubtful: {path}: its landmarks form no shape" in said) == strange
+        assert (rows["confidence"] == 0).all() == rows["error_mm"].isna().all() == strange
+    document = json.loads(
+        (tmp_path / "out" / "landmarks.json").read_text(), parse_constant=pytest.fail
+    )
+    assert document[1]["landmarks"][0]["error_mm"] is None
+    predict.predict(paths[1:2], model, tmp_path / "mirrored", side="right")
+    assert "doubtful" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("images", "batches"), [(1, [2]), (4, [4]), (5, [4, 2])])

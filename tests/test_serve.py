@@ -108,6 +108,9 @@ def test_other_kinds_of_picture(address):
         status, answer = curl(f"{address}/landmarks", body)
         assert status == 200
         np.testing.assert_allclose(points(answer), points(plain), atol=0.5)
+    status, right = curl(f"{address}/landmarks", encoded(image[:, ::-1]))
+    assert status == 200
+    assert all(e["confidence"] == 0 and e["error_mm"] is None for e in right["landmarks"])
     exif = Image.Exif()
     exif[0x0112] = 6  # shown turned by a quarter
     status, turned = curl(f"{address}/landmarks", encoded(np.rot90(image), exif=exif))

@@ -32,7 +32,7 @@ def by_conditioning(known, points, sure, k):
     u, _, vt = np.linalg.svd((weight[:, None] * a).T @ b)
     flip = np.diag([1, np.sign(np.linalg.det(u @ vt))])
     rotation = u @ flip @ vt
-    size = (weight[:, None] * (a @ rotation) * b).sum() / (weight[:, None] * a**2).sum()
+    size = (weight[:, None] * b**2).sum() / (weight[:, None] * (a @ rotation) * b).sum()
     laid = size * a @ rotation + middle
     covariance = np.linalg.inv(known.precision)
     own, rest = [2 * k, 2 * k + 1], [i for i in range(2 * K) if i not in (2 * k, 2 * k + 1)]
@@ -47,9 +47,10 @@ def test_a_wrong_point_is_put_where_the_others_say(hands, prior):
         points, sure = hand.copy(), np.ones(K)
         points[TIP] += (25, 40)
         sure[TIP] = 0.1
-        (found,) = np.array(prior(points[None], sure[None]))
+        found, confidence = (np.array(output)[0] for output in prior(points[None], sure[None]))
         moved = np.abs(found - points).max(axis=1) > 1e-3  # single precision
         assert moved.tolist() == [k == TIP for k in range(K)]
+        np.testing.assert_array_equal(confidence, np.where(moved, 0, sure).astype("float32"))
         again = found.astype("float64")
         np.testing.assert_allclose(found[TIP], by_conditioning(known, again, sure, TIP), atol=0.1)
         assert np.linalg.norm(found[TIP] - hand[TIP]) < 12
@@ -60,35 +61,64 @@ def test_two_wrong_neighbours_do_not_accuse_a_third(hands, prior):
     points, sure = hand.copy(), np.ones(K)
     points[[TIP, JOINT]] += [(25, 40), (-30, 15)]
     sure[[TIP, JOINT]] = 0.2
-    (found,) = np.array(prior(points[None], sure[None]))
+    found = np.array(prior(points[None], sure[None])[0])[0]
     before, after = (np.linalg.norm(p - hand, axis=1) for p in (points, found))
     assert (after[[TIP, JOINT]] < 0.5 * before[[TIP, JOINT]]).all()
     assert np.delete(after, [TIP, JOINT]).max() < 1e-4  # single precision
 
 
-def test_what_is_sure_or_plausible_stays(hands, prior):
-    wrong = hands[60:].astype("float32")
-    wrong[:, TIP] += (25, 40)
-    np.testing.assert_array_equal(prior(wrong, np.full((len(wrong), K), 0.6)), wrong)
+def test_a_finger_found_on_its_neighbour_comes_back(hands, prior):
+    """Two points that agree with each other, of full confidence, and lie a finger further on."""
+    middle = [phantom.LANDMARK_NAMES.index(f"middle_{part}") for part in ("dip", "tip")]
+    ring = [phantom.LANDMARK_NAMES.index(f"ring_{part}") for part in ("dip", "tip")]
+    wrong, sure = hands[60:].copy(), np.ones((len(hands[60:]), K))
+    wrong[:, middle] = wrong[:, ring]
+    found = np.array(prior(wrong, sure)[0])
+    before, after = (np.linalg.norm(p - hands[60:], axis=2) for p in (wrong, found))
+    assert after[:, middle].mean() < 0.5 * before[:, middle].mean()
+    assert (np.delete(after, middle, axis=1) > 1e-4).mean() < 0.02  # single precision
+
+
+def test_it_takes_twice_as_much_to_move_a_point_that_is_sure(hands, prior):
+    steps = np.arange(0, 60, 0.25)
+    wrong = np.repeat(hands[60:61], len(steps), axis=0)
+    wrong[:, TIP] += steps[:, None] * (0.53, 0.85)
+    first = {}
+    for confidence in (0.49, 0.51):
+        found = np.array(prior(wrong, np.full((len(steps), K), confidence))[0])
+        moved = np.abs(found - wrong).max(axis=2) > 1e-3
+        assert not np.delete(moved, TIP, axis=1).any()
+        first[confidence] = steps[moved[:, TIP]].min()
+        assert moved[steps >= first[confidence], TIP].all()
+    assert 1.7 < first[0.51] / first[0.49] < 2.3
+
+
+def test_what_is_plausible_stays(hands, prior):
     plain = hands[60:].astype("float32")
-    sure = np.resize([0.3, 0.9], (len(plain), K))
-    moved = np.array(prior(plain, sure)) != plain
-    assert moved.any(axis=2).mean() < 0.01
+    sure = np.resize([0.3, 0.9], (len(plain), K)).astype("float32")
+    found, confidence = map(np.array, prior(plain, sure))
+    moved = (found != plain).any(axis=2)
+    assert moved.mean() < 0.01
+    np.testing.assert_array_equal(confidence == 0, moved)
 
 
-def test_where_most_is_doubtful_nothing_moves(prior):
-    """Points that are no shape at all, and those of a picture that shows none."""
+def test_of_what_is_no_such_shape_nothing_is_said(hands, prior):
+    """Points anywhere, a right hand's, and those of noise."""
     rng = np.random.default_rng(0)
-    points = rng.uniform(0, 100, (20, K, 2)).astype("float32")
-    sure = rng.uniform(0, 0.49, (20, K)).astype("float32")
-    sure[:, : K // 2] = 0.9
-    np.testing.assert_array_equal(prior(points, sure), points)
-    sure[:, K // 2] = 0.9
-    assert (np.array(prior(points, sure)) != points).any()
+    anywhere = rng.uniform(0, 100, (20, K, 2))
+    for points in (anywhere, hands[60:] * (-1, 1)):
+        points = points.astype("float32")
+        for low, high in ((0, 0.4), (0, 1), (0.9, 1)):
+            sure = rng.uniform(low, high, (20, K)).astype("float32")
+            found, confidence = prior(points, sure)
+            np.testing.assert_array_equal(found, points)
+            assert not np.array(confidence).any()
     model = model_files.load_pretrained()
     noise = rng.uniform(0, 255, (1, *model.input_shape[1:])).astype("float32")
     decoder = keras.Model(model.inputs[0], model.get_layer("decoder").output)
-    np.testing.assert_array_equal(model(noise)["landmarks"], decoder(noise)[0])
+    found = model(noise)
+    np.testing.assert_array_equal(found["landmarks"], decoder(noise)[0])
+    assert not np.array(found["confidence"]).any()
 
 
 def test_the_frame_does_not_matter(hands, prior):
@@ -97,8 +127,8 @@ def test_the_frame_does_not_matter(hands, prior):
     points[TIP] += (25, 40)
     sure[0, TIP] = 0.1
     turn = 2.5 * np.array([[np.cos(1), -np.sin(1)], [np.sin(1), np.cos(1)]])
-    (here,) = np.array(prior(points[None], sure))
-    (there,) = np.array(prior((points @ turn + (300, 90))[None], sure))
+    here = np.array(prior(points[None], sure)[0])[0]
+    there = np.array(prior((points @ turn + (300, 90))[None], sure)[0])[0]
     np.testing.assert_allclose(there, here @ turn + (300, 90), atol=0.05)
 
 

@@ -166,6 +166,8 @@ def test_resume_after_kill_goes_on_from_the_last_epoch(hands, tmp_path):
     while run_folder.last_checkpoint(run)[1] < 3:
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
+    with pytest.raises(UsageError, match="killed: another process is training in it"):
+        train.train(hands, experiment, run, "dev", resume=True)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     _, epochs = run_folder.last_checkpoint(run)

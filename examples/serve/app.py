@@ -44,13 +44,18 @@ class Localizer:
         with self.turn:  # a picture uses all cores; memory stays that of one
             pixels = as_grey(data)
             found = self.serve(image=tf.constant(pixels[None, ..., None]))
-        found = {name: value[0].numpy().tolist() for name, value in found.items()}
-        points = found.pop("landmarks")
+        found = {name: value[0].numpy() for name, value in found.items()}
+        points = found.pop("landmarks").tolist()
         landmarks = [
-            {"landmark": name, "x": x, "y": y, **{key: found[key][k] for key in found}}
+            {"landmark": name, "x": x, "y": y, **{key: known(found[key][k]) for key in found}}
             for k, (name, (x, y)) in enumerate(zip(self.names, points, strict=True))
         ]
         return {"width": pixels.shape[1], "height": pixels.shape[0], "landmarks": landmarks}
+
+
+def known(value: np.floating) -> float | None:
+    """A number as JSON has it: none of an error that the model does not know."""
+    return float(value) if np.isfinite(value) else None
 
 
 def as_grey(data: bytes) -> np.ndarray:

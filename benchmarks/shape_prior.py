@@ -1,0 +1,136 @@
+"""What does the shape prior do to pictures that it is made for, and to those that it is not?
+
+    python -m benchmarks.shape_prior runs/hand_atlas --data data/hand_atlas --table TABLE
+
+Each model of a cross-validation, on its test radiographs: as they are, with the last joint and the
+tip of a finger blacked out, and changed into what is no upright positive of a left hand. With a
+table of annotations (id and pairs x, y, as `data_prep.hand_atlas` reads it), also how many points
+of the hands that are not in the data set would be moved if they were found as annotated.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+
+from data_prep.hand_atlas import read_table
+from kerasland import experiment as experiments
+from kerasland import geometry, prepared, shapes, tables
+from kerasland.dataset import letterboxed
+from kerasland.images import read_image
+from kerasland.layers import ShapePrior
+from kerasland.model_files import load_model
+from kerasland.phantom import LANDMARK_NAMES
+from kerasland.progress import track
+
+FINGERS = {"little": "dip", "index": "dip", "thumb": "ip", "middle": "dip"}
+FAR_MM = 10
+
+
+def hidden(image: np.ndarray, points: np.ndarray, tip: int, joint: int) -> np.ndarray:
+    """The image with a tip, the joint before it and what lies between them blacked out."""
+    beyond = points[tip] + 0.3 * (points[tip] - points[joint])
+    margin = 0.6 * np.linalg.norm(points[tip] - points[joint])
+    left, top = (np.minimum(points[joint], beyond) - margin).astype(int).clip(0)
+    right, bottom = (np.maximum(points[joint], beyond) + margin).astype(int)
+    image = image.copy()
+    image[top:bottom, left:right] = image.min()
+    return image
+
+
+def changed(image: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """Pictures of no upright left hand."""
+    yield "mirrored, a right hand", image[:, ::-1]
+    yield "turned by 90°", np.rot90(image)
+    yield "upside down", image[::-1, ::-1]
+    yield "negative", image.max() - image
+    yield "its upper half", image[: len(image) // 2]
+    noise = np.random.default_rng(0).uniform(0, 255, image.shape)
+    yield "noise", noise.astype(np.uint8)
+
+
+def rows_of(run: Path, data: prepared.Prepared) -> Iterator[dict]:
+    """A row a picture: what it shows, points moved, whether it is a hand, and of hidden tips the
+    error in mm before and after."""
+    model = load_model(run)
+    frame_shape = model.input_shape[1:3]
+    both = keras.Model(
+        model.inputs[0],
+        [*model.get_layer("decoder").output, model.output["landmarks"], model.output["confidence"]],
+    )
+    ids = data.fold(experiments.load(run / "experiment.json")[1]["fold"])[1]
+    for n, image_id in enumerate(track(ids, f"{run.name}: localising")):
+        image = read_image(data.image_path(image_id))
+        (row,) = data.index((image_id,))
+        points, mm_per_px = data.points[row], data.mm_per_px[row]
+        finger = list(FINGERS)[n % len(FINGERS)]
+        tip = data.landmarks.index(f"{finger}_tip")
+        joint = data.landmarks.index(f"{finger}_{FINGERS[finger]}")
+        pictures = {
+            "as it is": image,
+            "a tip and its joint blacked out": hidden(image, points, tip, joint),
+            **dict(changed(image)),
+        }
+        for name, picture in pictures.items():
+            frame = letterboxed(picture, frame_shape)[None, ..., None]
+            raw, _, found, confidence = (value[0] for value in both.predict_on_batch(frame))
+            outcome = {"picture": name, "hand": bool(confidence.any())}
+            outcome["moved"] = int((confidence == 0).sum()) if outcome["hand"] else 0
+            if name.startswith("a tip"):
+                back = geometry.letterbox(picture.shape, frame_shape)
+                before, after = (
+                    np.linalg.norm(back.invert(p)[tip] - points[tip]) * mm_per_px
+                    for p in (raw, found)
+                )
+                outcome |= {"before": before, "after": after}
+            yield outcome
+
+
+def moved_as_annotated(points: np.ndarray, known: np.ndarray) -> int:
+    """How many of points (N, K, 2) are moved, of full confidence or none, by what `known` tells."""
+    prior = ShapePrior()
+    prior.build((None, *points.shape[1:]), (None, points.shape[1]))
+    prior.set_weights(shapes.fit(known))
+    confidence = np.full(points.shape[:2], 0.99, "float32")
+    return int((np.array(prior(points.astype("float32"), confidence)[1]) == 0).sum())
+
+
+def main() -> None:
+    """Prints a row a kind of picture."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path, help="what `kerasland crossvalidate` wrote")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--table", type=Path, help="annotations of further hands")
+    args = parser.parse_args()
+    data = prepared.read(args.data)
+    if tuple(data.landmarks) != LANDMARK_NAMES:
+        parser.error(f"{args.data}: its landmarks are not those of the hand atlas")
+    folds = dict.fromkeys(tables.read_errors(args.run / tables.ERRORS)["fold"])
+    table = pd.DataFrame([row for fold in folds for row in rows_of(args.run / fold, data)])
+    print("| picture | images | said to be no such shape | points moved in the others |")
+    print("|---|---|---|---|")
+    for name, rows in table.groupby("picture", sort=False):
+        print(f"| {name} | {len(rows)} | {(~rows['hand']).sum()} | {rows['moved'].sum()} |")
+    tips = table.dropna(subset=["after"])
+    for when in ("before", "after"):
+        errors = tips[when]
+        print(
+            f"hidden tips, {when} the shape prior: {errors.mean():.1f} mm, median "
+            f"{errors.median():.1f}, {(errors > FAR_MM).sum()} of {len(errors)} over {FAR_MM} mm"
+        )
+    if args.table:
+        others = {i: row.points for i, row in read_table(args.table).items() if i not in data.ids}
+        points = np.stack(list(others.values()))
+        print(
+            f"{moved_as_annotated(points, data.points)} of {points[..., 0].size} annotated points "
+            f"of {len(points)} hands that are not in the data set would be moved"
+        )
+
+
+if __name__ == "__main__":
+    main()
