@@ -65,7 +65,7 @@ def fit(errors: pd.DataFrame) -> Calibration:
             the others; without one, or with one fold alone, to what was fitted to themselves, and
             so a little small.
     """
-    found, known = _regression(errors), _known(errors)
+    found, known = _regression(errors), usable(errors)
     expected = found.expected_mm(known)
     if "fold" in known and known["fold"].nunique() > 1:
         for here, others in _each_fold(errors):
@@ -74,8 +74,9 @@ def fit(errors: pd.DataFrame) -> Calibration:
     return dataclasses.replace(found, ratios=tuple(ratios.tolist()))
 
 
-def _known(errors: pd.DataFrame) -> pd.DataFrame:
-    """Where there is an error, and a heatmap found the point, see `ExpectedError`."""
+def usable(errors: pd.DataFrame) -> pd.DataFrame:
+    """The points that are learnt from: of a known error, and found by their heatmap, which those
+    of confidence 0 are not, see `kerasland.layers.ShapePrior`."""
     return errors[np.isfinite(errors["error_mm"]) & (errors["confidence"] > 0)]
 
 
@@ -86,7 +87,7 @@ def _at_least(error_mm: pd.Series) -> np.ndarray:
 def _each_fold(errors: pd.DataFrame) -> Iterator[tuple[np.ndarray, pd.DataFrame]]:
     """For each fold, which of the known errors are its own; and all errors, with its own unknown:
     their landmarks stay."""
-    folds = _known(errors)["fold"].to_numpy()
+    folds = usable(errors)["fold"].to_numpy()
     for fold in dict.fromkeys(folds):
         others = errors.assign(error_mm=errors["error_mm"].where(errors["fold"] != fold))
         yield folds == fold, others
@@ -94,7 +95,7 @@ def _each_fold(errors: pd.DataFrame) -> Iterator[tuple[np.ndarray, pd.DataFrame]
 
 def _regression(errors: pd.DataFrame) -> Calibration:
     """Offsets and slope, without ratios."""
-    known = _known(errors)
+    known = usable(errors)
     names = list(dict.fromkeys(errors["landmark"]))
     which = known["landmark"].map({name: k for k, name in enumerate(names)}).to_numpy()
     features = np.column_stack([np.eye(len(names))[which], _lacking(known)])
@@ -110,15 +111,15 @@ def reliability(errors: pd.DataFrame) -> pd.DataFrame:
     """Whether what is said holds: each fold judged by a calibration from the other folds.
 
     Args:
-        errors: errors table with a column `fold`, at least two of them with errors in mm; no image
-            in two folds.
+        errors: errors table with a column `fold`, at least two of them with `usable` points, which
+            alone count; no image in two folds.
 
     Returns:
         A row a level: said (the share of points said to be within their radius), found (the share
         that is), found_low and found_high (95 %, images resampled), radius_mm_median (of the
         radii), constant_mm (the one radius for all points that holds that share).
     """
-    known = _known(errors)
+    known = usable(errors)
     radii = np.empty((len(known), len(LEVELS)))
     for here, others in _each_fold(errors):
         fitted = fit(others)

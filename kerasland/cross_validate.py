@@ -76,14 +76,14 @@ def cross_validate(
         "scale": data.scale.describe(data.landmarks),
         "mean_shape": rows["mean_shape"],
     }
+    evaluate.write(out, data, pooled, rows, summary)
     calibrated = None
-    if errors.loc[errors["error_mm"].notna(), "fold"].nunique() > 1:
+    if calibration.usable(errors)["fold"].nunique() > 1:
         reliability = calibration.reliability(errors)
         with files.replacing(out / "reliability.csv") as temporary:
             reliability.to_csv(temporary, index=False)
         plots.save(plots.reliability(reliability), out / "reliability.png")
         calibrated = calibration.fit(errors)
-    evaluate.write(out, data, pooled, rows, summary)
     if final:
         _train_final(out, data, experiment, init, calibrated)
     return summary

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import keras
 import numpy as np
 import pandas as pd
 
-from kerasland import closeups, files, geometry, overlays, plots, tables
+from kerasland import closeups, files, geometry, overlays, plots, shapes, tables
 from kerasland import experiment as experiments
 from kerasland.dataset import letterboxed
 from kerasland.errors import DataError, UsageError
@@ -53,6 +54,8 @@ def model_errors(model: keras.Model, data: Prepared, ids: tuple[str, ...]) -> pd
             points.append(geometry.letterbox(image.shape, frame_shape).invert(of_image))
         confidence.extend(sure)
     points, confidence = np.stack(points), np.stack(confidence)
+    for image_id in np.array(ids)[~confidence.any(axis=1)]:
+        print(f"doubtful: {data.image_path(image_id)}: {shapes.NO_SUCH_SHAPE}", file=sys.stderr)
     if not np.isfinite(points).all():
         raise DataError("the model gives coordinates that are not numbers: its training failed")
     return point_errors(data, ids, points, confidence)

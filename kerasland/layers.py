@@ -124,7 +124,6 @@ class ShapePrior(keras.layers.Layer):
         doubtful: a confidence; points below it are corrected from `far` on.
         far: standard deviations from where the others say.
         absurd: standard deviations from which on a point is corrected whatever its confidence.
-        passes: how often, since what is corrected changes what the others say.
 
     Call arguments:
         landmarks: (B, K, 2), pixels of any frame.
@@ -135,13 +134,12 @@ class ShapePrior(keras.layers.Layer):
         corrected, and everywhere where the landmarks are no such shape.
     """
 
-    def __init__(self, doubtful=0.5, far=4.0, absurd=8.0, passes=16, **kwargs):
+    def __init__(self, doubtful=0.5, far=4.0, absurd=8.0, **kwargs):
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.doubtful = doubtful
         self.far = far
         self.absurd = absurd
-        self.passes = passes
 
     def build(self, landmarks_shape, confidence_shape):
         size = 2 * landmarks_shape[1]
@@ -156,7 +154,6 @@ class ShapePrior(keras.layers.Layer):
             confidence,
             self.mean,
             self.precision,
-            self.passes,
             self.doubtful,
             self.far,
             self.absurd,
@@ -166,13 +163,15 @@ class ShapePrior(keras.layers.Layer):
         return landmarks_shape, confidence_shape
 
     def get_config(self):
-        config = {
-            "doubtful": self.doubtful,
-            "far": self.far,
-            "absurd": self.absurd,
-            "passes": self.passes,
-        }
+        config = {"doubtful": self.doubtful, "far": self.far, "absurd": self.absurd}
         return {**super().get_config(), **config}
+
+    @classmethod
+    def from_config(cls, config):
+        """Files of earlier versions lack `absurd`: they corrected doubtful points alone, and do."""
+        config = {"absurd": float("inf"), **config}
+        config.pop("passes", None)
+        return cls(**config)
 
 
 @_register

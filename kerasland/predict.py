@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from kerasland import files, geometry, predictions
+from kerasland import files, geometry, predictions, shapes
 from kerasland.dataset import WORKERS, ahead, letterboxed
 from kerasland.errors import DataError, KeraslandError, UsageError
 from kerasland.geometry import Spacing
@@ -29,10 +29,6 @@ from kerasland.progress import track
 SIDES = ("left", "right")
 SMALLEST_PX = 32
 SHOWN = 5
-NO_SUCH_SHAPE = (
-    "its landmarks form no shape like those trained on: the other side (--side), another position, "
-    "or something else; their confidence is 0"
-)
 BATCH = 4  # with oneDNN an image costs three quarters of what it does alone without; 8 no less
 Localizer = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
@@ -163,10 +159,10 @@ def predict_files(
         for path, image, spacing, points, confidence in together():
             points = geometry.letterbox(image.shape, frame_shape).invert(points)
             points = _unseen(points, image, side)
-            derived = _spacing_by(scale, points, names)
+            derived = _spacing_by(scale, points, confidence, names)
             spacing = spacing or derived
             if not confidence.any():  # see `layers.ShapePrior`
-                print(f"doubtful: {path}: {NO_SUCH_SHAPE}", file=sys.stderr)
+                print(f"doubtful: {path}: {shapes.NO_SUCH_SHAPE}", file=sys.stderr)
             found = predictions.Prediction(str(path), points, confidence, side, spacing)
             errors = _rescaled(expected(confidence), scale, derived, spacing)
             write(found._replace(**errors))
@@ -213,8 +209,11 @@ def _unseen(points: np.ndarray, image: np.ndarray, side: str) -> np.ndarray:
     return geometry.mirrored(points, image.shape[1]) if side == "right" else points
 
 
-def _spacing_by(scale: Scale | None, points: np.ndarray, names: Sequence[str]) -> Spacing | None:
-    if scale is None or scale.landmarks is None:
+def _spacing_by(
+    scale: Scale | None, points: np.ndarray, confidence: np.ndarray, names: Sequence[str]
+) -> Spacing | None:
+    """None where a landmark that it rests on was not found, see `layers.ShapePrior`."""
+    if scale is None or scale.landmarks is None or not confidence[list(scale.landmarks)].all():
         return None
     mm_per_px = float(scale.per_image(points[None])[0])
     return Spacing(mm_per_px, mm_per_px, scale.describe(names)) if np.isfinite(mm_per_px) else None

@@ -44,8 +44,8 @@ def writing(out: Path, names: Sequence[str]) -> Iterator[Callable[[Prediction], 
     """Yields a function that writes one prediction; nothing is kept in memory.
 
     `landmarks.csv` has the columns `COLUMNS`, a row a landmark: x and y are pixels of the image,
-    error_mm and error_mm_95 as in `Prediction`, empty if they are not known; x_mm and
-    y_mm are x and y by the scale that the last column names, empty where none is known.
+    error_mm and error_mm_95 as in `Prediction`, empty (in JSON null) if they are not known; x_mm
+    and y_mm are x and y by the scale that the last column names, empty where none is known.
     Distances between (x_mm, y_mm) are millimetres also where pixels are not square.
     `landmarks.json` is a list with an object an image: image, side, scale, mm_per_px ([x, y] or
     null), landmarks (landmark, x, y, confidence, and of a calibrated model error_mm and

@@ -7,7 +7,7 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -137,27 +137,28 @@ def check(
 def alone(run: Path) -> Iterator[None]:
     """Holds the folder of a run, made if need be, against other processes while the block runs.
 
-    The system lets go of it when the process ends, however it does.
+    The system lets go of it when the process ends, however it does. Where there are no locks,
+    as on Windows and some network file systems, nothing is held. A folder that stays empty goes.
 
     Raises:
         UsageError: another process trains in it.
     """
     run.mkdir(parents=True, exist_ok=True)
-    if fcntl is None:
-        yield
-        return
-    folder = os.open(run, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(folder)
-        raise UsageError(f"{run}: another process is training in it") from None
-    except OSError:
-        pass  # a file system without locks
-    try:
-        yield
-    finally:
-        os.close(folder)
+    with ExitStack() as stack:
+        if fcntl is not None:
+            folder = os.open(run, os.O_RDONLY)
+            stack.callback(os.close, folder)
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UsageError(f"{run}: another process is training in it") from None
+            except OSError:
+                pass  # a file system without locks
+        try:
+            yield
+        finally:
+            if not any(run.iterdir()):
+                run.rmdir()
 
 
 def _noted(init: str | os.PathLike | None) -> str | None:

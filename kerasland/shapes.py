@@ -13,7 +13,7 @@ import numpy as np
 from keras import ops
 
 LEAST_SHAPES, LEAST_LANDMARKS, LEAST_VARIANCE = 20, 4, 1e-12
-MOST_MOVED = 1 / 6
+MORE_PASSES = 30  # than points may move: what the others say settles slowly
 SURE = 1.1  # a bit more than the highest confidence, which else would never be suspected
 ALIGNMENTS = 10
 EPSILON = 1e-9
@@ -60,9 +60,18 @@ def fit(points: np.ndarray) -> Shapes | None:
     return Shapes(rows.mean(axis=0).reshape(-1, 2), np.linalg.inv(covariance))
 
 
-def corrected(
-    points, confidence, mean, precision, passes: int, doubtful: float, far: float, absurd: float
-):
+NO_SUCH_SHAPE = (
+    "its landmarks form no shape like those trained on: the other side (predict --side), another "
+    "position, or something else; their confidence is 0"
+)
+
+
+def most_moved(landmarks: int) -> int:
+    """How many of so many landmarks the others may correct: a sixth, 2 of 6 to 17, 1 of fewer."""
+    return max(1 if landmarks < 6 else 2, landmarks // 6)
+
+
+def corrected(points, confidence, mean, precision, doubtful: float, far: float, absurd: float):
     """Points, of which those that all others contradict lie where the others say.
 
     A point contradicts the others if it is more than a limit of standard deviations from its
@@ -70,16 +79,16 @@ def corrected(
     its confidence. With the precision in blocks of 2 x 2 and x the aligned shape less the mean, the
     difference of point k from that expectation is inv(P_kk) (P x)_k.
 
-    Each pass takes out the point that contradicts most, the doubtful before the sure, and asks the
-    others again; a point that was taken out and does not contradict them any more comes back. So a
-    wrong point does not accuse its neighbour for long. Where points still contradict in the last
-    pass, or more than a sixth of them would move, they are no such shape, and none is moved.
+    Each pass takes out the point that contradicts most, by its distance times what its confidence
+    lacks to `SURE`, and asks the others again; a point that was taken out and does not contradict
+    them any more comes back. So a wrong point does not accuse its neighbour for long. Where points
+    still contradict in the last pass, or more than `most_moved` would move, they are no such shape,
+    and none is moved. What becomes of an image does not depend on others in its batch.
 
     Args:
         points: (B, K, 2), pixels.
         confidence: (B, K), within 0..1; also the weights when the shape is laid onto the mean.
         mean, precision: of `Shapes`.
-        passes: how often, more than the points that may be wrong.
         doubtful: a confidence, below which `far` is the limit.
         far, absurd: in standard deviations.
 
@@ -101,9 +110,10 @@ def corrected(
     target = mean - middle
     size = ops.sum(weight * target**2, axis=(1, 2))
     limit = ops.where(confidence < doubtful, far**2, absurd**2)
-    most = max(1, int(landmarks * MOST_MOVED))
+    most = most_moved(landmarks)
 
-    def again(found, moved, _):
+    def again(found, moved, contradicts):
+        live = ops.any(moved | contradicts, axis=1, keepdims=True)
         centre = ops.sum(weight * found, axis=1, keepdims=True)
         shape = found - centre
         # the similarity (c, s) turns and scales (x, y) to (c x - s y, s x + c y); the inverse of
@@ -121,7 +131,7 @@ def corrected(
         apart = _turned(points - expected, c, s)
         x, y = apart[..., 0], apart[..., 1]
         distance = xx * x * x + 2.0 * xy * x * y + yy * y * y  # squared, in standard deviations
-        beyond = distance > limit
+        beyond = (distance > limit) & live
         moved = moved & beyond
         contradicts = beyond & ~moved
         suspicion = ops.where(contradicts, distance * (SURE - confidence) ** 2, 0.0)
@@ -135,7 +145,9 @@ def corrected(
 
     nothing = ops.zeros_like(confidence) > 1.0
     state = (points, nothing, ~nothing)
-    found, moved, contradicts = ops.while_loop(unsettled, again, state, maximum_iterations=passes)
+    found, moved, contradicts = ops.while_loop(
+        unsettled, again, state, maximum_iterations=most + MORE_PASSES
+    )
     amount = ops.sum(ops.cast(moved, "float32"), axis=1)
     agreed = ~ops.any(contradicts, axis=1) & (amount <= most)
     agreed = agreed[:, None]

@@ -220,7 +220,8 @@ def read_summary(path: str | os.PathLike) -> dict:
     """
     try:
         summary = json.loads(Path(path).read_text(encoding="utf-8"))
-        if isinstance(summary["method"], str):
+        texts, folds = (summary["method"], summary["subset"]), summary.get("folds", {})
+        if all(isinstance(text, str) for text in texts) and isinstance(folds, dict):
             return summary
     except (OSError, ValueError, KeyError, TypeError):
         pass

@@ -156,9 +156,11 @@ def train(
     run = Path(run)
     parts = run_folder.split(data, fold, experiment)
     run_folder.check(run, data, experiment, parts, resume, init)
-    if resume and (run / MODEL).exists():
-        return load_model(run)
     with run_folder.alone(run):
+        # another process may have finished it since
+        run_folder.check(run, data, experiment, parts, resume, init)
+        if resume and (run / MODEL).exists():
+            return load_model(run)
         return _train(data, experiment, run, parts, quiet, title, callbacks, init)
 
 

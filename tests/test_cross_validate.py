@@ -94,11 +94,11 @@ def test_refuses_what_would_lie(hands, tmp_path):
     with pytest.raises(UsageError, match="mine: not empty and no cross-validation"):
         cross_validate.cross_validate(tmp_path / "mine", hands, small, ("a", "b"))
     summary = tmp_path / "mine" / "summary.json"
-    for text in ("not json", "[]", '{"folds": {"a": 4, "b": 5}}'):
+    for text in ("not json", "[]", '{"method": "x", "subset": "y", "folds": 1}'):
         summary.write_text(text)
         with pytest.raises(DataError, match=r"mine/summary.json: not the summary"):
             cross_validate.cross_validate(tmp_path / "mine", hands, small, ("a", "b"))
-    summary.write_text('{"method": "unet", "folds": {"a": 4, "c": 5}}')
+    summary.write_text('{"method": "unet", "subset": "", "folds": {"a": 4, "c": 5}}')
     with pytest.raises(UsageError, match="a cross-validation over a, c, not one over a, b"):
         cross_validate.cross_validate(tmp_path / "mine", hands, small, ("a", "b"))
 

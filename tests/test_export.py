@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from benchmarks.shape_prior import hidden
 from kerasland import export, geometry, model_files, phantom, predict
 from kerasland.dataset import letterboxed
 from kerasland.errors import UsageError
@@ -117,6 +118,7 @@ def gap_px(runtime: str, artefact: Path, model, images: list[Path], tmp_path: Pa
         rows = table[table["image"] == str(path)]
         gaps.append(np.linalg.norm(alone[f"landmarks_{i}"] - rows[["x", "y"]].to_numpy(), axis=1))
         np.testing.assert_allclose(alone[f"confidence_{i}"], rows["confidence"], atol=0.02)
+        np.testing.assert_array_equal(np.isnan(alone[f"error_mm_{i}"]), rows["error_mm"].isna())
     return float(np.max(gaps))
 
 
@@ -138,23 +140,34 @@ def test_alone_it_puts_a_hidden_fingertip_where_the_others_say(
 
     LiteRT's converter stores it as float16 too, and what it computes from it beforehand.
     """
-    picture, points = phantom.hand(3, (1400, 1003))  # where the network is wrong and doubts it
     tip, joint = (phantom.LANDMARK_NAMES.index(f"little_{part}") for part in ("tip", "dip"))
-    beyond = points[tip] + 0.3 * (points[tip] - points[joint])
-    left, top = (np.minimum(points[joint], beyond) - 40).astype(int).clip(0)
-    right, bottom = (np.maximum(points[joint], beyond) + 40).astype(int)
-    picture[top:bottom, left:right] = picture.min()
-    Image.fromarray(picture).save(tmp_path / "hidden.png")
-    picture_path = [tmp_path / "hidden.png"]
-    assert gap_px(name, exported[name, weights], model, picture_path, tmp_path) < limit
-    table = predict.predict([tmp_path / "hidden.png"], model, tmp_path / "again")
-    with_prior = table[["x", "y"]].to_numpy()[tip]
     decoder = keras.Model(model.inputs[0], model.get_layer("decoder").output)
     frame_shape = model.input_shape[1:3]
-    (alone,), _ = decoder(letterboxed(picture, frame_shape)[None, ..., None])
-    alone = geometry.letterbox(picture.shape, frame_shape).invert(alone.numpy())[tip]
-    far, near = (np.linalg.norm(found - points[tip]) for found in (alone, with_prior))
-    assert near < 0.5 * far
+    sure = []
+    for seed in (3, 10):
+        picture, points = phantom.hand(seed, (1400, 1003))
+        picture = hidden(picture, points, tip, joint)
+        path = tmp_path / f"{seed}.png"
+        Image.fromarray(picture).save(path)
+        assert gap_px(name, exported[name, weights], model, [path], tmp_path) < limit
+        table = predict.predict([path], model, tmp_path / "again")
+        with_prior = table[["x", "y"]].to_numpy()[tip]
+        (alone,), (confidence,) = decoder(letterboxed(picture, frame_shape)[None, ..., None])
+        alone = geometry.letterbox(picture.shape, frame_shape).invert(alone.numpy())[tip]
+        far, near = (np.linalg.norm(found - points[tip]) for found in (alone, with_prior))
+        assert near < 0.5 * far and table["confidence"][tip] == 0
+        sure.append(bool(confidence[tip] > 0.5))
+    assert sure == [False, True]  # one that is moved for its doubt, one for its distance
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_alone_it_says_what_is_no_left_hand(name, exported, model, tmp_path):
+    right = phantom.hand(10, (700, 500))[0][:, ::-1]
+    Image.fromarray(right).save(tmp_path / "right.png")
+    gap_px(name, exported[name, "float32"], model, [tmp_path / "right.png"], tmp_path)
+    with np.load(tmp_path / "out.npz") as alone:
+        assert not alone["confidence_0"].any() and np.isnan(alone["error_mm_0"]).all()
 
 
 @pytest.mark.slow

@@ -102,6 +102,48 @@ def test_what_is_plausible_stays(hands, prior):
     np.testing.assert_array_equal(confidence == 0, moved)
 
 
+def test_others_in_the_batch_do_not_matter(hands, prior):
+    points, sure = hands[60:].copy(), np.ones((20, K))
+    points[::2, TIP] += (25, 40)
+    points[1::4, JOINT] += (-30, 15)
+    sure[::4, [TIP, JOINT]] = 0.3
+    together = prior(points, sure)
+    for i in range(len(points)):
+        alone = prior(points[i : i + 1], sure[i : i + 1])
+        for one, all_of_them in zip(alone, together, strict=True):
+            np.testing.assert_allclose(one[0], all_of_them[i], atol=1e-4)
+
+
+@pytest.mark.parametrize(("landmarks", "wrong"), [(10, 2), (120, 20)])
+def test_so_many_of_so_many_are_corrected_and_no_more(landmarks, wrong):
+    rng = np.random.default_rng(0)
+    angles = np.linspace(0, 2 * np.pi, landmarks, endpoint=False)
+    ring = 50 * np.stack([np.cos(angles), np.sin(angles)], axis=-1) + (80, 80)
+    ring = ring + rng.normal(0, 0.2, (160, landmarks, 2))
+    prior = layers.ShapePrior()
+    prior.build((None, landmarks, 2), (None, landmarks))
+    prior.set_weights(shapes.fit(ring[1:]))
+    for moved, agreed in ((wrong, True), (wrong + 1, False)):
+        points = ring[:1].copy()
+        which = np.round(np.linspace(0, landmarks, moved, endpoint=False)).astype(int)
+        points[0, which] += rng.uniform(15, 25, (moved, 2)) * rng.choice([-1, 1], (moved, 2))
+        found, confidence = prior(points, np.ones((1, landmarks)))
+        changed = np.abs(np.array(found) - points).max(axis=2)[0] > 1e-3
+        assert changed.sum() == (wrong if agreed else 0)
+        if agreed:
+            assert changed[which].all() and np.abs(np.array(found) - ring[:1]).max() < 3
+        np.testing.assert_array_equal(np.array(confidence)[0] == 0, changed | (not agreed))
+
+
+def test_a_layer_of_an_earlier_version_corrects_what_is_doubtful_alone():
+    config = layers.ShapePrior().get_config()
+    del config["absurd"]
+    old = layers.ShapePrior.from_config({**config, "passes": 3})
+    assert old.absurd == np.inf and old.doubtful == 0.5
+    new = layers.ShapePrior.from_config(layers.ShapePrior(absurd=7.0).get_config())
+    assert new.absurd == 7.0
+
+
 def test_of_what_is_no_such_shape_nothing_is_said(hands, prior):
     """Points anywhere, a right hand's, and those of noise."""
     rng = np.random.default_rng(0)
