@@ -55,6 +55,16 @@ def test_points_without_an_error_and_those_no_heatmap_found_change_nothing():
     )
 
 
+def test_a_fold_in_which_nothing_was_found_is_none():
+    errors = drawn_errors()
+    of_a = errors["fold"] == "a"
+    errors.loc[of_a, "confidence"] = 0.0
+    assert set(calibration.usable(errors)["fold"]) == {"b"}
+    found, wanted = calibration.fit(errors), calibration.fit(errors[~of_a])
+    assert found.offsets == pytest.approx(wanted.offsets)
+    assert found.ratios == pytest.approx(wanted.ratios)
+
+
 def test_a_landmark_that_was_never_annotated_is_taken_for_an_average_one():
     errors = drawn_errors(1000)
     known = calibration.fit(errors)
