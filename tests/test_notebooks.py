@@ -25,7 +25,7 @@ SHRUNK = {
     "5_own_data": {"IMAGES": 10, "EPOCHS": 2},
 }
 PICTURES = {"1_data": 8, "2_training": 6, "3_tables": 10, "4_export": 1, "5_own_data": 2}
-TABLES = {"1_data": 4, "2_training": 3, "3_tables": 6, "4_export": 3, "5_own_data": 5}
+TABLES = {"1_data": 4, "2_training": 3, "3_tables": 6, "4_export": 4, "5_own_data": 5}
 PLACES = ("KERASLAND_DATA", "KERASLAND_ABLATION", "KERASLAND_CROSSVALIDATION")
 LARGEST_KB, LARGEST_PX = 1500, 1000
 # a POSIX path below one of the usual roots, or a Windows drive; not a closing HTML tag
