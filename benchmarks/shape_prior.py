@@ -19,7 +19,6 @@ import numpy as np
 import pandas as pd
 
 from data_prep.hand_atlas import read_table
-from kerasland import experiment as experiments
 from kerasland import geometry, prepared, shapes, tables
 from kerasland.dataset import letterboxed
 from kerasland.images import read_image
@@ -63,8 +62,7 @@ def rows_of(run: Path, data: prepared.Prepared) -> Iterator[dict]:
         model.inputs[0],
         [*model.get_layer("decoder").output, model.output["landmarks"], model.output["confidence"]],
     )
-    ids = data.fold(experiments.load(run / "experiment.json")[1]["fold"])[1]
-    for n, image_id in enumerate(track(ids, f"{run.name}: localising")):
+    for n, image_id in enumerate(track(data.fold(run.name)[1], f"{run.name}: localising")):
         image = read_image(data.image_path(image_id))
         (row,) = data.index((image_id,))
         points, mm_per_px = data.points[row], data.mm_per_px[row]

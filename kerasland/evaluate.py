@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 
 import keras
 import numpy as np
 import pandas as pd
 
-from kerasland import closeups, files, geometry, overlays, plots, shapes, tables
+from kerasland import closeups, files, geometry, overlays, plots, tables
 from kerasland import experiment as experiments
 from kerasland.dataset import letterboxed
 from kerasland.errors import DataError, UsageError
 from kerasland.images import image_shape, read_image
 from kerasland.model_files import load_model
 from kerasland.models import landmark_names
-from kerasland.predict import network
+from kerasland.predict import network, warn_of_no_shape
 from kerasland.prepared import ALL, Prepared
 from kerasland.progress import track
 
@@ -54,8 +53,8 @@ def model_errors(model: keras.Model, data: Prepared, ids: tuple[str, ...]) -> pd
             points.append(geometry.letterbox(image.shape, frame_shape).invert(of_image))
         confidence.extend(sure)
     points, confidence = np.stack(points), np.stack(confidence)
-    for image_id in np.array(ids)[~confidence.any(axis=1)]:
-        print(f"doubtful: {data.image_path(image_id)}: {shapes.NO_SUCH_SHAPE}", file=sys.stderr)
+    for image_id, of_image in zip(ids, confidence, strict=True):
+        warn_of_no_shape(data.image_path(image_id), of_image)
     if not np.isfinite(points).all():
         raise DataError("the model gives coordinates that are not numbers: its training failed")
     return point_errors(data, ids, points, confidence)
@@ -211,7 +210,7 @@ def write(
     method, errors = next(iter(by_method.items()))
     with files.replacing(out / tables.ERRORS) as temporary:
         errors.to_csv(temporary, index=False)
-    files.write_text(out / tables.SUMMARY, json.dumps(_without_nan(summary), indent=2) + "\n")
+    files.write_text(out / tables.SUMMARY, json.dumps(files.without_nan(summary), indent=2) + "\n")
     caption = (
         f"{errors['image_id'].nunique()} test images of {data.name}, {summary['subset']}; "
         f"scale: {summary['scale']}."
@@ -228,13 +227,6 @@ def trained_on(data: Prepared, notes: dict) -> set[str]:
     """The images of a data set that a run has seen, by their pixels: names may differ."""
     seen = set(notes["pixel_hashes"])
     return {image_id for image_id in data.ids if data.pixel_hashes.get(image_id) in seen}
-
-
-def _without_nan(value):
-    """The same with None for numbers that are not known, which JSON cannot hold."""
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def write_figures(

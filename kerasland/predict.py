@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from kerasland import files, geometry, predictions, shapes
+from kerasland import files, geometry, predictions
 from kerasland.dataset import WORKERS, ahead, letterboxed
 from kerasland.errors import DataError, KeraslandError, UsageError
 from kerasland.geometry import Spacing
@@ -161,8 +161,7 @@ def predict_files(
             points = _unseen(points, image, side)
             derived = _spacing_by(scale, points, confidence, names)
             spacing = spacing or derived
-            if not confidence.any():  # see `layers.ShapePrior`
-                print(f"doubtful: {path}: {shapes.NO_SUCH_SHAPE}", file=sys.stderr)
+            warn_of_no_shape(path, confidence)
             found = predictions.Prediction(str(path), points, confidence, side, spacing)
             errors = _rescaled(expected(confidence), scale, derived, spacing)
             write(found._replace(**errors))
@@ -177,6 +176,16 @@ def predict_files(
     if failed:
         raise _all_that(failed)
     return len(paths)
+
+
+def warn_of_no_shape(path: Path, confidence: np.ndarray) -> None:
+    """Says so where the landmarks of an image contradict each other, see `layers.ShapePrior`."""
+    if not confidence.any():
+        print(
+            f"doubtful: {path}: its landmarks form no shape like those trained on: the other side "
+            "(predict --side), another position, or something else; their confidence is 0",
+            file=sys.stderr,
+        )
 
 
 def _expected_errors(model: keras.Model) -> Callable[[np.ndarray], dict[str, np.ndarray]]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from kerasland.files import replacing
+from kerasland.files import replacing, without_nan
 from kerasland.geometry import Spacing
 
 TABLE, DOCUMENT = "landmarks.csv", "landmarks.json"
@@ -81,7 +81,7 @@ def writing(out: Path, names: Sequence[str]) -> Iterator[Callable[[Prediction], 
             }
             for name in ERRORS:
                 said = getattr(found, name)
-                columns[name] = unknown if said is None else _known(said)
+                columns[name] = unknown if said is None else without_nan(said.tolist())
             kept = {name: values for name, values in columns.items() if values is not unknown}
             columns["x_mm"], columns["y_mm"] = (
                 (found.points * mm_per_px).T.tolist() if mm_per_px else (unknown, unknown)
@@ -103,10 +103,6 @@ def writing(out: Path, names: Sequence[str]) -> Iterator[Callable[[Prediction], 
 
         yield write
         document.write("]\n")
-
-
-def _known(values: np.ndarray) -> list[float | None]:
-    return [value if np.isfinite(value) else None for value in values.tolist()]
 
 
 def read_table(out: Path) -> pd.DataFrame:

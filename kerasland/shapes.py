@@ -60,12 +60,6 @@ def fit(points: np.ndarray) -> Shapes | None:
     return Shapes(rows.mean(axis=0).reshape(-1, 2), np.linalg.inv(covariance))
 
 
-NO_SUCH_SHAPE = (
-    "its landmarks form no shape like those trained on: the other side (predict --side), another "
-    "position, or something else; their confidence is 0"
-)
-
-
 def most_moved(landmarks: int) -> int:
     """How many of so many landmarks the others may correct: a sixth, 2 of 6 to 17, 1 of fewer."""
     return max(1 if landmarks < 6 else 2, landmarks // 6)
@@ -148,9 +142,8 @@ def corrected(points, confidence, mean, precision, doubtful: float, far: float, 
     found, moved, contradicts = ops.while_loop(
         unsettled, again, state, maximum_iterations=most + MORE_PASSES
     )
-    amount = ops.sum(ops.cast(moved, "float32"), axis=1)
-    agreed = ~ops.any(contradicts, axis=1) & (amount <= most)
-    agreed = agreed[:, None]
+    amount = ops.sum(ops.cast(moved, "float32"), axis=1, keepdims=True)
+    agreed = ~ops.any(contradicts, axis=1, keepdims=True) & (amount <= most)
     found = ops.where((moved & agreed)[..., None], found, points)
     return found, ops.where(moved | ~agreed, 0.0, confidence)
 
