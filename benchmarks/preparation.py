@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks import measure
 from benchmarks.predict_folder import make_radiographs
-from kerasland import prepared
+from kerasland import preparation, prepared
 
 FRAME = (512, 384)
 WANTED_S = 1 / 25
@@ -44,7 +44,7 @@ def speed(folder: Path, paths: list[Path]) -> measure.Ratio:
     from kerasland import dataset
 
     records = ((path.stem, path, np.ones((1, 2))) for path in paths)
-    data = prepared.write(folder, name="jpeg", landmarks=("a",), records=records)
+    data = preparation.write(folder, name="jpeg", landmarks=("a",), records=records)
     for path in paths:  # a file is read as what it holds, not as what its name says
         data.image_path(path.stem).unlink()
         data.image_path(path.stem).symlink_to(path)
@@ -89,7 +89,7 @@ def memory(folder: Path, few: int, many: int) -> measure.Ratio | None:
     records = (
         (f"{i}", rng.integers(0, 256, (64, 48), np.uint8), np.ones((1, 2))) for i in range(10)
     )
-    data = prepared.write(folder, name="small", landmarks=("a",), records=records)
+    data = preparation.write(folder, name="small", landmarks=("a",), records=records)
     return measure.Ratio((anonymous_bytes(data, many) / anonymous_bytes(data, few),))
 
 

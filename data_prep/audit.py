@@ -13,12 +13,12 @@ import numpy as np
 
 from data_prep import common, shapes
 from kerasland.errors import DataError, run
+from kerasland.folds import read_fold
 from kerasland.images import pixel_hash, read_image
 from kerasland.prepared import examine
 from kerasland.prepared_tables import (
     image_ids,
     read_about,
-    read_fold,
     read_landmarks,
 )
 from kerasland.progress import track

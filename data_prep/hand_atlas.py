@@ -11,8 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from data_prep import common
-from kerasland import prepared
+from kerasland import preparation, prepared
 from kerasland.errors import DataError, run
+from kerasland.folds import disjoint_folds, split
 from kerasland.phantom import LANDMARK_NAMES
 from kerasland.progress import track
 
@@ -124,6 +125,8 @@ def prepare(
     folds: Path | None = None,
     scale_landmarks: tuple[int, int] = (0, 4),
     wrist_mm: float = 50.0,
+    sets: int | None = None,
+    seed: int = 0,
 ) -> prepared.Prepared:
     """Prepares the radiographs that have a row, see the module's command line."""
     scale = prepared.Scale(landmarks=tuple(scale_landmarks), length_mm=wrist_mm)
@@ -146,10 +149,13 @@ def prepare(
     if folds:
         lists.update(listed_folds(folds, set(rows), set(chosen)))
     elif not lists and len(chosen) > 1:
-        lists = {"dev": prepared.split(chosen)}
-        print("no --folds: fold dev is a split made here, 80 to 20, seed 0")
+        lists["dev"] = split(chosen, seed=seed)
+        print(f"no --folds: fold dev is a split made here, 80 to 20, seed {seed}")
+    if sets is not None:
+        lists |= disjoint_folds(chosen, sets, seed)
+        print(f"{sets} folds set1, set2, ... that test each image once, made here, seed {seed}")
     records = ((i, path, rows[i].points) for i, path in chosen.items())
-    return prepared.write(
+    return preparation.write(
         out,
         name="hand_atlas",
         landmarks=LANDMARK_NAMES,
@@ -170,7 +176,15 @@ def main(argv: list[str] | None = None) -> int:
         "--images", type=Path, required=True, help="radiographs named ID.jpg, .png, .tif or .mha"
     )
     parser.add_argument("--landmarks", type=Path, required=True, help="the published table")
-    parser.add_argument("--folds", type=Path, help="folder of NAME/train.txt and NAME/test.txt")
+    lists = parser.add_mutually_exclusive_group()
+    lists.add_argument("--folds", type=Path, help="folder of NAME/train.txt and NAME/test.txt")
+    lists.add_argument(
+        "--sets",
+        type=int,
+        metavar="K",
+        help="instead, K folds set1, set2, ... that test each image once",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of folds made here (default: 0)")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument(
         "--scale-landmarks",
@@ -194,6 +208,8 @@ def main(argv: list[str] | None = None) -> int:
                 args.folds,
                 args.scale_landmarks,
                 args.wrist_mm,
+                args.sets,
+                args.seed,
             )
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -13,8 +13,9 @@ import numpy as np
 
 from data_prep import common
 from data_prep.points_files import read_points
-from kerasland import prepared
+from kerasland import preparation, prepared
 from kerasland.errors import DataError, UsageError, run
+from kerasland.folds import disjoint_folds, split
 from kerasland.image_files import image_stem, image_suffix
 from kerasland.images import image_shape
 from kerasland.progress import track
@@ -101,25 +102,6 @@ def read_list(path: Path, ids: Mapping[str, str]) -> list[str]:
     return listed
 
 
-def disjoint_folds(
-    ids: Iterable[str], count: int, seed: int
-) -> dict[str, tuple[list[str], list[str]]]:
-    """Train and test lists by name, `set1` and on, that test each image once.
-
-    Raises:
-        UsageError: fewer than two, or more than images.
-    """
-    ids = sorted(ids)
-    if not 2 <= count <= len(ids):
-        raise UsageError(f"--sets {count}: expected 2 to {len(ids)}, the number of images")
-    parts = np.array_split(np.random.default_rng(seed).permutation(len(ids)), count)
-    tests = [{ids[i] for i in part} for part in parts]
-    return {
-        f"set{k}": ([i for i in ids if i not in test], sorted(test))
-        for k, test in enumerate(tests, start=1)
-    }
-
-
 def choose_scale(args: argparse.Namespace, landmarks: Sequence[str]) -> prepared.Scale:
     """The scale that the options state; two landmarks by name or counted from zero."""
     by_files = args.mm_per_px == "file"
@@ -158,7 +140,7 @@ def choose_folds(
     drawn = {}
     if not own and len(ids) > 1:
         fraction = TEST_FRACTION if args.test_fraction is None else args.test_fraction
-        drawn["dev"] = prepared.split(ids.values(), fraction, args.seed)
+        drawn["dev"] = split(ids.values(), fraction, args.seed)
     if args.sets is not None:
         drawn |= disjoint_folds(ids.values(), args.sets, args.seed)
     if twice := sorted(set(own) & set(drawn)):
@@ -195,7 +177,7 @@ def prepare(args: argparse.Namespace) -> prepared.Prepared:
     own, drawn = choose_folds(args, ids)
     folds = {**own, **drawn}
     records = ((ids[name], path, points[name]) for name, path in matched.items())
-    dataset = prepared.write(
+    dataset = preparation.write(
         args.out,
         name=args.name or args.points.stem,
         landmarks=table.landmarks,

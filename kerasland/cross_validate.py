@@ -11,8 +11,9 @@ import pandas as pd
 from kerasland import calibration, evaluate, files, plots, run_folder, tables, train
 from kerasland.errors import DataError, UsageError
 from kerasland.experiment import Experiment
+from kerasland.folds import ALL
 from kerasland.model_files import MODEL
-from kerasland.prepared import ALL, Prepared
+from kerasland.prepared import Prepared
 
 
 def cross_validate(

@@ -14,11 +14,12 @@ from kerasland import closeups, files, geometry, overlays, plots, tables
 from kerasland import experiment as experiments
 from kerasland.dataset import letterboxed
 from kerasland.errors import DataError, UsageError
+from kerasland.folds import ALL
 from kerasland.images import image_shape, read_image
 from kerasland.model_files import load_model
 from kerasland.models import landmark_names
 from kerasland.predict import network, warn_of_no_shape
-from kerasland.prepared import ALL, Prepared
+from kerasland.prepared import Prepared
 from kerasland.progress import track
 
 BATCH = 4  # at most; with oneDNN a convolution takes ten times as long for one image as for two

@@ -15,6 +15,7 @@ from kerasland import geometry
 from kerasland.errors import DataError, UsageError
 
 COLUMNS = ["image_id", "landmark", "x", "y"]
+TABLE = "landmarks.csv"
 UNFINISHED = ".unfinished"
 
 
@@ -165,43 +166,6 @@ def _numbers(texts: Sequence[str]) -> tuple[float, ...] | None:
     except ValueError:
         return None
     return values if all(np.isfinite(values)) else None
-
-
-def fold_names(folder: Path) -> tuple[str, ...]:
-    """The folds of a prepared folder."""
-    return tuple(sorted(p.name for p in (folder / "folds").glob("*") if p.is_dir()))
-
-
-def read_fold(
-    folder: Path, name: str, ids: set[str]
-) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], list[str]]:
-    """The train and test lists of a fold, and what is wrong with them; `ids`: those there are."""
-    lists, problems = [], []
-    for part in ("train", "test"):
-        path = folder / "folds" / name / f"{part}.txt"
-        text = path.read_text(encoding="utf-8-sig") if path.is_file() else ""
-        lists.append(tuple(line.strip() for line in text.splitlines() if line.strip()))
-        problems += list_problems(lists[-1], ids, path)
-    problems += [
-        f"{folder / 'folds' / name}: image {i} is in train.txt and in test.txt"
-        for i in sorted(set(lists[0]) & set(lists[1]))
-    ]
-    return tuple(lists), problems
-
-
-def list_problems(listed: Sequence[str], ids: set[str], where: object) -> list[str]:
-    """What is wrong with one list of image ids; `where` names it."""
-    if not listed:
-        return [f"{where}: no image ids"]
-    seen: set[str] = set()
-    problems = []
-    for image_id in listed:
-        if image_id in seen:
-            problems.append(f"{where}: image {image_id} is listed twice")
-        elif image_id not in ids:
-            problems.append(f"{where}: image {image_id} is not in this data set")
-        seen.add(image_id)
-    return problems
 
 
 def image_path(folder: Path, image_id: str) -> Path:

@@ -20,9 +20,10 @@ from kerasland import experiment as experiments
 from kerasland.callbacks import CHECKPOINTS
 from kerasland.errors import DataError, UsageError
 from kerasland.experiment import Experiment
+from kerasland.folds import ALL
 from kerasland.model_files import EXPERIMENT, MODEL
 from kerasland.models import bare, with_shape_prior
-from kerasland.prepared import ALL, Prepared
+from kerasland.prepared import Prepared
 
 try:
     import fcntl

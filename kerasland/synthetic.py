@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from kerasland import phantom, prepared
+from kerasland import phantom, preparation, prepared
 from kerasland.errors import UsageError
+from kerasland.folds import split
 
 SCALE = prepared.Scale(landmarks=(0, 4), length_mm=50.0)
 SMALLEST_PX = 64
@@ -52,17 +53,17 @@ def write(
             f"and at least {SMALLEST_PX} pixels a side"
         )
     ids = [f"hand_{seed}_{i:05d}" for i in range(count)]
-    return prepared.write(
+    return preparation.write(
         folder,
         name=NAME,
         landmarks=phantom.LANDMARK_NAMES,
         records=track(_records(ids, seed, shape)),
         scale=SCALE,
-        folds={"dev": prepared.split(ids, 0.2, seed)},
+        folds={"dev": split(ids, 0.2, seed)},
     )
 
 
-def _records(ids: list[str], seed: int, shape: tuple[int, int]) -> Iterator[prepared.Record]:
+def _records(ids: list[str], seed: int, shape: tuple[int, int]) -> Iterator[preparation.Record]:
     for i, image_id in enumerate(ids):
         hand_seed = int(np.random.SeedSequence([seed, i]).generate_state(1)[0])
         yield image_id, *phantom.hand(hand_seed, shape=tuple(shape))

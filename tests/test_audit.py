@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from data_prep import audit, shapes
-from kerasland import prepared
+from kerasland import preparation, prepared
 
 MEAN = np.array([[20, 90], [30, 92], [40, 91], [55, 90], [60, 88], [10, 40], [35, 10], [62, 30]])
 NAMES = tuple(f"n{k}" for k in range(len(MEAN)))
@@ -26,7 +26,7 @@ def folder(tmp_path):
         matrix = size * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
         points = (MEAN - (40, 50)) @ matrix.T + (40, 50) + rng.normal(0, 1, MEAN.shape)
         made.append((f"im{i}", rng.integers(0, 256, (100, 80), dtype=np.uint8), points))
-    prepared.write(
+    preparation.write(
         tmp_path / "set",
         name="test",
         landmarks=NAMES,
@@ -129,7 +129,7 @@ def test_exchange_of_few_points_shows_in_the_frame(folder, capsys):
     # With too few images for a mean shape, points off the frame still tell.
     dataset = prepared.read(folder)
     small = folder.parent / "small"
-    prepared.write(
+    preparation.write(
         small,
         name="test",
         landmarks=NAMES,
@@ -153,7 +153,7 @@ def test_a_landmark_far_off_is_a_warning(folder, capsys):
     dataset = prepared.read(folder)
     records = [(i, dataset.image_path(i), p) for i, p in zip(dataset.ids, dataset.points)]  # noqa: B905
     again = folder.parent / "again"
-    prepared.write(
+    preparation.write(
         again, name="test", landmarks=about["landmarks"], records=records, scale=dataset.scale
     )
     status, said = audited(again, capsys)
@@ -169,7 +169,7 @@ def test_missing_points_are_no_mistake(folder, capsys):
     points[3, 1:] = np.nan
     records = [(i, dataset.image_path(i), p) for i, p in zip(dataset.ids, points, strict=True)]
     again = folder.parent / "again"
-    prepared.write(
+    preparation.write(
         again, name="test", landmarks=NAMES, records=records, scale=prepared.Scale((0, 4), 50.0)
     )
     status, said = audited(again, capsys)

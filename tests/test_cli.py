@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from kerasland import experiment, machine, model_files, predict, prepared, synthetic
+from kerasland import experiment, machine, model_files, predict, preparation, prepared, synthetic
 from kerasland.__main__ import _parser, main
 from kerasland.images import read_image
 
@@ -207,7 +207,7 @@ def test_a_fold_that_names_an_id_the_folder_lacks(hands, tmp_path, capsys):
 
 def test_a_dataset_with_other_landmarks_than_the_model(run, tmp_path, capsys):
     rng = np.random.default_rng(0)
-    prepared.write(
+    preparation.write(
         tmp_path / "four",
         name="four",
         landmarks=list("abcd"),
@@ -232,7 +232,7 @@ def test_evaluate_refuses_images_that_were_trained_on(hands, run, tmp_path, caps
 
 
 def test_images_are_known_by_their_pixels_not_their_names(hands, run, tmp_path, capsys):
-    renamed = prepared.write(
+    renamed = preparation.write(
         tmp_path / "renamed",
         name="another",
         landmarks=hands.landmarks,
@@ -398,7 +398,7 @@ def test_reproduce_checks_all_rows_before_it_trains(hands, tmp_path, capsys):
 
 def test_reproduce_keeps_a_data_set_that_is_in_its_way(tmp_path, capsys):
     records = [(str(i), np.full((70, 60), i, np.uint8), np.ones((1, 2))) for i in range(4)]
-    there = prepared.write(tmp_path / "data", name="mine", landmarks=["a"], records=records)
+    there = preparation.write(tmp_path / "data", name="mine", landmarks=["a"], records=records)
     line = refused(capsys, 2, "reproduce", "--out", tmp_path)
     assert str(there.folder) in line and "--data" in line
     assert prepared.read(there.folder).hash == there.hash

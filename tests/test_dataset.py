@@ -15,7 +15,7 @@ import pytest
 from drawing import centroid, disc
 
 from benchmarks.preparation import anonymous_bytes
-from kerasland import dataset, geometry, prepared
+from kerasland import dataset, geometry, preparation, prepared
 from kerasland.errors import DataError
 from kerasland.experiment import Experiment
 from kerasland.losses import HeatmapLoss, SpatialConfigurationLoss
@@ -39,7 +39,9 @@ def records(count, depths=("uint8",)):
 
 
 def frames_of(folder, count=8, **options):
-    data = prepared.write(folder, name="discs", landmarks=NAMES, records=records(count, **options))
+    data = preparation.write(
+        folder, name="discs", landmarks=NAMES, records=records(count, **options)
+    )
     return dataset.load_frames(data, data.ids, SHAPE)
 
 
@@ -64,7 +66,7 @@ def same(one, other):
 
 @pytest.mark.parametrize("depths", [("uint8",), ("uint16",), ("uint8", "uint16")])
 def test_loaded_frames_show_their_points(tmp_path, depths):
-    data = prepared.write(
+    data = preparation.write(
         tmp_path / "set", name="discs", landmarks=NAMES, records=records(4, depths)
     )
     ids = ("im2", "im0", "im3")
@@ -123,7 +125,7 @@ def test_no_room_for_frames_is_said(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell")
 def test_ten_times_the_images_need_no_more_memory(tmp_path):
-    data = prepared.write(tmp_path / "set", name="discs", landmarks=NAMES, records=records(10))
+    data = preparation.write(tmp_path / "set", name="discs", landmarks=NAMES, records=records(10))
     shape, limit = (160, 128), 2**20
     few, many = (anonymous_bytes(data, count, shape, limit) for count in (300, 3000))
     assert many - few < 12 * 2**20  # of 59 MB of frames

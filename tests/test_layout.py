@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "kerasland"
 FLOORS = [
     {"errors", "files", "geometry", "machine", "phantom_bones", "progress", "table_text"},
-    {"devices", "dicom", "pictures", "predictions", "volumes"},
+    {"devices", "dicom", "folds", "pictures", "predictions", "volumes"},
     {
         "experiment",
         "heatmaps",
@@ -34,8 +34,16 @@ FLOORS = [
         "prepared",
         "tables",
     },
-    {"dataset", "models", "quantize", "report_runs", "synthetic"},
-    {"calibration", "callbacks", "export", "model_files", "report_data", "tensorboard_log"},
+    {"dataset", "models", "preparation", "quantize", "report_runs"},
+    {
+        "calibration",
+        "callbacks",
+        "export",
+        "model_files",
+        "report_data",
+        "synthetic",
+        "tensorboard_log",
+    },
     {"predict", "run_folder"},
     {"evaluate", "train"},
     {"cross_validate", "report", "reproduce"},

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kerasland import images, prepared
+from kerasland import folds, images, preparation, prepared
 from kerasland.errors import DataError, KeraslandError, UsageError, run
 from kerasland.images import pixel_hash, write_png
 
@@ -31,7 +31,7 @@ def records(count: int = 4, seed: int = 0) -> list:
 def write(folder, made=None, **options) -> prepared.Prepared:
     made = records() if made is None else made
     options = {"name": "test", "landmarks": NAMES, "scale": SCALE, **options}
-    return prepared.write(folder, records=made, **options)
+    return preparation.write(folder, records=made, **options)
 
 
 @pytest.fixture
@@ -261,13 +261,13 @@ def test_unknown_fold_and_image(folder):
 
 def test_split_is_seeded_and_never_empty():
     ids = [f"{i}" for i in range(10)]
-    train, test = prepared.split(ids, 0.2, seed=3)
+    train, test = folds.split(ids, 0.2, seed=3)
     assert sorted(train + test) == sorted(ids) and len(test) == 2
-    assert prepared.split(reversed(ids), 0.2, seed=3) == (train, test)
-    assert prepared.split(ids, 0.2, seed=4) != (train, test)
-    assert [len(part) for part in prepared.split(["a", "b"], 0.01)] == [1, 1]
+    assert folds.split(reversed(ids), 0.2, seed=3) == (train, test)
+    assert folds.split(ids, 0.2, seed=4) != (train, test)
+    assert [len(part) for part in folds.split(["a", "b"], 0.01)] == [1, 1]
     with pytest.raises(UsageError, match="1 images"):
-        prepared.split(["a"])
+        folds.split(["a"])
 
 
 @pytest.mark.parametrize(
@@ -296,6 +296,6 @@ def test_a_folder_with_a_dataset_json_of_others_is_left_alone(tmp_path):
     (tmp_path / "folds" / "mine.txt").write_text("keep")
     (tmp_path / "dataset.json").write_text('{"version": 1}')
     with pytest.raises(UsageError, match="no prepared data set"):
-        prepared.write(tmp_path, name="new", landmarks=NAMES, records=records())
+        preparation.write(tmp_path, name="new", landmarks=NAMES, records=records())
     assert (tmp_path / "folds" / "mine.txt").read_text() == "keep"
     assert (tmp_path / "dataset.json").read_text() == '{"version": 1}'

@@ -18,6 +18,7 @@ from kerasland import (
     cross_validate,
     evaluate,
     phantom,
+    preparation,
     prepared,
     report,
     report_data,
@@ -50,7 +51,7 @@ def hands(tmp_path_factory):
         points[7] = np.nan
         records.append((HOSTILE_ID if i == 0 else f"hand{i}", image, points))
     ids = [record[0] for record in records]
-    return prepared.write(
+    return preparation.write(
         tmp_path_factory.mktemp("report") / "hands",
         name="drawn",
         landmarks=[*HOSTILE, *phantom.LANDMARK_NAMES[2:]],
@@ -442,7 +443,7 @@ def test_the_paired_test_and_the_tables_are_those_of_the_package(page, runs):
 @pytest.mark.slow
 def test_pixels_where_no_scale_is_known(browser, tmp_path):
     rng = np.random.default_rng(0)
-    data = prepared.write(
+    data = preparation.write(
         tmp_path / "four",
         name="four",
         landmarks=list("abcd"),
@@ -502,7 +503,7 @@ def test_what_it_refuses(runs, hands, tmp_path, capsys, monkeypatch):
     )
     out.unlink()
 
-    other = prepared.write(
+    other = preparation.write(
         tmp_path / "other",
         name="other",
         landmarks=hands.landmarks,

@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 from tensorboard.plugins.hparams import metadata, plugin_data_pb2
 
-from kerasland import dataset, evaluate, prepared, run_folder, synthetic, train
+from kerasland import dataset, evaluate, preparation, prepared, run_folder, synthetic, train
 from kerasland.errors import DataError, UsageError
 from kerasland.experiment import Experiment, load
 from kerasland.images import read_image
@@ -344,7 +344,7 @@ def test_any_number_of_landmarks_and_missing_ones(tmp_path):
     points = rng.uniform(20, 80, (6, 4, 2))
     points[:, 3] = np.nan
     points[0, 3] = 50
-    data = prepared.write(
+    data = preparation.write(
         tmp_path / "data",
         name="four",
         landmarks=list("abcd"),
@@ -359,7 +359,7 @@ def test_any_number_of_landmarks_and_missing_ones(tmp_path):
     (held,) = run_folder.split(data, None, TINY.replace(validation_images=1)).validation
     points[int(held), 0] = np.nan
     images = [read_image(data.image_path(i)) for i in data.ids]
-    data = prepared.write(
+    data = preparation.write(
         tmp_path / "scaled",
         name="scaled",
         landmarks=list("abcd"),
@@ -408,7 +408,7 @@ def test_the_same_pixels_in_both_lists_are_refused_before_training(tmp_path):
     same = np.full((140, 100), 7, np.uint8)
     records = [(name, same + (name == "c"), np.full((1, 2), 5.0)) for name in "abc"]
     folds = {"dev": (["a", "c"], ["b"])}
-    twice = prepared.write(
+    twice = preparation.write(
         tmp_path / "twice", name="twice", landmarks=["a"], records=records, folds=folds
     )
     with pytest.raises(DataError, match="images a and b have the same pixels; one is in the train"):
@@ -451,7 +451,7 @@ def test_starts_from_another_run(hands, tmp_path):
         (str(i), rng.integers(0, 255, (70, 60), np.uint8), rng.uniform(5, 55, (2, 2)))
         for i in range(4)
     ]
-    other = prepared.write(tmp_path / "two", name="two", landmarks=["a", "b"], records=records)
+    other = preparation.write(tmp_path / "two", name="two", landmarks=["a", "b"], records=records)
     model = train.train(other, still, tmp_path / "other", quiet=True, init=tmp_path / "first")
     stems = [m.get_layer("stem_conv").get_weights()[0] for m in (first, model)]
     np.testing.assert_allclose(*stems, atol=1e-6)

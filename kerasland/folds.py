@@ -1,0 +1,105 @@
+"""Folds: which images a model is trained on and which it is tested on; lists of image ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from kerasland.errors import DataError, UsageError
+
+ALL = "all"  # stands for a fold where every image is trained on
+
+
+def split(
+    ids: Iterable[str], test_fraction: float = 0.2, seed: int = 0
+) -> tuple[list[str], list[str]]:
+    """A seeded split of image ids into train and test; neither is empty.
+
+    Raises:
+        UsageError: fewer than two ids, or a fraction not between 0 and 1.
+    """
+    ids = sorted(ids)
+    if len(ids) < 2 or not 0 < test_fraction < 1:
+        raise UsageError(f"can't split {len(ids)} images with a test fraction of {test_fraction}")
+    count = min(max(round(test_fraction * len(ids)), 1), len(ids) - 1)
+    test = set(np.random.default_rng(seed).permutation(len(ids))[:count].tolist())
+    return (
+        [image_id for i, image_id in enumerate(ids) if i not in test],
+        [image_id for i, image_id in enumerate(ids) if i in test],
+    )
+
+
+def disjoint_folds(
+    ids: Iterable[str], count: int, seed: int = 0
+) -> dict[str, tuple[list[str], list[str]]]:
+    """Seeded folds, `set1` and on, train and test lists by name, that test each image once.
+
+    Raises:
+        UsageError: fewer than two, or more than images.
+    """
+    ids = sorted(ids)
+    if not 2 <= count <= len(ids):
+        raise UsageError(f"--sets {count}: expected 2 to {len(ids)}, the number of images")
+    parts = np.array_split(np.random.default_rng(seed).permutation(len(ids)), count)
+    tests = [{ids[i] for i in part} for part in parts]
+    return {
+        f"set{k}": ([i for i in ids if i not in test], sorted(test))
+        for k, test in enumerate(tests, start=1)
+    }
+
+
+def fold_names(folder: Path) -> tuple[str, ...]:
+    """The folds of a prepared folder."""
+    return tuple(sorted(p.name for p in (folder / "folds").glob("*") if p.is_dir()))
+
+
+def read_fold(
+    folder: Path, name: str, ids: set[str]
+) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], list[str]]:
+    """The train and test lists of a fold, and what is wrong with them; `ids`: those there are."""
+    lists, problems = [], []
+    for part in ("train", "test"):
+        path = folder / "folds" / name / f"{part}.txt"
+        text = path.read_text(encoding="utf-8-sig") if path.is_file() else ""
+        lists.append(tuple(line.strip() for line in text.splitlines() if line.strip()))
+        problems += list_problems(lists[-1], ids, path)
+    problems += [
+        f"{folder / 'folds' / name}: image {i} is in train.txt and in test.txt"
+        for i in sorted(set(lists[0]) & set(lists[1]))
+    ]
+    return tuple(lists), problems
+
+
+def list_problems(listed: Sequence[str], ids: set[str], where: object) -> list[str]:
+    """What is wrong with one list of image ids; `where` names it."""
+    if not listed:
+        return [f"{where}: no image ids"]
+    seen: set[str] = set()
+    problems = []
+    for image_id in listed:
+        if image_id in seen:
+            problems.append(f"{where}: image {image_id} is listed twice")
+        elif image_id not in ids:
+            problems.append(f"{where}: image {image_id} is not in this data set")
+        seen.add(image_id)
+    return problems
+
+
+def check_fold_name(name: str) -> None:
+    """Raises UsageError where a fold can't be called so."""
+    if not name or name.startswith(".") or set(name) & set("/\\"):
+        raise UsageError(f"fold name {name!r} can't be a folder's name")
+    if name == ALL:
+        raise UsageError(f"a fold can't be called {ALL!r}, which stands for all images: rename it")
+
+
+def check_fold(name: str, lists: tuple[Sequence[str], Sequence[str]]) -> None:
+    """Raises UsageError or DataError where two lists make no fold."""
+    check_fold_name(name)
+    for part, listed in zip(("train", "test"), lists, strict=True):
+        for problem in list_problems(listed, set(listed), f"fold {name}, {part}"):
+            raise DataError(problem)
+    for image_id in sorted(set(lists[0]) & set(lists[1])):
+        raise DataError(f"fold {name}: image {image_id} is in train and in test")

@@ -1,0 +1,172 @@
+"""Writes a prepared data set, whatever its source; `prepared` says what lies where."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from kerasland.errors import DataError, UsageError
+from kerasland.files import write_text
+from kerasland.folds import check_fold, fold_names, read_fold
+from kerasland.images import write_png
+from kerasland.prepared import Prepared, read
+from kerasland.prepared_tables import (
+    COLUMNS,
+    TABLE,
+    UNFINISHED,
+    Scale,
+    dataset_hash,
+    image_path,
+    read_about,
+)
+
+Record = tuple[str, "np.ndarray | str | os.PathLike", np.ndarray]
+
+
+def write(
+    folder: str | os.PathLike,
+    *,
+    name: str,
+    landmarks: Sequence[str],
+    records: Iterable[Record],
+    scale: Scale | None = None,
+    spacing: Mapping[str, tuple[float, float]] | None = None,
+    folds: Mapping[str, tuple[Sequence[str], Sequence[str]]] | None = None,
+    workers: int = 2,
+) -> Prepared:
+    """Writes a prepared folder. After an interruption the same call goes on where it stopped.
+
+    Args:
+        folder: new, empty, or one that an earlier call made; folds that were added there stay.
+        name: of the data set.
+        landmarks: K different names in order.
+        records: (image id, image file or (H, W) uint8 or uint16 array, (K, 2) points in pixels with
+            NaN where not annotated); drawn as the work proceeds, so a generator may show progress.
+        scale: how pixels become millimetres.
+        spacing: mm a pixel along x and y by image id, where files state it and `scale.files` says
+            what does.
+        folds: (train ids, test ids) by name.
+        workers: threads that decode and encode.
+
+    Returns:
+        The data set as `read` opens it.
+
+    Raises:
+        UsageError: the folder holds something else.
+        DataError: a record or a fold can't be used. Images written so far stay, each of them whole;
+            dataset.json is absent.
+    """
+    folder, scale = Path(folder), scale or Scale()
+    if len(set(landmarks)) != len(landmarks) or not landmarks:
+        raise DataError(f"{name}: landmark names must differ from each other: {list(landmarks)}")
+    if any(not 0 <= i < len(landmarks) for i in scale.landmarks or ()):
+        raise UsageError(f"scale landmarks {scale.landmarks} of {len(landmarks)}, from 0")
+    for fold, lists in (folds or {}).items():
+        check_fold(fold, lists)
+    _start(folder)
+    points, hashes = _write_images(folder, records, len(landmarks), workers)
+    if not points:
+        raise DataError(f"{folder}: no image with points to write")
+    for path in (folder / "images").glob("*.png"):  # of another source, or of a killed process
+        if path.stem not in points:
+            path.unlink()
+    ids = sorted(points)
+    table = io.StringIO()
+    rows = csv.writer(table, lineterminator="\n")
+    rows.writerow(COLUMNS)
+    rows.writerows(
+        (i, landmark, _exact(x), _exact(y))
+        for i in ids
+        for landmark, (x, y) in zip(landmarks, points[i], strict=True)
+        if not np.isnan(x)
+    )
+    write_text(folder / TABLE, table.getvalue())
+    for fold, lists in (folds or {}).items():
+        for part, listed in zip(("train", "test"), lists, strict=True):
+            write_text(folder / "folds" / fold / f"{part}.txt", "".join(f"{i}\n" for i in listed))
+        problems = read_fold(folder, fold, set(ids))[1]
+        if problems:
+            raise DataError(problems[0])
+    about = {
+        "name": name,
+        "landmarks": list(landmarks),
+        "scale": asdict(scale),
+        "counts": {"images": len(ids), "points": table.getvalue().count("\n") - 1},
+        "hash": dataset_hash(table.getvalue().encode(), {i: hashes[i] for i in ids}),
+        "image_hashes": {i: hashes[i] for i in ids},
+        "spacing": {i: list(pair) for i, pair in sorted((spacing or {}).items())},
+        "folds": sorted(folds or {}),
+    }
+    write_text(folder / "dataset.json", json.dumps(about, indent=1) + "\n")
+    (folder / UNFINISHED).unlink()
+    return read(folder)
+
+
+def _start(folder: Path) -> None:
+    earlier: Sequence[str] = ()
+    if folder.exists() and not (folder / UNFINISHED).exists():
+        try:
+            if not folder.is_dir() or any(folder.iterdir()):
+                earlier = read_about(folder).get("folds", fold_names(folder))
+        except DataError:
+            raise UsageError(
+                f"{folder}: not empty and no prepared data set: choose a new folder"
+            ) from None
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    (folder / UNFINISHED).touch()
+    (folder / "dataset.json").unlink(missing_ok=True)
+    for fold in earlier:
+        shutil.rmtree(folder / "folds" / fold, ignore_errors=True)
+
+
+def _write_images(
+    folder: Path, records: Iterable[Record], count: int, workers: int
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    points: dict[str, np.ndarray] = {}
+    hashes: dict[str, str] = {}
+    waiting: list[tuple[str, Future]] = []
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for image_id, image, of_image in records:
+                points[_checked_id(image_id, points)] = _checked_points(image_id, of_image, count)
+                job = pool.submit(write_png, image_path(folder, image_id), image)
+                waiting.append((image_id, job))
+                while len(waiting) > 2 * workers:
+                    done, job = waiting.pop(0)
+                    hashes[done] = job.result()
+            hashes.update((done, job.result()) for done, job in waiting)
+        finally:
+            for _, job in waiting:
+                job.cancel()
+    return points, hashes
+
+
+def _checked_id(image_id: str, seen: Mapping[str, object]) -> str:
+    if not image_id or image_id.startswith(".") or set(image_id) & set("/\\\r\n\0"):
+        raise DataError(f"image id {image_id!r} can't be a file name")
+    if image_id != image_id.strip() or image_id in seen:
+        raise DataError(f"image id {image_id!r} comes twice or has spaces about it")
+    return image_id
+
+
+def _checked_points(image_id: str, points: np.ndarray, count: int) -> np.ndarray:
+    points = np.array(points, dtype=np.float64)
+    if points.shape != (count, 2):
+        raise DataError(f"image {image_id}: points of shape {points.shape}, not {(count, 2)}")
+    points[np.isnan(points).any(axis=1)] = np.nan
+    if np.isinf(points).any() or np.isnan(points).all():
+        raise DataError(f"image {image_id}: infinite coordinates or no annotated point")
+    return points
+
+
+def _exact(value: float) -> str:
+    return repr(float(value)).removesuffix(".0")
