@@ -23,7 +23,7 @@ EXTRAS = {
 }
 DEVELOPMENT = [
     "pytest>=8",
-    "pytest-xdist>=3.6",
+    "pytest-xdist>=3.7",
     "ruff==0.17.6",
     "nbclient>=0.10",
     "nbformat>=5.10",

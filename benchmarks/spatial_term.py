@@ -9,7 +9,7 @@ depends on landmarks and heatmap size in the same way.
 
 from __future__ import annotations
 
-from kerasland import machine
+from kerasland import embedding, machine
 
 machine.compute_with_onednn()
 
@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from benchmarks.measure import Ratio, compare, fastest, record, row
 from benchmarks.steps import repeated, training_step
-from kerasland import experiment, files, heatmaps
+from kerasland import experiment, files
 from kerasland.losses import HeatmapLoss, SpatialConfigurationLoss
 
 COMMAND = "python -m benchmarks.spatial_term"
@@ -58,7 +58,7 @@ def gradient_ms(landmarks: int, grid: tuple[int, int], with_term: bool, images: 
             tape.watch(logits)
             loss = losses[0](points, logits)
             if with_term:
-                loss += losses[1](points, heatmaps.embed(logits))
+                loss += losses[1](points, embedding.embed(logits))
         return tape.gradient(loss, logits)
 
     gradient()

@@ -20,11 +20,11 @@ _HOMES = {
     "HeatmapDecoder": "layers",
     "ShapePrior": "layers",
     "ExpectedError": "layers",
-    "ImageStandardization": "layers",
-    "BatchNormalization": "layers",
-    "DepthToSpace": "layers",
-    "Letterbox": "layers",
-    "FrameToImage": "layers",
+    "ImageStandardization": "image_layers",
+    "BatchNormalization": "image_layers",
+    "DepthToSpace": "image_layers",
+    "Letterbox": "image_layers",
+    "FrameToImage": "image_layers",
     "HeatmapLoss": "losses",
     "SpatialConfigurationLoss": "losses",
     "RadialError": "metrics",
@@ -52,7 +52,7 @@ def _register(keras) -> None:
 
     Keras looks among the registered classes only, and to register them needs Keras: so they are
     imported as soon as Keras is. A module of kerasland may be half imported at that moment, so
-    the four below use no contents of others while they are imported themselves.
+    the five below use no contents of others while they are imported themselves.
     """
-    for home in ("layers", "losses", "metrics", "optimizers"):
+    for home in ("layers", "image_layers", "losses", "metrics", "optimizers"):
         importlib.import_module(f"{__name__}.{home}")

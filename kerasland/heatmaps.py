@@ -1,6 +1,6 @@
-"""The mathematics of the method as plain functions over `keras.ops`, without state.
+"""Heatmaps as plain functions over `keras.ops`: softmax, targets, losses, sub-pixel landmarks.
 
-Shapes: B images, K landmarks, a grid of h x w heatmap cells, C spatial feature maps. Logits are
+Shapes: B images, K landmarks, a grid of h x w heatmap cells. Logits are
 (B, h, w, K); points are (B, K, 2) as (x, y) in pixels of the network's input (H, W), NaN where a
 landmark is not annotated. A cell (i, j) of the grid stands for the input pixel
 ((j + 0.5) * W / w - 0.5, (i + 0.5) * H / h - 0.5). Everything here is computed in float32.
@@ -12,9 +12,6 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-MAPS = ("cartesian", "polar", "both")
-ANGLES = ("unit", "raw")
-CORRELATIONS = ("cosine", "pearson", "inner", "distance")
 EPSILON = 1e-6
 
 
@@ -45,16 +42,17 @@ def spatial_softmax(logits, beta=1.0):
         (B, h * w, K), float32; each landmark's sums to 1.
     """
     height, width, landmarks = logits.shape[1:]
-    weight, total, _ = _exponentials(_scaled(logits, beta))
+    weight, total, _ = exponentials(scaled(logits, beta))
     return ops.reshape(weight / total, (-1, height * width, landmarks))
 
 
-def _scaled(logits, beta):
+def scaled(logits, beta):
+    """beta * logits, float32."""
     logits = ops.cast(logits, "float32")
     return logits if isinstance(beta, (int, float)) and beta == 1 else logits * beta
 
 
-def _exponentials(logits):
+def exponentials(logits):
     """exp(logits - highest), its sum over the grid, and the highest, for a stable softmax.
 
     Without `ops.softmax`, which transposes the grid to the last axis and back. Loss and embedding
@@ -64,170 +62,6 @@ def _exponentials(logits):
     highest = ops.max(logits, axis=(1, 2), keepdims=True)
     weight = ops.exp(logits - highest)
     return weight, ops.sum(weight, axis=(1, 2), keepdims=True), highest
-
-
-def _component_names(maps: str, angle: str) -> tuple[str, ...]:
-    if maps not in MAPS:
-        raise ValueError(f"maps must be one of {MAPS}, not {maps!r}")
-    if angle not in ANGLES:
-        raise ValueError(f"angle must be one of {ANGLES}, not {angle!r}")
-    cartesian = ("x", "y")
-    polar = ("radius", "cos", "sin") if angle == "unit" else ("radius", "angle")
-    return {"cartesian": cartesian, "polar": polar, "both": cartesian + polar}[maps]
-
-
-def feature_count(maps: str, angle: str = "unit") -> int:
-    """C, the length of a spatial feature vector."""
-    return len(_component_names(maps, angle))
-
-
-def spatial_features(x, y, maps: str = "both", angle: str = "unit"):
-    """The spatial feature maps at normalised coordinates.
-
-    Cartesian: x, y. Polar: the radius and the angle about the centre; the angle enters as
-    (cos, sin), since the raw angle jumps at pi, or raw and divided by pi with `angle="raw"`.
-
-    Args:
-        x, y: arrays of one shape, normalised coordinates about the image's centre (see
-            `normalize`), so within [-1, 1].
-        maps: "cartesian", "polar" or "both".
-        angle: "unit" or "raw".
-
-    Returns:
-        The shape of x with an axis of length C appended.
-
-    Raises:
-        ValueError: for another name in `maps` or `angle`.
-    """
-    radius = ops.sqrt(x * x + y * y + EPSILON * EPSILON)
-    component = {
-        "x": lambda: x,
-        "y": lambda: y,
-        "radius": lambda: radius,
-        "cos": lambda: x / radius,
-        "sin": lambda: y / radius,
-        "angle": lambda: ops.arctan2(y, x) / np.pi,
-    }
-    return ops.stack([component[name]() for name in _component_names(maps, angle)], axis=-1)
-
-
-def normalize(points, image_shape: tuple[int, int]):
-    """Pixels to coordinates about the image's centre, in units of half its longer side.
-
-    One scale for both axes, so that angles and distances keep their meaning on an image that is
-    not square.
-
-    Args:
-        points: (..., 2), pixels.
-        image_shape: (H, W), pixels.
-
-    Returns:
-        (..., 2), within [-1, 1] for a point of the image.
-    """
-    height, width = image_shape
-    centre = np.array([(width - 1) / 2, (height - 1) / 2], "float32")
-    return (ops.cast(points, "float32") - centre) * (2.0 / max(height, width))
-
-
-def grid_features(grid_shape: tuple[int, int], maps: str = "both", angle: str = "unit"):
-    """The spatial feature maps S on the cells of a grid, (h * w, C)."""
-    height, width = grid_shape
-    y, x = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
-    cells = normalize(np.stack([x, y], axis=-1).astype("float32"), grid_shape)
-    features = spatial_features(cells[..., 0], cells[..., 1], maps, angle)
-    return ops.reshape(features, (height * width, -1))
-
-
-def embed(logits, maps: str = "both", beta=1.0, angle: str = "unit"):
-    """Spatial feature vectors v_k = sum over the grid of softmax(beta * h_k) * S.
-
-    The pair (x, y) within a vector is the soft-argmax of the heatmap.
-
-    Args:
-        logits: (B, h, w, K).
-        maps, angle: see `spatial_features`.
-        beta: inverse temperature of the softmax, a number or a scalar tensor.
-
-    Returns:
-        (B, K, C), normalised coordinates.
-    """
-    features = grid_features(logits.shape[1:3], maps, angle)
-    return _expectation(_scaled(logits, beta), features)
-
-
-@ops.custom_gradient
-def _expectation(logits, features):
-    """sum over the grid of softmax(logits) * features: (B, h, w, K) and (h * w, C) to (B, K, C).
-
-    The gradient, P * (S g - v g), is one product of small matrices and one pass over the grid.
-    """
-    height, width, landmarks = logits.shape[1:]
-    weight, total, _ = _exponentials(logits)
-    flat = ops.reshape(weight, (-1, height * width, landmarks))
-    total = ops.reshape(total, (-1, landmarks, 1))
-    vectors = ops.matmul(ops.transpose(flat, (0, 2, 1)), features) / total
-
-    def gradient(upstream):
-        upstream = upstream / total
-        mean = ops.sum(vectors * upstream, axis=-1, keepdims=True)
-        slope = ops.concatenate([upstream, -mean], axis=-1)
-        basis = ops.concatenate([features, ops.ones_like(features[:, :1])], axis=-1)
-        push = ops.matmul(basis, ops.transpose(slope, (0, 2, 1)))
-        push = ops.reshape(flat * push, (-1, height, width, landmarks))
-        return push, ops.zeros_like(features)
-
-    return vectors, gradient
-
-
-def embed_points(points, image_shape: tuple[int, int], maps: str = "both", angle: str = "unit"):
-    """Spatial feature vectors of annotated points: the same maps, in closed form.
-
-    Args:
-        points: (B, K, 2), pixels of the image; NaN where not annotated.
-        image_shape: (H, W), pixels.
-        maps, angle: see `spatial_features`.
-
-    Returns:
-        (B, K, C), NaN where not annotated.
-    """
-    points = normalize(points, image_shape)
-    return spatial_features(points[..., 0], points[..., 1], maps, angle)
-
-
-def correlation_map(vectors, kind: str = "cosine"):
-    """M[k, l], the similarity of the spatial feature vectors of landmarks k and l.
-
-    Args:
-        vectors: (B, K, C).
-        kind: "cosine", the cosine of the angle between v_k and v_l; "pearson", the same after
-            each vector's mean over its C components is taken off; "inner", the inner product;
-            "distance", the Euclidean distance (a dissimilarity: 0 on the diagonal).
-
-    Returns:
-        (B, K, K), symmetric.
-
-    Raises:
-        ValueError: for another kind, and for "pearson" of fewer than three components, where
-            every correlation is 1 or -1 and nothing could be learnt.
-    """
-    if kind not in CORRELATIONS:
-        raise ValueError(f"correlation must be one of {CORRELATIONS}, not {kind!r}")
-    if kind == "pearson":
-        if vectors.shape[-1] < 3:
-            raise ValueError(
-                "the pearson correlation of vectors of two components is always 1 or -1: "
-                "use maps='both' or maps='polar' with angle='unit', or another correlation"
-            )
-        vectors = vectors - ops.mean(vectors, axis=-1, keepdims=True)
-    if kind in ("cosine", "pearson"):
-        squared = ops.sum(vectors * vectors, axis=-1, keepdims=True)
-        vectors = vectors / ops.sqrt(squared + EPSILON)
-    product = ops.matmul(vectors, ops.transpose(vectors, (0, 2, 1)))
-    if kind != "distance":
-        return product
-    squared = ops.sum(vectors * vectors, axis=-1)
-    squared = squared[:, :, None] + squared[:, None, :] - 2.0 * product
-    return ops.sqrt(ops.maximum(squared, 0.0) + EPSILON)
 
 
 def gaussian_factors(points, image_shape, grid_shape, sigma_px: float):
@@ -294,7 +128,7 @@ def _outer_cross_entropy(logits, rows, columns):
     Returns:
         (B, K); the targets get no gradient.
     """
-    weight, total, highest = _exponentials(logits)
+    weight, total, highest = exponentials(logits)
     expected = ops.sum(ops.sum(logits * columns[:, None], axis=2) * rows, axis=1)
 
     def gradient(upstream):
@@ -343,7 +177,7 @@ def decode(logits, image_shape: tuple[int, int], radius_cells: int = 4, beta=1.0
     """
     height, width, landmarks = logits.shape[1:]
     # one map after the other: passes over them are faster, and ONNX's convolutions end like that
-    maps = ops.transpose(_scaled(logits, beta), (0, 3, 1, 2))
+    maps = ops.transpose(scaled(logits, beta), (0, 3, 1, 2))
     flat = ops.reshape(maps, (-1, landmarks, height * width))
     attention = ops.reshape(tf.nn.softmax(flat), (-1, landmarks, height, width))
     # ONNX lacks an operation that `ops.argmax` uses

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import ops
 
-from kerasland import heatmaps, resampling, shapes
+from kerasland import embedding, heatmaps, shapes
 
 _register = keras.saving.register_keras_serializable(package="kerasland")
 
@@ -38,7 +37,7 @@ class SpatialEmbedding(keras.layers.Layer):
     def __init__(self, maps="both", angle="unit", beta=1.0, learn_beta=False, **kwargs):
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
-        self.components = heatmaps.feature_count(maps, angle)
+        self.components = embedding.feature_count(maps, angle)
         if beta <= 0:
             raise ValueError(f"beta must be above 0, not {beta}")
         self.maps = maps
@@ -54,7 +53,7 @@ class SpatialEmbedding(keras.layers.Layer):
 
     def call(self, logits):
         beta = ops.exp(self.log_beta) if self.learn_beta else self.beta
-        return heatmaps.embed(logits, self.maps, beta, self.angle)
+        return embedding.embed(logits, self.maps, beta, self.angle)
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], input_shape[3], self.components)
@@ -226,163 +225,6 @@ class ExpectedError(keras.layers.Layer):
             "ratios": self.ratios,
         }
         return {**super().get_config(), **config}
-
-
-@_register
-class ImageStandardization(keras.layers.Layer):
-    """Each image to mean 0 and standard deviation 1, whatever its range of intensities.
-
-    Call arguments:
-        image: (B, H, W, C), any real dtype.
-
-    Returns:
-        The same shape, in the layer's compute dtype; computed in float32. An image of one
-        constant value becomes 0.
-    """
-
-    def __init__(self, **kwargs):
-        # a cast to float16 on the way in would overflow on 16-bit images
-        super().__init__(**{**kwargs, "autocast": False})
-
-    def call(self, image):
-        image = ops.cast(image, "float32")
-        image = image - ops.mean(image, axis=(1, 2, 3), keepdims=True)
-        deviation = ops.sqrt(ops.mean(image * image, axis=(1, 2, 3), keepdims=True))
-        return ops.cast(image / ops.maximum(deviation, 1e-6), self.compute_dtype)
-
-    def compute_output_shape(self, input_shape):
-        return input_shape
-
-
-@_register
-class BatchNormalization(keras.layers.BatchNormalization):
-    """`keras.layers.BatchNormalization` by TensorFlow's fused kernel.
-
-    The same function, statistics and weights; on a CPU a third of the time. Where statistics are
-    taken over several replicas, Keras's own computation is used.
-
-    Call arguments:
-        inputs: (B, H, W, C).
-    """
-
-    def call(self, inputs, training=None, mask=None):
-        if self.synchronized or mask is not None:
-            return super().call(inputs, training=training, mask=mask)
-        learn = bool(training) and self.trainable
-        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-            x=inputs,
-            scale=self.gamma,
-            offset=self.beta,
-            mean=tf.zeros([0]) if learn else self.moving_mean,
-            variance=tf.zeros([0]) if learn else self.moving_variance,
-            epsilon=self.epsilon,
-            is_training=learn,
-        )
-        if learn:
-            samples = ops.cast(ops.prod(ops.shape(inputs)[:3]), "float32")
-            biased = variance * ((samples - 1) / samples)  # as Keras keeps it
-            for moving, batch in ((self.moving_mean, mean), (self.moving_variance, biased)):
-                moving.assign(moving * self.momentum + batch * (1.0 - self.momentum))
-        return outputs
-
-
-@_register
-class DepthToSpace(keras.layers.Layer):
-    """Trades channels for resolution: (B, h, w, s * s * C) to (B, h * s, w * s, C).
-
-    Args:
-        factor: s.
-    """
-
-    def __init__(self, factor, **kwargs):
-        super().__init__(**kwargs)
-        self.factor = factor
-
-    def call(self, inputs):
-        height, width, channels = inputs.shape[1:]
-        s = self.factor
-        x = ops.reshape(inputs, (-1, height, width, s, s, channels // (s * s)))
-        x = ops.transpose(x, (0, 1, 3, 2, 4, 5))
-        return ops.reshape(x, (-1, height * s, width * s, channels // (s * s)))
-
-    def compute_output_shape(self, input_shape):
-        batch, height, width, channels = input_shape
-        s = self.factor
-        return (batch, height * s, width * s, channels // (s * s))
-
-    def get_config(self):
-        return {**super().get_config(), "factor": self.factor}
-
-
-@_register
-class Letterbox(keras.layers.Layer):
-    """Fits a raw image of any size into the network's frame, aspect ratio kept, anti-aliased.
-
-    The same map and kernel as `kerasland.geometry.letterbox` and `resample_matrix`: each pixel of
-    the frame is a triangle-weighted mean of the pixels it covers. Pixels outside the image are 0.
-
-    Args:
-        image_shape: (H, W) of the frame, pixels.
-
-    Call arguments:
-        image: (B, any H, any W, 1), any real dtype.
-
-    Returns:
-        (B, H, W, 1), float32, intensities as in the image.
-    """
-
-    def __init__(self, image_shape, **kwargs):
-        kwargs.setdefault("dtype", "float32")
-        super().__init__(**kwargs)
-        self.image_shape = tuple(image_shape)
-
-    def call(self, image):
-        scale, shift_x, shift_y = resampling.letterbox_transform(
-            ops.shape(image)[1:3], self.image_shape
-        )
-        height, width = self.image_shape
-        frame = resampling.resample(ops.squeeze(image, axis=-1), height, scale, shift_y)
-        frame = resampling.resample(ops.transpose(frame, (0, 2, 1)), width, scale, shift_x)
-        return ops.transpose(frame, (0, 2, 1))[..., None]
-
-    def compute_output_shape(self, input_shape):
-        return (input_shape[0], *self.image_shape, 1)
-
-    def get_config(self):
-        return {**super().get_config(), "image_shape": self.image_shape}
-
-
-@_register
-class FrameToImage(keras.layers.Layer):
-    """Landmarks from the network's frame back to the pixels of the raw image: undoes `Letterbox`.
-
-    Args:
-        image_shape: (H, W) of the frame, pixels.
-
-    Call arguments:
-        landmarks: (B, K, 2), pixels of the frame.
-        image: (B, any H, any W, 1), the raw image.
-
-    Returns:
-        (B, K, 2), pixels of the raw image.
-    """
-
-    def __init__(self, image_shape, **kwargs):
-        kwargs.setdefault("dtype", "float32")
-        super().__init__(**kwargs)
-        self.image_shape = tuple(image_shape)
-
-    def call(self, landmarks, image):
-        scale, shift_x, shift_y = resampling.letterbox_transform(
-            ops.shape(image)[1:3], self.image_shape
-        )
-        return (landmarks + 0.5 - ops.stack([shift_x, shift_y])) / scale - 0.5
-
-    def compute_output_shape(self, landmarks_shape, image_shape):
-        return landmarks_shape
-
-    def get_config(self):
-        return {**super().get_config(), "image_shape": self.image_shape}
 
 
 def _log(value):

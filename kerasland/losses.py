@@ -10,7 +10,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from kerasland import heatmaps
+from kerasland import embedding, heatmaps
 
 HEATMAP_LOSSES = ("cross_entropy", "squared_error")  # functions of `heatmaps`
 _register = keras.saving.register_keras_serializable(package="kerasland")
@@ -85,7 +85,7 @@ class SpatialConfigurationLoss(_PointLoss):
         image_shape: (H, W) of the network's input, pixels.
         maps, angle: as in the `SpatialEmbedding` that makes y_pred.
         correlation: "cosine", "pearson", "inner" or "distance", see
-            `kerasland.heatmaps.correlation_map`.
+            `kerasland.embedding.correlation_map`.
         difference: "absolute" or "squared".
 
     Call arguments:
@@ -110,10 +110,10 @@ class SpatialConfigurationLoss(_PointLoss):
         name="spatial_configuration_loss",
         dtype="float32",
     ):
-        components = heatmaps.feature_count(maps, angle)
-        if correlation not in heatmaps.CORRELATIONS:
+        components = embedding.feature_count(maps, angle)
+        if correlation not in embedding.CORRELATIONS:
             raise ValueError(
-                f"correlation must be one of {heatmaps.CORRELATIONS}, not {correlation!r}"
+                f"correlation must be one of {embedding.CORRELATIONS}, not {correlation!r}"
             )
         if correlation == "pearson" and components < 3:
             raise ValueError("pearson needs vectors of three components or more: use maps='both'")
@@ -133,9 +133,9 @@ class SpatialConfigurationLoss(_PointLoss):
     def call(self, y_true, y_pred):
         valid = heatmaps.annotated(y_true, self.image_shape)
         known = ops.where(valid[..., None], y_true, ops.zeros_like(y_true))
-        target = heatmaps.embed_points(known, self.image_shape, self.maps, self.angle)
-        wanted = heatmaps.correlation_map(target, self.correlation)
-        found = heatmaps.correlation_map(ops.cast(y_pred, "float32"), self.correlation)
+        target = embedding.embed_points(known, self.image_shape, self.maps, self.angle)
+        wanted = embedding.correlation_map(target, self.correlation)
+        found = embedding.correlation_map(ops.cast(y_pred, "float32"), self.correlation)
         gap = ops.abs(found - wanted)
         if self.difference == "squared":
             gap = gap * gap

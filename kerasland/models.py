@@ -7,16 +7,14 @@ import math
 import keras
 
 from kerasland import shapes
-from kerasland.layers import (
+from kerasland.image_layers import (
     BatchNormalization,
     DepthToSpace,
     FrameToImage,
-    HeatmapDecoder,
     ImageStandardization,
     Letterbox,
-    ShapePrior,
-    SpatialEmbedding,
 )
+from kerasland.layers import HeatmapDecoder, ShapePrior, SpatialEmbedding
 
 NORMALIZATIONS = {
     "batch": lambda channels, synchronized: BatchNormalization(

@@ -12,11 +12,10 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from kerasland.errors import DataError
+from kerasland.figure_style import DPI, INK
 from kerasland.pictures import ANNOTATED, PREDICTED, scaled
 
-_INK = "#222222"
 _DISPLAY_PX = 1200
-_DPI = 150
 _LABELLED_MM, _LABELLED = 2.0, 10
 
 
@@ -205,7 +204,7 @@ def overlay(
     foot_in = 0.56 if note else 0.36
     width_in, height_in = np.array([width, height]) / max(height, width) * long_in
     total_in = height_in + head_in + foot_in
-    figure = Figure(figsize=(width_in, total_in), dpi=_DPI)
+    figure = Figure(figsize=(width_in, total_in), dpi=DPI)
     axes = figure.add_axes((0, foot_in / total_in, 1, height_in / total_in))
     _draw_overlay(axes, item, 0.8 * long_in)
     if title:
@@ -216,7 +215,7 @@ def overlay(
             ha="center",
             va="center",
             fontsize=12,
-            color=_INK,
+            color=INK,
         )
     figure.legend(
         loc="lower center",
@@ -227,7 +226,7 @@ def overlay(
         borderpad=0,
     )
     if note:
-        figure.text(0.5, 0.14 / total_in, note, ha="center", va="center", fontsize=10, color=_INK)
+        figure.text(0.5, 0.14 / total_in, note, ha="center", va="center", fontsize=10, color=INK)
     return figure
 
 
@@ -252,7 +251,7 @@ def overlay_grid(items: Sequence[Overlay], columns: int = 3) -> Figure:
     cell_in = 3.2
     figure = Figure(
         figsize=(columns * cell_in, rows * (cell_in * aspect + 0.45) + 0.35),
-        dpi=_DPI,
+        dpi=DPI,
         layout="constrained",
     )
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -261,7 +260,7 @@ def overlay_grid(items: Sequence[Overlay], columns: int = 3) -> Figure:
         _draw_overlay(axes, item, 1.1 * cell_in * max(1.0, height / width))
         axes.set_ylim(aspect * width - 0.5, -0.5)
         lines = [line for line in (item.title, _error_note(item)) if line]
-        axes.set_title("\n".join(lines), fontsize=9, color=_INK)
+        axes.set_title("\n".join(lines), fontsize=9, color=INK)
     for axes in grid[len(items) :]:
         axes.set_axis_off()
     handles, labels = max(

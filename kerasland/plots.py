@@ -1,24 +1,22 @@
 """Pictures: landmarks on a radiograph, error curves, correlation maps, training curves.
 
 Every function returns a `matplotlib.figure.Figure` of its own (no pyplot, no global state, no
-window); `save` writes it. The colours are those of Okabe and Ito, told apart by colour-blind
-readers too.
+window); `save` writes it.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 
 from kerasland import files
+from kerasland.correlation_plots import correlation_maps, single_correlation_maps
 from kerasland.errors import DataError
+from kerasland.figure_style import CYCLE, DPI, INK, clean, title
 from kerasland.overlays import Overlay, overlay, overlay_grid
 
 __all__ = [
@@ -34,28 +32,11 @@ __all__ = [
     "single_correlation_maps",
 ]
 
-CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_INK, _FAINT = "#222222", "#D9D9D9"
-_DPI = 150
-
 
 def save(figure: Figure, path: str | os.PathLike) -> None:
     """Writes a figure, whole or not at all; the suffix (.png, .pdf, .svg) says the format."""
     with files.replacing(path) as temporary:
         figure.savefig(temporary)
-
-
-def _clean(axes: Axes, grid: str | None = "both") -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color("#888888")
-    axes.tick_params(colors=_INK, labelsize=9, color="#888888")
-    if grid:
-        axes.grid(axis=grid, color=_FAINT, linewidth=0.6)
-    axes.set_axisbelow(True)
-
-
-def _title(axes: Axes, text: str, size_pt: float = 11) -> None:
-    axes.set_title(text, fontsize=size_pt, color=_INK, loc="left")
 
 
 def cumulative_error(errors_by_method: Mapping[str, pd.DataFrame], max_mm: float = 10.0) -> Figure:
@@ -71,7 +52,7 @@ def cumulative_error(errors_by_method: Mapping[str, pd.DataFrame], max_mm: float
     Raises:
         DataError: A method has no error in millimetres.
     """
-    figure = Figure(figsize=(7.0, 4.6), dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=(7.0, 4.6), dpi=DPI, layout="constrained")
     axes = figure.subplots()
     for x in (2.0, 4.0):
         axes.axvline(x, color="#AAAAAA", linewidth=1.0, linestyle=(0, (4, 3)), zorder=1)
@@ -95,8 +76,8 @@ def cumulative_error(errors_by_method: Mapping[str, pd.DataFrame], max_mm: float
     axes.set_xticks(ticks, [f"{x:g}" for x in ticks])
     axes.set_xticks([], minor=True)
     axes.set(xlim=(0.1, max_mm), ylim=(0, 101))
-    axes.set_xlabel("error, mm", fontsize=10, color=_INK)
-    axes.set_ylabel("points with error ≤ x, %", fontsize=10, color=_INK)
+    axes.set_xlabel("error, mm", fontsize=10, color=INK)
+    axes.set_ylabel("points with error ≤ x, %", fontsize=10, color=INK)
     legend = axes.legend(
         title="Mean error",
         loc="upper left",
@@ -106,103 +87,8 @@ def cumulative_error(errors_by_method: Mapping[str, pd.DataFrame], max_mm: float
         fontsize=9,
     )
     legend.set_alignment("left")
-    _clean(axes)
+    clean(axes)
     return figure
-
-
-def correlation_maps(
-    predicted: np.ndarray, annotated: np.ndarray, names: Sequence[str] | None = None
-) -> Figure:
-    """The correlation map of the prediction, of the annotation, and their difference.
-
-    Args:
-        predicted, annotated: (K, K); NaN where a landmark is not annotated, drawn grey.
-        names: K labels; with more than 20, every fifth is written, or fewer.
-
-    Returns:
-        A figure of three matrices; the first two share a scale, the third's is symmetric about 0.
-    """
-    figure = Figure(figsize=(11.5, 3.7), dpi=_DPI, layout="constrained")
-    all_axes = figure.subplots(1, 3)
-    size = len(predicted)
-    ticks = np.arange(0, size, 1 if size <= 20 else _tick_step(size, 16))
-    labels = [str(k if names is None else names[k]) for k in ticks]
-    for i, (axes, matrix) in enumerate(zip(all_axes, _compared(predicted, annotated), strict=True)):
-        drawn = _draw_matrix(axes, matrix, 8)
-        axes.set_xticks(ticks, labels, rotation=90 if names is not None else 0)
-        axes.set_yticks(ticks if i == 0 else [], labels if i == 0 else [])
-        if i > 0:
-            where = all_axes[:2] if i == 1 else axes
-            _draw_bar(figure, drawn, {"ax": where, "shrink": 0.95, "aspect": 25}, 8)
-    return figure
-
-
-def single_correlation_maps(predicted: np.ndarray, annotated: np.ndarray) -> list[Figure]:
-    """As `correlation_maps`, a square figure each, whose numbers are read at the size of a stamp.
-
-    Args:
-        predicted, annotated: (K, K); NaN where a landmark is not annotated, drawn grey.
-
-    Returns:
-        Three figures of one size.
-    """
-    figures = []
-    size = len(predicted)
-    ticks = np.arange(0, size, _tick_step(size, 8))
-    for matrix in _compared(predicted, annotated):
-        figure = Figure(figsize=(4.4, 3.6), dpi=_DPI)
-        # places by hand: a layout that is solved takes longer than all else
-        axes = figure.add_axes((0.12, 0.08, 0.65, 0.8))
-        drawn = _draw_matrix(axes, matrix, 12)
-        axes.set_xticks(ticks)
-        axes.set_yticks(ticks)
-        _draw_bar(figure, drawn, {"cax": figure.add_axes((0.79, 0.08, 0.03, 0.8))}, 12)
-        figures.append(figure)
-    return figures
-
-
-class _Matrix(NamedTuple):
-    title: str
-    values: np.ndarray
-    palette: str
-    low: float
-    high: float
-
-
-def _compared(predicted: np.ndarray, annotated: np.ndarray) -> list[_Matrix]:
-    """Two maps on one scale and their difference on one symmetric about 0."""
-    predicted, annotated = (np.asarray(m, dtype=np.float64) for m in (predicted, annotated))
-    both = np.concatenate([predicted.ravel(), annotated.ravel()])
-    both = both[np.isfinite(both)]
-    low, high = (both.min(), both.max()) if both.size else (0.0, 1.0)
-    difference = predicted - annotated
-    finite = np.abs(difference[np.isfinite(difference)])
-    reach = max(float(finite.max()), 1e-12) if finite.size else 1.0
-    return [
-        _Matrix("Predicted", predicted, "viridis", low, high),
-        _Matrix("Annotated", annotated, "viridis", low, high),
-        _Matrix("Predicted − annotated", difference, "RdBu_r", -reach, reach),
-    ]
-
-
-def _tick_step(size: int, most: int) -> int:
-    """The step between labels that leaves no more than `most` of them."""
-    return next(step for step in (1, 2, 5, 10, 20, 50, size) if size <= most * step)
-
-
-def _draw_matrix(axes: Axes, matrix: _Matrix, size_pt: float) -> AxesImage:
-    axes.set_facecolor(_FAINT)
-    axes.spines[:].set_visible(False)
-    axes.tick_params(labelsize=size_pt, color="#888888", labelcolor=_INK)
-    _title(axes, matrix.title, max(11, size_pt + 1))
-    shown = np.ma.masked_invalid(matrix.values)
-    return axes.imshow(shown, cmap=matrix.palette, vmin=matrix.low, vmax=matrix.high)
-
-
-def _draw_bar(figure: Figure, drawn: AxesImage, place: Mapping, size_pt: float) -> None:
-    bar = figure.colorbar(drawn, **place)
-    bar.outline.set_visible(False)
-    bar.ax.tick_params(labelsize=size_pt, color="#888888", labelcolor=_INK)
 
 
 def per_landmark_bars(table: pd.DataFrame) -> Figure:
@@ -217,7 +103,7 @@ def per_landmark_bars(table: pd.DataFrame) -> Figure:
     mm = bool(table["error_mm_mean"].notna().any())
     mean = table["error_mm_mean" if mm else "error_px_mean"].to_numpy(dtype=np.float64)
     place = np.arange(len(table))
-    figure = Figure(figsize=(6.5, 1.0 + 0.2 * len(table)), dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=(6.5, 1.0 + 0.2 * len(table)), dpi=DPI, layout="constrained")
     axes = figure.subplots()
     axes.barh(place, mean, height=0.7, color=CYCLE[5], label="mean")
     if mm:
@@ -233,8 +119,8 @@ def per_landmark_bars(table: pd.DataFrame) -> Figure:
         )
     axes.set_yticks(place, table["landmark"].astype(str))
     axes.set(ylim=(len(table) - 0.4, -0.6))
-    axes.set_xlabel(f"error, {'mm' if mm else 'px'}", fontsize=10, color=_INK)
-    _clean(axes, grid="x")
+    axes.set_xlabel(f"error, {'mm' if mm else 'px'}", fontsize=10, color=INK)
+    clean(axes, grid="x")
     axes.tick_params(axis="y", length=0, labelsize=8)
     axes.spines["left"].set_visible(False)
     figure.legend(reverse=True, loc="outside upper right", ncols=2, frameon=False, fontsize=9)
@@ -270,7 +156,7 @@ def history(frame: pd.DataFrame) -> Figure:
     ordered = sorted(panels, key=lambda p: (p != "loss", p == "learning_rate"))
     columns = min(3, len(ordered))
     rows = -(-len(ordered) // columns)
-    figure = Figure(figsize=(4.4 * columns, 3.3 * rows), dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=(4.4 * columns, 3.3 * rows), dpi=DPI, layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, panel in zip(grid, ordered, strict=False):
         drawn = []
@@ -291,12 +177,12 @@ def history(frame: pd.DataFrame) -> Figure:
                     label=name,
                 )
                 drawn.append(numeric[column])
-        _title(axes, panel.replace("_", " "))
-        axes.set_xlabel("epoch", fontsize=10, color=_INK)
+        title(axes, panel.replace("_", " "))
+        axes.set_xlabel("epoch", fontsize=10, color=INK)
         axes.xaxis.get_major_locator().set_params(integer=True)
         if panel in ("loss", "learning_rate") and min(float(d.min()) for d in drawn) > 0:
             axes.set_yscale("log")
-        _clean(axes)
+        clean(axes)
         if panel != "learning_rate":
             axes.legend(frameon=False, fontsize=8)
     for axes in grid[len(ordered) :]:
@@ -316,14 +202,14 @@ def reliability(table: pd.DataFrame) -> Figure:
     said, found, low, high = (
         100 * table[name] for name in ("said", "found", "found_low", "found_high")
     )
-    figure = Figure(figsize=(4.6, 4.6), dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=(4.6, 4.6), dpi=DPI, layout="constrained")
     axes = figure.subplots()
     axes.plot([0, 100], [0, 100], color="#888888", linewidth=1.0, linestyle=(0, (4, 3)))
     axes.fill_between(said, low, high, color=CYCLE[0], alpha=0.2, linewidth=0, label="95 %")
     axes.plot(said, found, color=CYCLE[0], marker="o", markersize=3.5, label="found")
     axes.set(xlim=(0, 100), ylim=(0, 100), aspect="equal")
-    axes.set_xlabel("said to be within the radius, % of points", fontsize=10, color=_INK)
-    axes.set_ylabel("found within it, %", fontsize=10, color=_INK)
+    axes.set_xlabel("said to be within the radius, % of points", fontsize=10, color=INK)
+    axes.set_ylabel("found within it, %", fontsize=10, color=INK)
     axes.legend(loc="upper left", frameon=False, fontsize=9)
-    _clean(axes)
+    clean(axes)
     return figure

@@ -15,7 +15,7 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
-from kerasland import geometry, heatmaps, pictures
+from kerasland import embedding, geometry, heatmaps, pictures
 from kerasland.dataset import letterboxed
 from kerasland.experiment import Experiment
 
@@ -84,10 +84,10 @@ def look(model: keras.Model, experiment: Experiment, image: np.ndarray, truth: n
     maps = "both" if experiment.maps == "none" else experiment.maps
     found = outputs.get("embedding")
     if found is None:
-        found = heatmaps.embed_points(outputs["landmarks"], frame_shape, maps, experiment.angle)
-    wanted = heatmaps.embed_points(fit.apply(truth)[None], frame_shape, maps, experiment.angle)
+        found = embedding.embed_points(outputs["landmarks"], frame_shape, maps, experiment.angle)
+    wanted = embedding.embed_points(fit.apply(truth)[None], frame_shape, maps, experiment.angle)
     predicted, annotated = (
-        np.asarray(heatmaps.correlation_map(vectors, experiment.correlation))[0]
+        np.asarray(embedding.correlation_map(vectors, experiment.correlation))[0]
         for vectors in (found, wanted)
     )
     return Seen(

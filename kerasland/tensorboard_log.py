@@ -11,7 +11,7 @@ import tensorflow as tf
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from kerasland import heatmaps, overlays, plots
+from kerasland import embedding, overlays, plots
 from kerasland.dataset import Frames
 from kerasland.experiment import Experiment
 from kerasland.prepared import Prepared
@@ -139,10 +139,10 @@ class TensorBoardLog(keras.callbacks.Callback):
         maps = e.maps if e.maps != "none" else "both"
         found = outputs.get("embedding")
         if found is None:
-            found = heatmaps.embed(outputs["heatmaps"][:1], maps, e.beta, e.angle)
-        wanted = heatmaps.embed_points(self.points[:1], e.image_shape, maps, e.angle)
+            found = embedding.embed(outputs["heatmaps"][:1], maps, e.beta, e.angle)
+        wanted = embedding.embed_points(self.points[:1], e.image_shape, maps, e.angle)
         predicted, annotated = (
-            np.asarray(heatmaps.correlation_map(vectors, e.correlation))[0]
+            np.asarray(embedding.correlation_map(vectors, e.correlation))[0]
             for vectors in (found[:1], wanted)
         )
         return plots.single_correlation_maps(predicted, annotated)

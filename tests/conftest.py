@@ -27,6 +27,23 @@ FLAGS = (
     "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
 )
 
+LONGEST = (
+    *("test_main_job.py", "test_docs.py", "test_readme.py", "test_train.py"),
+    *("test_cross_validate.py", "test_own_landmarks.py", "test_cli.py", "test_notebooks.py"),
+)
+TIMED = "test_speed.py"
+
+
+def pytest_collection_modifyitems(items):
+    """What workers take: the tests of a file together, which share fixtures, unless marked
+    otherwise. The longest first, so that no worker is left with one at the end; what must be alone
+    last, when nobody has to wait for it."""
+    for item in items:
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.path.name))
+    order = {name: place for place, name in enumerate((*LONGEST, "", TIMED))}
+    items.sort(key=lambda item: order.get(item.path.name, order[""]))
+
 
 @pytest.fixture(autouse=True)
 def alone(tmp_path_factory):

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from kerasland import layers, losses, metrics
+from kerasland import image_layers, layers, losses, metrics
 
 SHAPE = (12, 16)
 _rng = np.random.default_rng(0)
@@ -36,11 +36,11 @@ LAYERS = {
         lambda: layers.ExpectedError((0.1, -0.5, 0.0, 1.0), 0.3, (0.5, 0.9), (0.9, 1.9)),
         (_rng.uniform(0, 1, (3, 4)).astype("float32") * (LOGITS[:, 0, 0] > -1),),  # some are 0
     ),
-    "standardization": (layers.ImageStandardization, (IMAGES,)),
-    "batch normalization": (layers.BatchNormalization, (LOGITS,)),
-    "depth to space": (lambda: layers.DepthToSpace(2), (LOGITS,)),
-    "letterbox": (lambda: layers.Letterbox(SHAPE), (RAW,)),
-    "frame to image": (lambda: layers.FrameToImage(SHAPE), (FOUND, RAW)),
+    "standardization": (image_layers.ImageStandardization, (IMAGES,)),
+    "batch normalization": (image_layers.BatchNormalization, (LOGITS,)),
+    "depth to space": (lambda: image_layers.DepthToSpace(2), (LOGITS,)),
+    "letterbox": (lambda: image_layers.Letterbox(SHAPE), (RAW,)),
+    "frame to image": (lambda: image_layers.FrameToImage(SHAPE), (FOUND, RAW)),
 }
 HALF_LAYERS = ("standardization", "batch normalization", "depth to space")
 FLOAT32_LAYERS = [name for name in LAYERS if name not in HALF_LAYERS]

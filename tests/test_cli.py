@@ -13,8 +13,17 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from kerasland import experiment, machine, model_files, predict, preparation, prepared, synthetic
-from kerasland.__main__ import _parser, main
+from kerasland import (
+    arguments,
+    experiment,
+    machine,
+    model_files,
+    predict,
+    preparation,
+    prepared,
+    synthetic,
+)
+from kerasland.__main__ import main
 from kerasland.images import read_image
 
 SMALL = ["image_shape=64x48", "width=8", "max_width=16", "depth=3", "epochs=1"]
@@ -88,7 +97,7 @@ def copied(hands, tmp_path):
     return folder
 
 
-VERBS = re.findall(r"^ {4}(\w+)(?= |$)", _parser().format_help(), flags=re.MULTILINE)
+VERBS = re.findall(r"^ {4}(\w+)(?= |$)", arguments.parser().format_help(), flags=re.MULTILINE)
 
 
 @pytest.mark.parametrize("verb", [[], *([verb] for verb in VERBS)])
@@ -102,7 +111,7 @@ def test_help_says_what_to_do_by_an_example_that_parses(verb, capsys):
     assert not verb or example[0] == verb[0]
     if verb == ["train"]:  # settings as they are given
         assert re.search(r"^  image_shape=512x384: ", text, flags=re.MULTILINE)
-    assert _parser().parse_args(example).verb
+    assert arguments.parser().parse_args(example).verb
 
 
 def test_all_verbs_are_asked_for_help():

@@ -4,7 +4,7 @@ import naive
 import numpy as np
 import pytest
 
-from kerasland import heatmaps
+from kerasland import embedding, heatmaps
 
 
 def gaussian_logits(centres, shape, sigma):
@@ -37,12 +37,12 @@ def test_heatmaps_of_height_one_need_a_steep_softmax():
     """What `squared_error` trains towards; the reason why it asks for a beta of 15."""
     centres = np.random.default_rng(0).uniform(20, 80, (50, 2))
     target = np.exp(gaussian_logits(centres, (128, 96), 1.25))
-    wanted = np.asarray(heatmaps.normalize(centres, (128, 96)))
+    wanted = np.asarray(embedding.normalize(centres, (128, 96)))
     decoded, soft = {}, {}
     for beta in (1.0, 15.0):
         points, _ = heatmaps.decode(target, (128, 96), 4, beta)
         decoded[beta] = np.linalg.norm(points[0] - centres, axis=-1).max()
-        vectors = np.asarray(heatmaps.embed(target, "cartesian", beta))[0]
+        vectors = np.asarray(embedding.embed(target, "cartesian", beta))[0]
         soft[beta] = 64 * np.linalg.norm(vectors - wanted, axis=-1).max()
     assert decoded[15.0] < 0.25 < decoded[1.0]
     assert soft[15.0] < 0.5 < 10 < soft[1.0]

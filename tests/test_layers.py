@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasland import layers
+from kerasland import image_layers, layers
 from kerasland.dataset import letterboxed
 
 
@@ -40,40 +40,40 @@ def test_decoder_is_that_of_the_oracle():
 
 def test_standardization():
     images = np.random.default_rng(2).uniform(0, 1, (3, 8, 9, 1)).astype("float32")
-    found = np.array(layers.ImageStandardization()(images))
+    found = np.array(image_layers.ImageStandardization()(images))
     np.testing.assert_allclose(found.mean(axis=(1, 2, 3)), np.zeros(3), atol=1e-5)
     np.testing.assert_allclose(found.std(axis=(1, 2, 3)), np.ones(3), atol=1e-4)
     # each image by itself, whatever the range of its intensities
     ranges = images * np.array([1, 255, 60000], "float32")[:, None, None, None] + 7
-    np.testing.assert_allclose(layers.ImageStandardization()(ranges), found, atol=1e-3)
-    constant = layers.ImageStandardization()(np.full((1, 4, 4, 1), 9.0, "float32"))
+    np.testing.assert_allclose(image_layers.ImageStandardization()(ranges), found, atol=1e-3)
+    constant = image_layers.ImageStandardization()(np.full((1, 4, 4, 1), 9.0, "float32"))
     np.testing.assert_array_equal(constant, np.zeros((1, 4, 4, 1)))
 
 
 def test_standardization_of_16_bit_images_under_mixed_precision():
     image = np.linspace(0, 65535, 64).reshape(1, 8, 8, 1).astype("float32")
-    wanted = layers.ImageStandardization()(image)
-    found = layers.ImageStandardization(dtype="mixed_float16")(image)
+    wanted = image_layers.ImageStandardization()(image)
+    found = image_layers.ImageStandardization(dtype="mixed_float16")(image)
     assert found.dtype == tf.float16
     np.testing.assert_allclose(found, wanted, atol=2e-3)
     # the values before the layer's own cast are not rounded to half precision
     fine = 2000 + np.linspace(0, 1, 64).reshape(1, 8, 8, 1).astype("float32")
-    found = layers.ImageStandardization(dtype="mixed_float16")(fine)
+    found = image_layers.ImageStandardization(dtype="mixed_float16")(fine)
     np.testing.assert_allclose(found, wanted, atol=5e-3)
 
 
 def test_depth_to_space():
     x = np.arange(8.0).reshape(1, 1, 1, 8).astype("float32")
-    found = np.array(layers.DepthToSpace(2)(x))
+    found = np.array(image_layers.DepthToSpace(2)(x))
     np.testing.assert_array_equal(found[0, :, :, 0], [[0, 2], [4, 6]])
     x = np.random.default_rng(3).normal(size=(2, 3, 5, 27)).astype("float32")
-    np.testing.assert_array_equal(layers.DepthToSpace(3)(x), tf.nn.depth_to_space(x, 3))
+    np.testing.assert_array_equal(image_layers.DepthToSpace(3)(x), tf.nn.depth_to_space(x, 3))
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32", "int32"])
 def test_letterbox_is_that_of_numpy(dtype):
     raw = np.random.default_rng(4).integers(0, 255, (2, 50, 31, 1)).astype(dtype)
-    found = layers.Letterbox((24, 32))(raw)
+    found = image_layers.Letterbox((24, 32))(raw)
     assert found.dtype == tf.float32
     for image, frame in zip(raw, found, strict=True):
         np.testing.assert_allclose(frame[..., 0], letterboxed(image[..., 0], (24, 32)), atol=2e-3)
@@ -82,7 +82,7 @@ def test_letterbox_is_that_of_numpy(dtype):
 
 def test_a_model_of_layers_takes_part_in_a_functional_model_with_open_sizes():
     image = keras.Input((None, None, 1), dtype="uint8")
-    model = keras.Model(image, layers.Letterbox((8, 8))(image))
+    model = keras.Model(image, image_layers.Letterbox((8, 8))(image))
     assert model.output_shape == (None, 8, 8, 1)
     assert model.predict(np.full((2, 13, 40, 1), 9, "uint8"), verbose=0).max() == pytest.approx(9)
 
@@ -92,7 +92,7 @@ def test_fused_batch_normalization_is_that_of_keras(dtype):
     rng = np.random.default_rng(0)
     pair = [
         make(momentum=0.9, dtype=dtype)
-        for make in (layers.BatchNormalization, keras.layers.BatchNormalization)
+        for make in (image_layers.BatchNormalization, keras.layers.BatchNormalization)
     ]
     weights = [1 + rng.random(3), *rng.normal(size=(2, 3)), 1 + rng.random(3)]
     for layer in pair:

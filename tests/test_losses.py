@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasland import heatmaps
+from kerasland import embedding, heatmaps
 from kerasland.losses import HEATMAP_LOSSES, HeatmapLoss, SpatialConfigurationLoss
 
 SHAPE, GRID, SIGMA = (12, 20), (6, 5), 2.5
@@ -98,7 +98,7 @@ def test_configuration_loss_against_loops(maps, kind, difference):
     ]
     np.testing.assert_allclose(loss(POINTS, vectors), wanted, atol=2e-4, rtol=1e-4)
     # the embedding of the annotation itself costs nothing
-    perfect = heatmaps.embed_points(np.nan_to_num(POINTS), SHAPE, maps)
+    perfect = embedding.embed_points(np.nan_to_num(POINTS), SHAPE, maps)
     np.testing.assert_allclose(loss(POINTS, perfect), [0, 0], atol=1e-6)
 
 
@@ -156,7 +156,7 @@ def test_gradient_through_embedding_and_correlation(maps, kind, difference):
     loss = SpatialConfigurationLoss(
         SHAPE, maps, correlation=kind, difference=difference, reduction="sum"
     )
-    gradient = analytic(lambda h: loss(POINTS, heatmaps.embed(h, maps)), logits)
+    gradient = analytic(lambda h: loss(POINTS, embedding.embed(h, maps)), logits)
 
     def oracle(values):
         return sum(
@@ -181,12 +181,12 @@ def test_gradients_stay_finite(points, sharp):
         assert np.isfinite(analytic(lambda h, loss=loss: loss(points, h), logits)).all()
     for maps, kind in KINDS:
         for angle in ("unit", "raw"):
-            if kind == "pearson" and heatmaps.feature_count(maps, angle) < 3:
+            if kind == "pearson" and embedding.feature_count(maps, angle) < 3:
                 continue
             loss = SpatialConfigurationLoss(SHAPE, maps, angle, kind)
 
             def value(h, loss=loss, maps=maps, angle=angle):
-                return loss(points, heatmaps.embed(h, maps, 1.0, angle))
+                return loss(points, embedding.embed(h, maps, 1.0, angle))
 
             assert np.isfinite(value(logits))
             assert np.isfinite(analytic(value, logits)).all()
@@ -196,7 +196,7 @@ def test_nothing_annotated_costs_nothing():
     points = np.full((2, 4, 2), np.nan, "float32")
     logits = logits_like(points)
     assert float(HeatmapLoss(SHAPE)(points, logits)) == 0
-    assert float(SpatialConfigurationLoss(SHAPE)(points, heatmaps.embed(logits))) == 0
+    assert float(SpatialConfigurationLoss(SHAPE)(points, embedding.embed(logits))) == 0
 
 
 def test_impossible_settings_are_refused():

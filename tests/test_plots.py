@@ -6,7 +6,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 
-from kerasland import overlays, pictures, plots, tables
+from kerasland import closeups, overlays, pictures, plots, tables
 from kerasland.errors import DataError
 
 
@@ -282,3 +282,21 @@ def test_save_is_whole_or_absent(tmp_path, suffix):
         plots.save(figure, path)
     assert path.read_bytes() == before
     assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_a_closeup_stays_close_where_the_prediction_is_far_and_the_border_near():
+    image = np.random.default_rng(0).uniform(size=(90, 120))
+    figure = closeups.closeups(
+        [
+            closeups.Closeup(image, np.array(point), np.array(truth), 20.0, "a title")
+            for point, truth in (((52, 49), (50, 50)), ((110, 5), (50, 50)), ((5, 88), (4, 86)))
+        ]
+    )
+    limits = [(*axes.get_xlim(), *axes.get_ylim()) for axes in figure.axes]
+    assert limits == [(39.5, 59.5, 59.5, 39.5)] * 2 + [(-6.5, 13.5, 95.5, 75.5)]
+    shown = [axes.images[0] for axes in figure.axes]
+    assert shown[2].get_extent() == [-0.5, 13.5, 89.5, 75.5]
+    assert [picture.get_array().shape for picture in shown] == [(20, 20), (20, 20), (14, 14)]
+    for axes in figure.axes:
+        x, y, width, height = axes.get_position().bounds
+        assert x >= 0 and y >= 0 and x + width <= 1 and y + height <= 1

@@ -1,0 +1,192 @@
+"""What the command line takes: the verbs and their options."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from kerasland import __version__, experiment
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of all verbs; `verb` of what it parses is the name of one."""
+    whole = argparse.ArgumentParser(
+        prog="kerasland",
+        description="Landmark localisation in hand radiographs with a spatial configuration loss.",
+        epilog="example:\n  kerasland predict hand.png --out landmarks",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    whole.add_argument("--version", action="version", version=__version__)
+    verbs = whole.add_subparsers(title="verbs", required=True, metavar="VERB")
+
+    def verb(name, summary, example):
+        made = verbs.add_parser(
+            name,
+            help=summary,
+            description=summary,
+            epilog=f"example:\n  kerasland {name} {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        made.set_defaults(verb=name)
+        made.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        return made
+
+    def experiment_options(made, default):
+        made.epilog += f"\n\nsettings of --set, with their defaults:\n{experiment.describe()}"
+        made.add_argument("--preset", metavar="P", help=f"quick, cpu or paper (default: {default})")
+        made.add_argument(
+            "--set",
+            action="extend",
+            nargs="+",
+            default=[],
+            metavar="KEY=VALUE",
+            help="change a setting of the preset, such as epochs=50; repeatable",
+        )
+        made.add_argument("--replicas", type=int, metavar="N", help="GPUs, or logical CPU devices")
+
+    made = verb(
+        "reproduce",
+        "train and evaluate every row of the ablation, and write its tables and figures",
+        "--data hands --folds dev --out results",
+    )
+    made.add_argument(
+        "--data", type=Path, metavar="DIR", help="prepared data set (default: synthetic hands)"
+    )
+    made.add_argument(
+        "--folds",
+        default="dev",
+        metavar="F",
+        help="3 for the official three, or names of folds, a comma between (default: dev)",
+    )
+    made.add_argument(
+        "--seeds", type=int, default=1, metavar="N", help="trainings a row and fold (default: 1)"
+    )
+    made.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs/reproduce"),
+        metavar="DIR",
+        help="default: runs/reproduce",
+    )
+    experiment_options(made, "cpu, or quick for synthetic hands")
+
+    made = verb("train", "train one model", "--data hands --fold dev --out runs/first")
+    made.add_argument("--data", type=Path, required=True, metavar="DIR", help="prepared data set")
+    made.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run's folder")
+    made.add_argument("--fold", metavar="F", help="train on its train list (default: all images)")
+    made.add_argument("--resume", action="store_true", help="go on after the last whole epoch")
+    made.add_argument(
+        "--init",
+        metavar="RUN|FILE|pretrained|drawn_hands",
+        help="weights to start from, and with them the network that experiment.json beside them "
+        "says; other landmarks get a new head; drawn_hands has seen no radiograph (default: random "
+        "weights)",
+    )
+    experiment_options(made, "cpu")
+
+    made = verb(
+        "crossvalidate",
+        "estimate the error from every image, each tested by a model that has not seen it",
+        "--data hands --folds set1,set2,set3 --final --out runs/hands",
+    )
+    made.add_argument("--data", type=Path, required=True, metavar="DIR", help="prepared data set")
+    made.add_argument("--out", type=Path, required=True, metavar="DIR", help="a run a fold")
+    made.add_argument(
+        "--folds",
+        default="3",
+        metavar="F,F",
+        help="3 for the official three, or names of folds (default: 3)",
+    )
+    made.add_argument(
+        "--init",
+        metavar="RUN|FILE|pretrained|drawn_hands",
+        help="weights, and with them the network, that every training starts from",
+    )
+    made.add_argument(
+        "--final",
+        action="store_true",
+        help="train on all images too; --out is then a run whose model states its error in mm",
+    )
+    experiment_options(made, "cpu")
+
+    made = verb(
+        "evaluate",
+        "errors of a run on images it has not seen",
+        "runs/first --data hands --fold dev",
+    )
+    made.add_argument("run", type=Path, metavar="RUN", help="a run's folder")
+    made.add_argument("--data", type=Path, required=True, metavar="DIR", help="prepared data set")
+    which = made.add_mutually_exclusive_group()
+    which.add_argument("--fold", metavar="F", help="its test list (default: the run's own fold)")
+    which.add_argument("--ids", type=Path, metavar="FILE", help="image ids, one a line")
+    made.add_argument("--out", type=Path, metavar="DIR", help="default: RUN/evaluation")
+
+    made = verb(
+        "report",
+        "one HTML file to look at: tables, curves and every test image of evaluated runs",
+        "runs/first --out first.html",
+    )
+    made.add_argument(
+        "runs", nargs="+", metavar="RUN", help="a run's folder; others are compared with the first"
+    )
+    made.add_argument("--out", type=Path, required=True, metavar="FILE", help="the HTML file")
+    made.add_argument(
+        "--data", type=Path, metavar="DIR", help="its prepared data set, where that was moved"
+    )
+
+    made = verb("predict", "localise the landmarks of images", "hand.png --out landmarks")
+    made.add_argument(
+        "images",
+        nargs="+",
+        metavar="IMAGE",
+        help="files, folders or quoted patterns such as 'study/**/*.dcm'; PNG, TIFF, JPEG, and "
+        "with kerasland[dicom] DICOM (any name), MetaImage, NIfTI",
+    )
+    made.add_argument(
+        "--model", default="pretrained", metavar="RUN|FILE|pretrained", help="default: pretrained"
+    )
+    made.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to write")
+    made.add_argument(
+        "--side",
+        default="left",
+        metavar="left|right",
+        help="right: mirrored before the network, for models of left hands as the pretrained one; "
+        "points are of the image as it is (default: left)",
+    )
+
+    made = verb(
+        "export",
+        "write one artefact that takes a raw image and gives landmarks",
+        "runs/first --out hand.onnx",
+    )
+    made.add_argument(
+        "model", metavar="RUN|pretrained", help="a run's folder, a .keras file, or pretrained"
+    )
+    made.add_argument(
+        "--format",
+        metavar="F",
+        help="onnx, litert or saved_model (default: by the ending of --out)",
+    )
+    made.add_argument(
+        "--weights",
+        default="float32",
+        metavar="float32|float16|bfloat16|int8",
+        help="float16: half the size, computed in float32 all the same; bfloat16, of a SavedModel: "
+        "half, the network computed in it; int8, of ONNX: a quarter, and faster, the network "
+        "computed in 8 bits (default: float32)",
+    )
+    made.add_argument(
+        "--calibrate",
+        nargs="+",
+        metavar="IMAGE",
+        help="for int8, a dozen images or more like those that the model is for (default: of a "
+        "model of hands, drawn ones)",
+    )
+    made.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="PATH",
+        help="a file.onnx, a file.tflite (LiteRT), or a new folder (SavedModel)",
+    )
+    return whole
