@@ -59,7 +59,10 @@ class Annotations:
         """
         if landmark in self._points[image]:
             first = self._short(self._point_places[image, landmark])
-            raise DataError(f"{place}: {image} {landmark} again, first in {first}")
+            raise DataError(
+                f"{place}: {image} {landmark} again, first in {first}; a landmark is one point of "
+                "an image: give the second a name of its own, or remove it"
+            )
         self._number.setdefault(landmark, len(self._number))
         self._points[image][landmark] = point
         self._point_places[image, landmark] = place

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import csv
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,18 +33,24 @@ def parser(module: str, description: str, example: str) -> argparse.ArgumentPars
 
 @contextmanager
 def open_table(path: Path) -> Iterator[TextIO]:
-    """A CSV file, open for reading.
+    """A CSV file, open for reading: UTF-8, or UTF-16 with its mark.
 
     Raises:
-        DataError: no such file, or no text in UTF-8.
+        DataError: no such file, or no text.
     """
     if not path.is_file():
         raise DataError(f"{path}: no such table")
+    if zipfile.is_zipfile(path):
+        raise DataError(
+            f"{path}: no CSV but an archive: unzip it; a workbook of Excel: save it as CSV UTF-8"
+        )
+    with path.open("rb") as file:
+        marked = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with path.open(newline="", encoding="utf-16" if marked else "utf-8-sig") as file:
             yield file
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: no CSV in UTF-8 ({error})") from None
+        raise DataError(f"{path}: no CSV in UTF-8 ({error}): save it as CSV UTF-8") from None
 
 
 def find_images(folder: Path, out: Path) -> dict[str, list[Path]]:
@@ -105,7 +113,8 @@ def check_inside(
         x, y = points[k]
         raise DataError(
             f"{where(k)}: landmark {k} ({landmarks[k]}) of {path.stem} at ({x:g}, {y:g}) lies "
-            f"outside the image, {shape[1]} x {shape[0]} pixels ({path}): correct or remove the row"
+            f"outside the image, {shape[1]} x {shape[0]} pixels ({path}): correct it, or, if it is "
+            "not annotated, leave the point out (empty cells, or no row)"
         )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from data_prep import common
+from data_prep.annotations import Annotations
 from data_prep.points_files import read_points
 from kerasland import preparation, prepared
 from kerasland.errors import DataError, UsageError, run
@@ -24,7 +25,8 @@ TEST_FRACTION = 0.25
 
 
 def match_images(names: Sequence[str], folder: Path, out: Path) -> dict[str, Path]:
-    """The file of each image that the table names by file name, stem or path.
+    """The file of each image that the table names by file name, stem or path; in other letters
+    (`H0.PNG` of h0.png) where none has its own.
 
     Where the table names folders and the file lies in folders, one must end in the other: neither
     `p1/hand.png` nor `p1/hand` is `p2/hand.png`. Images that are not there are left out.
@@ -34,14 +36,20 @@ def match_images(names: Sequence[str], folder: Path, out: Path) -> dict[str, Pat
     """
     found = common.find_images(folder, out)
     by_name: dict[str, list[Path]] = {}
-    for path in (path for paths in found.values() for path in paths):
-        by_name.setdefault(path.name, []).append(path)
+    in_any_case: dict[str, list[Path]] = {}
+    for stem, paths in found.items():
+        for path in paths:
+            by_name.setdefault(path.name, []).append(path)
+            for name in {path.name.lower(), stem.lower()}:
+                in_any_case.setdefault(name, []).append(path)
     matched = {}
     for name in names:
         named = PurePosixPath(name.replace("\\", "/"))
         files = [
             path
-            for path in by_name.get(named.name) or found.get(named.name) or []
+            for path in by_name.get(named.name)
+            or found.get(named.name)
+            or in_any_case.get(named.name.lower(), [])
             if _one_ends_in_the_other(named.parent.parts, path.parent.relative_to(folder).parts)
         ]
         if (folder / named).is_file():
@@ -154,6 +162,7 @@ def prepare(args: argparse.Namespace) -> prepared.Prepared:
     scale = choose_scale(args, table.landmarks)
     points = table.points()
     _check_pixels(points, args.points)
+    _check_zeros(table, points)
     if table.ignored:
         print(f"not used: {common.some(table.ignored)}")
     annotated = [name for name, p in points.items() if np.isfinite(p).any()]
@@ -179,7 +188,7 @@ def prepare(args: argparse.Namespace) -> prepared.Prepared:
     records = ((ids[name], path, points[name]) for name, path in matched.items())
     dataset = preparation.write(
         args.out,
-        name=args.name or args.points.stem,
+        name=args.name or args.out.resolve().name,
         landmarks=table.landmarks,
         records=track(records, "preparing", len(matched)),
         scale=scale,
@@ -202,6 +211,18 @@ def _check_pixels(points: Mapping[str, np.ndarray], source: Path) -> None:
             f"{source}: all coordinates are below 1, so they look like fractions of the image: "
             "multiply x by its width and y by its height in pixels"
         )
+
+
+def _check_zeros(table: Annotations, points: Mapping[str, np.ndarray]) -> None:
+    """Refuses 0, 0 in several images, which stands for what was not annotated."""
+    for k, landmark in enumerate(table.landmarks):
+        zeros = [name for name, p in points.items() if (p[k] == -table.first_pixel).all()]
+        if len(zeros) > 1:
+            raise DataError(
+                f"{table.place(zeros[0], k)}: {landmark} lies at 0, 0, the corner, and so in "
+                f"{len(zeros)} images: where it is not annotated, leave the cells empty or the "
+                "point out"
+            )
 
 
 def _check_shape(path: Path, stated: tuple[int, int] | None, place: str) -> None:
@@ -234,7 +255,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--images", type=Path, required=True, help="folder of images, at any depth")
     add("--points", type=Path, required=True, help="CSV, JSON, XML or labelme's folder")
     add("--out", type=Path, required=True, help="folder to write")
-    add("--name", help="of the data set (default: the name of the points)")
+    add("--name", help="of the data set (default: the name of its folder)")
     add(
         "--first-pixel",
         type=float,

@@ -24,6 +24,15 @@ IMAGE_COLUMNS = (
     "id",
     "name",
 )
+LANDMARK_COLUMNS = (
+    "landmark",
+    "landmark_name",
+    "landmark_id",
+    "label",
+    "point",
+    "point_name",
+    "keypoint",
+)
 MISSING = {"", "nan", "na", "n/a", "none", "null"}
 EXPECTED = (
     "expected a header such as image,wrist_x,wrist_y,thumb_x,thumb_y (a row an image) "
@@ -38,19 +47,27 @@ def read_table(path: Path) -> Annotations:
         DataError: no such file, a header that can't be told, a row that can't be read (its line).
     """
     with common.open_table(path) as file:
-        first = file.readline()
-        file.seek(0)
-        reader = csv.reader(file, delimiter=max(",;\t", key=first.count))
+        first, before = file.readline(), 0
+        if said := re.fullmatch(r'"?sep=(.)"?\s*', first):  # as Excel reads it
+            delimiter, before = said[1], 1
+        else:
+            delimiter = max(",;\t", key=first.count)
+            file.seek(0)
+        reader = csv.reader(file, delimiter=delimiter)
         header = [column.strip() for column in next(reader, [])]
-        rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+        rows = [
+            (reader.line_num + before, row) for row in reader if any(cell.strip() for cell in row)
+        ]
     for line, row in rows:
         if len(row) != len(header):
             raise DataError(
                 f"{path}, line {line}: {len(row)} fields, the header has {len(header)} columns"
             )
+    if delimiter != ",":
+        rows = [(line, [_with_point(cell) for cell in row]) for line, row in rows]
     lower = [column.lower() for column in header]
     image_column = next((lower.index(c) for c in IMAGE_COLUMNS if c in lower), 0)
-    if {"landmark", "x", "y"} <= set(lower):
+    if {"x", "y"} <= set(lower) and not set(lower).isdisjoint(LANDMARK_COLUMNS):
         table = _tidy(path, lower, image_column, rows)
     else:
         table = _wide(path, header, image_column, rows)
@@ -60,7 +77,8 @@ def read_table(path: Path) -> Annotations:
 
 
 def _tidy(path: Path, lower: list[str], image_column: int, rows: list) -> Annotations:
-    name, x, y = (lower.index(c) for c in ("landmark", "x", "y"))
+    name = next(lower.index(c) for c in LANDMARK_COLUMNS if c in lower)
+    x, y = lower.index("x"), lower.index("y")
     if image_column in (name, x, y):
         raise DataError(f"{path}: header {','.join(lower)}: no column of images; {EXPECTED}")
     table = Annotations(path)
@@ -142,7 +160,11 @@ def _alike(path: Path, header: list[str], image_column: int) -> dict[str, tuple[
 
 def _columns(header: list[str], used: list[int]) -> list[str]:
     """The columns that are not used, for a message."""
-    return [f"column {text}" for column, text in enumerate(header) if column not in used]
+    return [
+        f"column {text or f'{column + 1} without a name'}"
+        for column, text in enumerate(header)
+        if column not in used
+    ]
 
 
 def _image(row: list[str], column: int, place: str) -> str:
@@ -158,6 +180,11 @@ def _point(x: str, y: str, place: str) -> tuple[float, float]:
     if any(missing):
         raise DataError(f"{place}: x, y = {x!r}, {y!r}: expected two numbers, or both empty")
     return finite(x, y, place)
+
+
+def _with_point(cell: str) -> str:
+    """`10,5`, as tables with semicolons write it, is `10.5`."""
+    return cell.replace(",", ".") if re.fullmatch(r"\s*[-+]?\d+,\d+\s*", cell) else cell
 
 
 def _number(text: str) -> bool:

@@ -104,7 +104,10 @@ def _read_picture(path: Path) -> np.ndarray:
     # Pillow maps files that it opens by name to memory, and then reads turned TIFFs wrongly
     with path.open("rb") as file, Image.open(file) as image:
         if getattr(image, "n_frames", 1) > 1:
-            raise DataError(f"{path}: holds {image.n_frames} pictures, expected one")
+            raise DataError(
+                f"{path}: holds {image.n_frames} pictures, expected one: save the radiograph in a "
+                "file of its own"
+            )
         tags = dict(image.tag_v2) if image.format == "TIFF" else {}
         if image.mode in ("LA", "RGB", "RGBA") and any(";16" in str(t[3]) for t in image.tile):
             raise DataError(
@@ -243,5 +246,8 @@ def _unreadable(path: Path, error: Exception) -> DataError:
         return DataError(f"{path}: larger than the memory of this machine")
     reason = str(error).replace(str(path), "file") or type(error).__name__
     if isinstance(error, UnidentifiedImageError):
-        reason = "of no known format"
+        return DataError(
+            f"{path}: of no known format or cut off: save it as PNG, TIFF or DICOM, or get a fresh "
+            "copy"
+        )
     return DataError(f"{path}: can't be read as an image ({reason}); get a fresh copy")

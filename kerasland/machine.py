@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import re
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")
+# what TensorFlow says of a processor or of no GPU while it is imported, whatever it is told not to
+SAID = re.compile(rb"WARNING: All log messages before absl|[IW]\d{4} \d\d:\d\d:[\d.]+ +\d+ \S+\] ")
 BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16", "svebf16"}  # as /proc/cpuinfo calls them
 
 
@@ -19,11 +23,16 @@ def multiplies_in_bfloat16() -> bool | None:
     Without them TensorFlow computes in it all the same, but training takes about ten times as long
     as in float32.
     """
+    words = _words()
+    return None if words is None else not BFLOAT16.isdisjoint(words)
+
+
+def _words() -> set[str] | None:
+    """The words of /proc/cpuinfo."""
     try:
-        words = CPUINFO.read_text().split()
+        return set(CPUINFO.read_text().split())
     except OSError:
         return None
-    return not BFLOAT16.isdisjoint(words)
 
 
 def compute_with_onednn() -> None:
@@ -51,11 +60,33 @@ def without(*packages: str) -> Iterator[None]:
             del sys.modules[package]
 
 
+@contextlib.contextmanager
+def _silenced() -> Iterator[None]:
+    """Leaves out of stderr what is `SAID`, and passes on all else when it is over.
+
+    Where TensorFlow's log is asked for (`TF_CPP_MIN_LOG_LEVEL` 0 or 1), nothing is done; nor where
+    the processor may lack AVX, without which TensorFlow says so and ends the process.
+    """
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "0") < "2" or "avx" not in (_words() or ()):
+        yield
+        return
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as said, os.fdopen(os.dup(2), "wb") as stderr:
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(stderr.fileno(), 2)
+            said.seek(0)
+            stderr.writelines(line for line in said if not SAID.match(line))
+
+
 def import_keras() -> None:
     """Keras without what it imports where it is installed and the command line never asks of it.
 
     In this process Keras then cannot draw models or wrap them for scikit-learn; whoever imports the
     package, rather than running it, has all of Keras. What it spares: docs/speed.md.
     """
-    with without("IPython", "matplotlib", "sklearn"):
+    with _silenced(), without("IPython", "matplotlib", "sklearn"):
         import keras  # noqa: F401

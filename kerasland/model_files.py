@@ -55,7 +55,10 @@ def load_model(source: str | os.PathLike) -> keras.Model:
     path = location(source)
     path = path / MODEL if path.is_dir() else path
     if not path.exists():
-        raise DataError(f"{path}: not found; the last file that a training writes")
+        raise DataError(
+            f"{path}: no such model: a run's folder, whose {MODEL} its training writes last, a "
+            f".keras file, or {' or '.join(RELEASES)}"
+        )
     try:
         model = keras.saving.load_model(path, compile=False)
         landmark_names(model)

@@ -25,6 +25,7 @@ from kerasland.models import landmark_names
 from kerasland.pictures import draw
 from kerasland.prepared_tables import Scale
 from kerasland.progress import track
+from kerasland.volumes import is_nifti
 
 SIDES = ("left", "right")
 SMALLEST_PX = 32
@@ -181,9 +182,10 @@ def predict_files(
 def warn_of_no_shape(path: Path, confidence: np.ndarray) -> None:
     """Says so where the landmarks of an image contradict each other, see `layers.ShapePrior`."""
     if not confidence.any():
+        turned = " (NIfTI made from DICOM has its rows upside down)" if is_nifti(path) else ""
         print(
             f"doubtful: {path}: its landmarks form no shape like those trained on: the other side "
-            "(predict --side), another position, or something else; their confidence is 0",
+            f"(predict --side), another position{turned}, or something else; their confidence is 0",
             file=sys.stderr,
         )
 

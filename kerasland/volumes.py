@@ -31,7 +31,7 @@ def read(path: Path) -> np.ndarray:
         DataError: truncated or no such image, several slices, or the library is not installed.
         OSError: it can't be opened.
     """
-    if _is_nifti(path):
+    if is_nifti(path):
         image = _nifti(path)
         x, y = _plane(image.shape, path)
         try:
@@ -59,7 +59,7 @@ def header(path: Path) -> tuple[tuple[int, int], Spacing | None]:
     Raises:
         DataError, OSError: as `read`.
     """
-    if _is_nifti(path):
+    if is_nifti(path):
         image = _nifti(path)
         size, steps, kind = image.shape, image.header.get_zooms(), "NIfTI"
         to_mm = _MM.get(image.header.get_xyzt_units()[0], 1.0)
@@ -73,7 +73,8 @@ def header(path: Path) -> tuple[tuple[int, int], Spacing | None]:
     return (size[y], size[x]), Spacing(x_mm, y_mm, f"{kind} spacing") if stated else None
 
 
-def _is_nifti(path: Path) -> bool:
+def is_nifti(path: Path) -> bool:
+    """Whether a file is NIfTI, by its name."""
     return path.name.lower().endswith(NIFTI)
 
 

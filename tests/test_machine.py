@@ -98,6 +98,36 @@ def test_without_hides_what_is_not_imported_yet(tmp_path, monkeypatch):
     assert not_imported_yet.value == 7 and json.loads("1") == 1
 
 
+NOISE = (
+    "WARNING: All log messages before absl::InitializeLog() is called are written to STDERR\n"
+    "I0000 00:00:1795807282.224551    6499 port.cc:153] oneDNN custom operations are on.\n"
+)
+
+
+@pytest.mark.parametrize(("level", "flags"), [("3", "sse2 avx"), ("0", "avx"), ("3", "sse2")])
+def test_what_tensorflow_says_while_it_is_imported(tmp_path, monkeypatch, capfd, level, flags):
+    """Left out where nobody asked and it runs at all; what else is said there comes through."""
+    (tmp_path / "cpuinfo").write_text(f"flags\t\t: {flags}\n")
+    monkeypatch.setattr(machine, "CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", level)
+    fault = "E0000 00:00:1795807282.224551    6499 a.cc:1] a fault\n"
+    with pytest.raises(ImportError), machine._silenced():
+        os.write(2, f"{NOISE}{fault}half a line".encode())
+        raise ImportError("as any import may")
+    print("after", file=sys.stderr)
+    silent = level == "3" and "avx" in flags
+    said = ("" if silent else NOISE) + f"{fault}half a lineafter\n"
+    assert capfd.readouterr().err == said
+
+
+@pytest.mark.slow
+def test_a_command_says_nothing_of_tensorflow(tmp_path):
+    command = [sys.executable, "-m", "kerasland", "predict", "x.png", "--out", "out"]
+    environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "error: x.png: no such image\n")
+
+
 @pytest.mark.slow
 def test_to_predict_the_command_line_loads_no_more_than_it_needs():
     """Not what Keras would import, and later whoever wants it gets it whole."""

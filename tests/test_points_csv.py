@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +30,9 @@ def own(tmp_path):
     for i in range(8):
         noise(tmp_path / "mine" / f"p{i}.png", seed=i)
 
-    def prepare(table: str, *options: str) -> int:
-        (tmp_path / "points.csv").write_text(table)
+    def prepare(table: str | bytes, *options: str) -> int:
+        data = table if isinstance(table, bytes) else table.encode()
+        (tmp_path / "points.csv").write_bytes(data)
         paths = ("--images", "mine", "--points", "points.csv", "--out", "out")
         args = [arg if arg.startswith("--") else str(tmp_path / arg) for arg in paths]
         return points_csv.main([*args, *options])
@@ -83,6 +86,13 @@ def test_points_csv_numbered(own, header):
         ("image,landmark,x,y\np0,a,1,2\np0,b,300,4\n", [], 1, "line 3: landmark 1 (b) of p0"),
         ("image,a_x,a_y\nq0,1,2\n", [], 1, "none of the images that"),
         ("image,a_x,a_y\n", [], 1, "points.csv: no points"),
+        (
+            "image,a_x,a_y\np0,5,5\np1,0,0\np2,0,0\n",
+            [],
+            1,
+            "line 3: a lies at 0, 0, the corner, and so in 2 images: where it is not annotated,",
+        ),
+        ("image,a_x,a_y\np0,-1,-1\np1,5,5\n", [], 1, "if it is not annotated, leave the point out"),
         ("image,a_x,a_y\np0,1,2\n", ["--mm-per-px", "0"], 2, "a scale of 0.0 mm"),
         ("image,a_x,a_y\np0,1,2\n", ["--length-mm", "5"], 2, "two landmarks and their length"),
         (
@@ -102,7 +112,7 @@ def test_points_csv_refuses(own, capsys, table, options, status, expected):
 
 
 def test_points_csv_scale_and_folds(own, capsys):
-    rows = "".join(f"p{i}.png,0,0,30,40\n" for i in range(8)) + "gone.png,1,1,2,2\n"
+    rows = "".join(f"p{i}.png,1,1,31,41\n" for i in range(8)) + "gone.png,1,1,2,2\n"
     table = "image,a_x,a_y,b_x,b_y\n" + rows
     (own.folder / "train.txt").write_text("p0.png\np1\n")
     (own.folder / "test.txt").write_text("p2.jpg\n")
@@ -131,6 +141,36 @@ def test_points_csv_scale_and_folds(own, capsys):
     said = capsys.readouterr().out
     assert "fold mine: 2 train, 1 test\n" in said
     assert "fold set2: 4 train, 4 test, a split made here with seed 3\n" in said
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("utf-8", "sep=;\nimage;a_x;a_y\np0;10,5;20,25\np1;;\n"),
+        ("utf-16", "image\ta_x\ta_y\np0\t10,5\t20,25\n"),
+        ("utf-8-sig", "Label;Image;X;Y\na;P0.PNG;10,5;20,25\n"),
+        ("utf-8", ",point,image,x,y\n0,a,P0,10.5,20.25\n"),
+    ],
+)
+def test_points_csv_as_excel_writes_it(own, encoding, text):
+    assert own(text.encode(encoding)) == 0
+    dataset = prepared.read(own.folder / "out")
+    assert (dataset.ids, dataset.landmarks, dataset.name) == (("p0",), ("a",), "out")
+    np.testing.assert_array_equal(dataset.points, [[[10.5, 20.25]]])
+
+
+def test_points_csv_says_what_to_do_with_other_files(own, capsys):
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("annotations.xml", "<annotations/>")
+    for table, said in (
+        ("image,höhe_x,höhe_y\np0,1,2\n".encode("cp1252"), "save it as CSV UTF-8"),
+        (archive.getvalue(), "an archive: unzip it; a workbook of Excel: save it as CSV UTF-8"),
+        ('image,a_x,a_y\np0,"1,500",2\n', "x, y = '1,500', '2': expected two numbers"),
+        ("sep=;\nimage;a_x;a_y\np0;1;2\np1;1;z\n", "line 4: x, y = '1', 'z'"),
+    ):
+        assert own(table) == 1
+        assert said in capsys.readouterr().err
 
 
 def test_points_csv_sets_test_each_image_once(own, capsys):

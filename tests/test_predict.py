@@ -1,6 +1,7 @@
 """A model at work against an independent path in NumPy."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -98,6 +99,12 @@ def test_a_folder_gives_what_its_images_give_in_their_order(tmp_path, monkeypatc
     names = [*(f"{i}.jpg" for i in range(len(shapes))), "1_2.jpg"]
     assert sorted(p.name for p in overlays.iterdir()) == sorted(names)
     assert Image.open(overlays / "4.jpg").size == (777, 1000)
+
+
+@pytest.mark.parametrize("name", ["hand.nii", "hand.png"])
+def test_rows_upside_down_are_thought_of_where_nifti_has_them(capsys, name):
+    predict.warn_of_no_shape(Path(name), np.zeros(37))
+    assert ("rows upside down" in capsys.readouterr().err) == (name == "hand.nii")
 
 
 def test_of_what_is_no_left_hand_it_says_so(tmp_path, capsys):

@@ -340,6 +340,15 @@ def test_an_opened_image_shows_points_heatmaps_ellipses_and_names(browser, page,
     find(browser, "#layers [value=ellipses]").click()
     assert len(browser.execute_script("return stage.data")) == len(traces) - 1
 
+    for width in (1000, 1440):
+        load(browser, page, width)
+        browser.execute_script(f"openImage({index})")
+        panel = "document.querySelector('.panel .scroll')"
+        shown, there = (
+            browser.execute_script(f"return {panel}.{name}Width") for name in ("client", "scroll")
+        )
+        assert there <= shown  # no column hides behind an edge
+
     rows = {row.text.rsplit(" ", 3)[0]: row for row in finds(browser, "#points tbody tr")}
     assert "– –" in rows[phantom.LANDMARK_NAMES[7]].text
     pressed = find(browser, "#points [aria-pressed=true]").text

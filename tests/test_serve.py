@@ -124,6 +124,18 @@ def test_what_is_refused(address):
         assert curl(f"{address}/landmarks", body) == (
             400, {"error": "the body is not an image file that Pillow can read"},
         )  # fmt: skip
+    imagecodecs = pytest.importorskip("imagecodecs")
+    deep = np.arange(90 * 90 * 3, dtype=np.uint16).reshape(90, 90, 3)
+    for channels in (2, 3):
+        assert curl(f"{address}/landmarks", imagecodecs.png_encode(deep[..., :channels].copy())) == (
+            400, {"error": "16 bits in colour or with transparency"},
+        )  # fmt: skip
+    page = Image.fromarray(deep[..., 0].astype(np.uint8))
+    pages = io.BytesIO()
+    page.save(pages, "tiff", save_all=True, append_images=[page])
+    assert curl(f"{address}/landmarks", pages.getvalue()) == (
+        400, {"error": "several pictures in one file"},
+    )  # fmt: skip
     for size in ((8000, 8000), (20_000, 10_000)):  # of the latter Pillow tells no size
         file = io.BytesIO()
         Image.new("1", size).save(file, "png")

@@ -64,6 +64,11 @@ def as_grey(data: bytes) -> np.ndarray:
         with Image.open(io.BytesIO(data)) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise HTTPException(413, f"more than {MOST_PIXELS} pixels")
+            if getattr(image, "n_frames", 1) > 1:
+                raise HTTPException(400, "several pictures in one file")
+            if image.mode in ("LA", "RGB", "RGBA") and any(";16" in str(t[3]) for t in image.tile):
+                # of which Pillow would keep the higher 8: save it in 16-bit grey
+                raise HTTPException(400, "16 bits in colour or with transparency")
             inverted = image.format == "TIFF" and image.tag_v2.get(262) == 0  # white is zero
             image = ImageOps.exif_transpose(image)
             if not image.mode.startswith(("I", "F")):

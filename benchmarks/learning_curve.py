@@ -1,0 +1,126 @@
+"""How many annotated radiographs does it take? The error on the test list of `dev` by their number.
+
+    python -m benchmarks.learning_curve --data data/hand_atlas
+
+Trained on the first 10, 20, 40, ... of the shuffled training list, each part of the next, by the
+preset `cpu`, from drawn hands and from random weights, with as many steps whatever their number.
+What stands in the table is not trained again; the folder of the trainings may be deleted.
+"""
+
+from __future__ import annotations
+
+from kerasland import machine
+
+machine.compute_with_onednn()
+
+import argparse
+import shutil
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from kerasland import evaluate, experiment, prepared, train
+from kerasland.files import replacing
+
+FOLDER = Path(__file__).parent
+TABLE = FOLDER / "results" / "learning_curve.csv"
+FIGURE = FOLDER.parent / "docs" / "learning_curve.png"
+KEYS = ["weights", "seed", "images"]
+STEPS = {"drawn_hands": 230, "random": 460}  # 10 and 20 epochs of 91 images, see cost_of_result
+SETTINGS = {"drawn_hands": ["learning_rate=2e-3"], "random": []}
+LABELS = {"drawn_hands": "from drawn hands", "random": "from random weights"}
+
+
+def nested(data: prepared.Prepared, sizes: list[int], seed: int, folder: Path) -> prepared.Prepared:
+    """The same data set with a fold for each size, called by it; the images stay where they are."""
+    learn, test = data.fold("dev")
+    shuffled = np.random.default_rng(seed).permutation(learn)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("dataset.json", "landmarks.csv"):
+        shutil.copy(data.folder / name, folder / name)
+    if not (folder / "images").exists():
+        (folder / "images").symlink_to((data.folder / "images").resolve())
+    for size in sizes:
+        fold = folder / "folds" / str(size)
+        fold.mkdir(parents=True, exist_ok=True)
+        for part, ids in (("train", shuffled[:size]), ("test", test)):
+            (fold / f"{part}.txt").write_text("".join(f"{i}\n" for i in ids))
+    return prepared.read(folder)
+
+
+def trained(data: prepared.Prepared, size: int, weights: str, seed: int, out: Path) -> dict:
+    """A row of the table."""
+    base = experiment.preset("cpu")
+    epochs = round(STEPS[weights] / -(-size // base.batch_size))
+    settings = [*SETTINGS[weights], f"epochs={epochs}", f"warmup_epochs={epochs / 20}"]
+    settings += [f"seed={seed}", "validation_images=0", "precision=auto"]
+    run = out / f"{weights}_{size}_{seed}"
+    train.train(
+        data,
+        base.with_settings(settings),
+        run,
+        str(size),
+        resume=run.exists(),
+        title=run.name,
+        init="drawn_hands" if weights == "drawn_hands" else None,
+    )
+    summary = evaluate.evaluate(run, data)
+    shown = ("error_mm_mean", "error_mm_mean_low", "error_mm_mean_high", "sdr_2mm", "minutes")
+    return {
+        "weights": weights,
+        "seed": seed,
+        "images": size,
+        "epochs": epochs,
+        **{key: round(summary[key], 4) for key in shown},
+    }
+
+
+def draw(table: pd.DataFrame, path: Path) -> None:
+    """Error against the number of radiographs: a dot a training, a line through the means."""
+    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+    for weights, colour in (("random", "#0072B2"), ("drawn_hands", "#D55E00")):
+        part = table[table["weights"] == weights]
+        mean = part.groupby("images")["error_mm_mean"].mean()
+        axes.plot(mean.index, mean, color=colour, label=LABELS[weights])
+        axes.plot(part["images"], part["error_mm_mean"], ".", color=colour)
+    axes.set(xscale="log", yscale="log")
+    axes.set(xlabel="radiographs trained on", ylabel="mean error on 21 others (mm)")
+    for axis, values in ((axes.xaxis, sorted(set(table["images"]))), (axes.yaxis, (1, 2, 5, 10))):
+        axis.set_ticks(values, [f"{value}" for value in values])
+    axes.minorticks_off()
+    axes.grid(color="#D9D9D9", linewidth=0.6)
+    axes.legend(frameon=False)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=150)
+    plt.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="the prepared hand atlas")
+    parser.add_argument("--out", type=Path, default=Path("runs/learning_curve"))
+    parser.add_argument("--seeds", type=int, default=2)
+    args = parser.parse_args()
+    data = prepared.read(args.data)
+    sizes = [10, 20, 40, len(data.fold("dev")[0])]
+    table = pd.read_csv(TABLE) if TABLE.exists() else pd.DataFrame(columns=KEYS)
+    for seed in range(args.seeds):
+        parts = nested(data, sizes, seed, args.out / f"data_{seed}")
+        for size in sizes:
+            for weights in STEPS:
+                known = (table[KEYS] == [weights, seed, size]).all(axis=1)
+                if not known.any():
+                    row = pd.DataFrame([trained(parts, size, weights, seed, args.out)])
+                    table = pd.concat([table, row], ignore_index=True) if len(table) else row
+                    with replacing(TABLE) as temporary:
+                        table.sort_values(KEYS).to_csv(temporary, index=False)
+    draw(table, FIGURE)
+    print(table.sort_values(KEYS).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()
