@@ -135,6 +135,22 @@ def test_hand_atlas_makes_a_fold_if_there_is_none(atlas, capsys):
     assert (len(train), len(test)) == (10, 2)
 
 
+def test_hand_atlas_makes_folds_that_test_each_radiograph_once(atlas, capsys):
+    at = atlas.args.index("--folds")
+    rest = atlas.args[:at] + atlas.args[at + 2 :]
+    assert atlas_module.main([*rest, "--sets", "5", "--seed", "7"]) == 0
+    assert "5 folds set1, set2, ... that test each image once" in capsys.readouterr().out
+    dataset = prepared.read(atlas.out)
+    made = [dataset.fold(f"set{k}") for k in range(1, 6)]
+    assert sorted(i for _, test in made for i in test) == list(atlas.ids)
+    assert all(sorted((*train, *test)) == list(atlas.ids) for train, test in made)
+    assert atlas_module.main([*rest, "--sets", "5", "--seed", "8"]) == 0
+    assert [prepared.read(atlas.out).fold(f"set{k}") for k in range(1, 6)] != made
+    with pytest.raises(SystemExit):
+        atlas_module.main([*atlas.args, "--sets", "5"])
+    assert "not allowed with argument" in capsys.readouterr().err
+
+
 def test_hand_atlas_prefers_lossless_and_keeps_16_bit(atlas, capsys):
     image_id = atlas.ids[2]
     noise(atlas.images / "extra" / f"{image_id}.png", seed=99, depth=np.uint16)

@@ -127,7 +127,8 @@ def test_what_is_refused(address):
     imagecodecs = pytest.importorskip("imagecodecs")
     deep = np.arange(90 * 90 * 3, dtype=np.uint16).reshape(90, 90, 3)
     for channels in (2, 3):
-        assert curl(f"{address}/landmarks", imagecodecs.png_encode(deep[..., :channels].copy())) == (
+        body = imagecodecs.png_encode(deep[..., :channels].copy())
+        assert curl(f"{address}/landmarks", body) == (
             400, {"error": "16 bits in colour or with transparency"},
         )  # fmt: skip
     page = Image.fromarray(deep[..., 0].astype(np.uint8))
