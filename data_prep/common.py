@@ -49,8 +49,8 @@ def open_table(path: Path) -> Iterator[TextIO]:
     try:
         with path.open(newline="", encoding="utf-16" if marked else "utf-8-sig") as file:
             yield file
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: no CSV in UTF-8 ({error}): save it as CSV UTF-8") from None
+    except (UnicodeError, csv.Error) as error:
+        raise DataError(f"{path}: no CSV ({error}): save it as CSV UTF-8") from None
 
 
 def find_images(folder: Path, out: Path) -> dict[str, list[Path]]:

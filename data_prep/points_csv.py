@@ -36,22 +36,23 @@ def match_images(names: Sequence[str], folder: Path, out: Path) -> dict[str, Pat
     """
     found = common.find_images(folder, out)
     by_name: dict[str, list[Path]] = {}
+    for path in (path for paths in found.values() for path in paths):
+        by_name.setdefault(path.name, []).append(path)
     in_any_case: dict[str, list[Path]] = {}
-    for stem, paths in found.items():
-        for path in paths:
-            by_name.setdefault(path.name, []).append(path)
-            for name in {path.name.lower(), stem.lower()}:
-                in_any_case.setdefault(name, []).append(path)
+    for name, paths in (*by_name.items(), *found.items()):
+        in_any_case.setdefault(name.lower(), []).extend(paths)
     matched = {}
     for name in names:
         named = PurePosixPath(name.replace("\\", "/"))
-        files = [
-            path
-            for path in by_name.get(named.name)
-            or found.get(named.name)
-            or in_any_case.get(named.name.lower(), [])
-            if _one_ends_in_the_other(named.parent.parts, path.parent.relative_to(folder).parts)
-        ]
+        called = (by_name.get(named.name), found.get(named.name))
+        for paths in (*called, in_any_case.get(named.name.lower())):
+            files = [
+                path
+                for path in paths or []
+                if _one_ends_in_the_other(named.parent.parts, path.parent.relative_to(folder).parts)
+            ]
+            if files:
+                break
         if (folder / named).is_file():
             matched[name] = folder / named
         elif files:
@@ -214,15 +215,19 @@ def _check_pixels(points: Mapping[str, np.ndarray], source: Path) -> None:
 
 
 def _check_zeros(table: Annotations, points: Mapping[str, np.ndarray]) -> None:
-    """Refuses 0, 0 in several images, which stands for what was not annotated."""
-    for k, landmark in enumerate(table.landmarks):
-        zeros = [name for name, p in points.items() if (p[k] == -table.first_pixel).all()]
-        if len(zeros) > 1:
-            raise DataError(
-                f"{table.place(zeros[0], k)}: {landmark} lies at 0, 0, the corner, and so in "
-                f"{len(zeros)} images: where it is not annotated, leave the cells empty or the "
-                "point out"
-            )
+    """Refuses 0, 0 where it comes twice: it stands for what was not annotated."""
+    zeros = [
+        (name, k)
+        for name, of_image in points.items()
+        for k in np.flatnonzero((of_image == -table.first_pixel).all(axis=1))
+    ]
+    if len(zeros) > 1:
+        name, k = zeros[0]
+        raise DataError(
+            f"{table.place(name, k)}: {table.landmarks[k]} lies at 0, 0, the corner, and "
+            f"{len(zeros) - 1} more points do: leave out what is not annotated (empty cells; in "
+            "COCO visibility 0)"
+        )
 
 
 def _check_shape(path: Path, stated: tuple[int, int] | None, place: str) -> None:

@@ -34,6 +34,7 @@ LANDMARK_COLUMNS = (
     "keypoint",
 )
 MISSING = {"", "nan", "na", "n/a", "none", "null"}
+_COMMA, _POINT = re.compile(r"[-+]?\d+,\d+"), re.compile(r"[-+]?\d+\.\d+")
 EXPECTED = (
     "expected a header such as image,wrist_x,wrist_y,thumb_x,thumb_y (a row an image) "
     "or image,landmark,x,y (a row a point)"
@@ -48,7 +49,7 @@ def read_table(path: Path) -> Annotations:
     """
     with common.open_table(path) as file:
         first, before = file.readline(), 0
-        if said := re.fullmatch(r'"?sep=(.)"?\s*', first):  # as Excel reads it
+        if said := re.fullmatch(r'"?sep=(.)"?\s*', first, re.IGNORECASE):  # as Excel reads it
             delimiter, before = said[1], 1
         else:
             delimiter = max(",;\t", key=first.count)
@@ -63,10 +64,10 @@ def read_table(path: Path) -> Annotations:
             raise DataError(
                 f"{path}, line {line}: {len(row)} fields, the header has {len(header)} columns"
             )
-    if delimiter != ",":
-        rows = [(line, [_with_point(cell) for cell in row]) for line, row in rows]
     lower = [column.lower() for column in header]
     image_column = next((lower.index(c) for c in IMAGE_COLUMNS if c in lower), 0)
+    if delimiter != ",":
+        rows = _with_points(path, image_column, rows)
     if {"x", "y"} <= set(lower) and not set(lower).isdisjoint(LANDMARK_COLUMNS):
         table = _tidy(path, lower, image_column, rows)
     else:
@@ -79,7 +80,7 @@ def read_table(path: Path) -> Annotations:
 def _tidy(path: Path, lower: list[str], image_column: int, rows: list) -> Annotations:
     name = next(lower.index(c) for c in LANDMARK_COLUMNS if c in lower)
     x, y = lower.index("x"), lower.index("y")
-    if image_column in (name, x, y):
+    if image_column in (name, x, y) or not lower[image_column]:
         raise DataError(f"{path}: header {','.join(lower)}: no column of images; {EXPECTED}")
     table = Annotations(path)
     table.ignored = _columns(lower, [image_column, name, x, y])
@@ -182,9 +183,28 @@ def _point(x: str, y: str, place: str) -> tuple[float, float]:
     return finite(x, y, place)
 
 
-def _with_point(cell: str) -> str:
-    """`10,5`, as tables with semicolons write it, is `10.5`."""
-    return cell.replace(",", ".") if re.fullmatch(r"\s*[-+]?\d+,\d+\s*", cell) else cell
+def _with_points(path: Path, image_column: int, rows: list) -> list:
+    """Rows of a table without commas between its columns, whose `10,5` become `10.5`.
+
+    Raises:
+        DataError: a comma may also stand between thousands: there are decimal points too, or three
+            digits behind every comma.
+    """
+    cells = [c.strip() for _, row in rows for k, c in enumerate(row) if k != image_column]
+    commas = [cell for cell in cells if _COMMA.fullmatch(cell)]
+    thousands = all(len(cell.split(",")[1]) == 3 for cell in commas)
+    if commas and (thousands or any(_POINT.fullmatch(cell) for cell in cells)):
+        raise DataError(
+            f"{path}: {commas[0]!r} may be a decimal comma or one between thousands: write numbers "
+            "with a decimal point and nothing between thousands"
+        )
+    known = set(commas)
+    for _, row in rows:
+        row[:] = [
+            c.replace(",", ".") if k != image_column and c.strip() in known else c
+            for k, c in enumerate(row)
+        ]
+    return rows
 
 
 def _number(text: str) -> bool:

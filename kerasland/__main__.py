@@ -35,7 +35,8 @@ def script() -> None:
     except OSError as error:
         print(f"error: {error.strerror} while writing to stdout", file=sys.stderr)
         status = status or 1
-    sys.stderr.flush()
+    if sys.stderr is not None:
+        sys.stderr.flush()
     os._exit(status)
 
 

@@ -17,8 +17,8 @@ _SIDE_PX = 240
 class Closeup(NamedTuple):
     """A predicted point and its annotation in a radiograph.
 
-    image: (H, W), any number type. point, truth: (2,), pixels. side_px: of the square to show,
-    pixels. title: to write above.
+    image: (H, W), any number type. point, truth: (2,), pixels; truth in the image. side_px: of the
+    square to show, pixels. title: to write above.
     """
 
     image: np.ndarray
@@ -48,15 +48,12 @@ def closeups(items: Sequence[Closeup], columns: int = 5) -> Figure:
         corner = (wide * column + gap) / (wide * columns), 1 - (row + 1 - gap / tall) / rows
         axes = figure.add_axes((*corner, *size))
         axes.set_axis_off()
-        middle = np.asarray(item.truth, np.float64)
-        (left, top), (right, bottom) = np.rint(
-            [middle - item.side_px / 2, middle + item.side_px / 2]
-        )
+        side = round(item.side_px)
+        left, top = np.rint(np.asarray(item.truth, np.float64) - side / 2)
+        right, bottom = left + side, top + side
         limits = np.clip([[top, bottom], [left, right]], 0, np.array(item.image.shape)[:, None])
         rows_shown, columns_shown = (slice(*pair) for pair in limits.astype(int))
-        grey, _ = scaled(
-            item.image[rows_shown, columns_shown], min(1.0, _SIDE_PX / round(item.side_px))
-        )
+        grey, _ = scaled(item.image[rows_shown, columns_shown], min(1.0, _SIDE_PX / side))
         extent = (columns_shown.start, columns_shown.stop, rows_shown.stop, rows_shown.start)
         axes.imshow(grey, cmap="gray", vmin=0, vmax=1, extent=np.array(extent) - 0.5)
         axes.set(xlim=(left - 0.5, right - 0.5), ylim=(bottom - 0.5, top - 0.5))

@@ -7,7 +7,6 @@ import os
 import platform
 import re
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,16 +69,21 @@ def _silenced() -> Iterator[None]:
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "0") < "2" or "avx" not in (_words() or ()):
         yield
         return
-    sys.stderr.flush()
-    with tempfile.TemporaryFile() as said, os.fdopen(os.dup(2), "wb") as stderr:
+    try:
+        sys.stderr.flush()
+        said, stderr = os.fdopen(os.memfd_create("said"), "w+b"), os.fdopen(os.dup(2), "wb")
+    except (AttributeError, OSError):  # no stderr
+        yield
+        return
+    with said:
         os.dup2(said.fileno(), 2)
         try:
             yield
         finally:
-            sys.stderr.flush()
-            os.dup2(stderr.fileno(), 2)
-            said.seek(0)
-            stderr.writelines(line for line in said if not SAID.match(line))
+            with contextlib.suppress(OSError), stderr:  # nobody may listen any more
+                os.dup2(stderr.fileno(), 2)
+                said.seek(0)
+                stderr.writelines(line for line in said if not SAID.match(line))
 
 
 def import_keras() -> None:

@@ -25,6 +25,7 @@ ASSETS = Path(__file__).parent / "assets" / "report"
 SCRIPTS = ("page.js", "charts.js", "viewer.js")
 MEAN_SHAPE = "mean shape"
 FAR_MM = 2.0
+MOST_ELLIPSES = 60  # of more landmarks, along contours say, they cover the image
 SAME_POINT_PX = 1.0
 
 
@@ -75,6 +76,7 @@ def report(
         data=data,
         unit=unit,
         far_mm=FAR_MM,
+        ellipses=len(names) <= MOST_ELLIPSES,
         scale=data.scale.describe(names),
         images=_images(runs, data, unit),
         overview=overview,

@@ -34,13 +34,27 @@ LONGEST = (
 TIMED = "test_speed.py"
 
 
+def unit(nodeid: str) -> str:
+    """What a worker takes as one: the tests of a file, which share fixtures; of the pages of the
+    documentation, which share none, each."""
+    file, test = nodeid.split("::", 1)
+    return nodeid if test.startswith("test_the_code_of_a_page[") else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByUnit(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return unit(nodeid)
+
+    return ByUnit(config, log)
+
+
 def pytest_collection_modifyitems(items):
-    """What workers take: the tests of a file together, which share fixtures, unless marked
-    otherwise. The longest first, so that no worker is left with one at the end; what must be alone
-    last, when nobody has to wait for it."""
-    for item in items:
-        if not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(item.path.name))
+    """The longest first, so that no worker is left with one at the end; what must be alone last,
+    when nobody has to wait for it."""
     order = {name: place for place, name in enumerate((*LONGEST, "", TIMED))}
     items.sort(key=lambda item: order.get(item.path.name, order[""]))
 

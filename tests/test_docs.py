@@ -14,11 +14,7 @@ from kerasland.experiment import Experiment
 
 DOCS = sorted((pages.ROOT / "docs").glob("*.md"))
 BLOCKS = {page.stem: pages.blocks(page.read_text(encoding="utf-8")) for page in DOCS}
-EXECUTED = [
-    pytest.param(page, id=page.stem, marks=pytest.mark.xdist_group(page.stem))
-    for page in DOCS
-    if any(block.language in pages.RUN for block in BLOCKS[page.stem])
-]
+EXECUTED = [page for page in DOCS if any(b.language in pages.RUN for b in BLOCKS[page.stem])]
 
 
 @pytest.mark.parametrize("page", DOCS, ids=lambda page: page.stem)
@@ -43,7 +39,7 @@ def test_a_failing_block_fails_its_page(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", EXECUTED)
+@pytest.mark.parametrize("page", EXECUTED, ids=lambda page: page.stem)
 def test_the_code_of_a_page(page, tmp_path):
     done = run(page, tmp_path)
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import conftest
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "kerasland"
@@ -84,6 +85,15 @@ def imported(path: Path) -> set[str]:
         elif isinstance(node, ast.Import):
             names |= {a.name.split(".")[1] for a in node.names if a.name.startswith("kerasland.")}
     return names - {"__version__"}
+
+
+def test_workers_take_a_file_at_a_time_but_pages_each():
+    page = "tests/test_docs.py::test_the_code_of_a_page[data]"
+    assert conftest.unit(page) == page
+    assert (
+        conftest.unit("tests/test_docs.py::test_the_site_needs_no_network") == "tests/test_docs.py"
+    )
+    assert conftest.unit("tests/test_train.py::test_x[a::b]") == "tests/test_train.py"
 
 
 def test_every_file_has_a_floor():

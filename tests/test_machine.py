@@ -120,6 +120,16 @@ def test_what_tensorflow_says_while_it_is_imported(tmp_path, monkeypatch, capfd,
     assert capfd.readouterr().err == said
 
 
+def test_without_stderr_nothing_is_silenced():
+    code = (
+        "import os, sys; os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'; from kerasland import machine\n"
+        "with machine._silenced(): print('done', sys.stderr)"
+    )
+    command = ["bash", "-c", '"$0" -c "$1" 2>&-', sys.executable, code]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "done None\n")
+
+
 @pytest.mark.slow
 def test_a_command_says_nothing_of_tensorflow(tmp_path):
     command = [sys.executable, "-m", "kerasland", "predict", "x.png", "--out", "out"]

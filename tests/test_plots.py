@@ -297,6 +297,10 @@ def test_a_closeup_stays_close_where_the_prediction_is_far_and_the_border_near()
     shown = [axes.images[0] for axes in figure.axes]
     assert shown[2].get_extent() == [-0.5, 13.5, 89.5, 75.5]
     assert [picture.get_array().shape for picture in shown] == [(20, 20), (20, 20), (14, 14)]
+    joined, ring, cross = (line.get_xydata().tolist() for line in figure.axes[1].lines)
+    assert joined == [[50, 50], [110, 5]] and ring == [[50, 50]] and cross == [[110, 5]]
+    (odd,) = closeups.closeups([closeups.Closeup(image, (50, 51), (50, 51), 21.0, "")]).axes
+    assert odd.images[0].get_array().shape == (21, 21)
     for axes in figure.axes:
         x, y, width, height = axes.get_position().bounds
         assert x >= 0 and y >= 0 and x + width <= 1 and y + height <= 1

@@ -90,7 +90,7 @@ def test_points_csv_numbered(own, header):
             "image,a_x,a_y\np0,5,5\np1,0,0\np2,0,0\n",
             [],
             1,
-            "line 3: a lies at 0, 0, the corner, and so in 2 images: where it is not annotated,",
+            "line 3: a lies at 0, 0, the corner, and 1 more points do: leave out what is not",
         ),
         ("image,a_x,a_y\np0,-1,-1\np1,5,5\n", [], 1, "if it is not annotated, leave the point out"),
         ("image,a_x,a_y\np0,1,2\n", ["--mm-per-px", "0"], 2, "a scale of 0.0 mm"),
@@ -149,6 +149,7 @@ def test_points_csv_scale_and_folds(own, capsys):
         ("utf-8", "sep=;\nimage;a_x;a_y\np0;10,5;20,25\np1;;\n"),
         ("utf-16", "image\ta_x\ta_y\np0\t10,5\t20,25\n"),
         ("utf-8-sig", "Label;Image;X;Y\na;P0.PNG;10,5;20,25\n"),
+        ("utf-8", "Sep=;\nimage;a_x;a_y\np0;+10,5;20,250\n"),
         ("utf-8", ",point,image,x,y\n0,a,P0,10.5,20.25\n"),
     ],
 )
@@ -168,6 +169,11 @@ def test_points_csv_says_what_to_do_with_other_files(own, capsys):
         (archive.getvalue(), "an archive: unzip it; a workbook of Excel: save it as CSV UTF-8"),
         ('image,a_x,a_y\np0,"1,500",2\n', "x, y = '1,500', '2': expected two numbers"),
         ("sep=;\nimage;a_x;a_y\np0;1;2\np1;1;z\n", "line 4: x, y = '1', 'z'"),
+        ("image;a_x;a_y\np0;1,500;2\np1;1,5;z\n", "x, y = '1.5', 'z'"),
+        ("image;a_x;a_y\np0;1,500;2\n", "'1,500' may be a decimal comma or one between thousand"),
+        ("image\ta_x\ta_y\np0\t1,50\t2.5\n", "'1,50' may be a decimal comma or one between"),
+        (" ,Label,X,Y\n1,p0.png,1,2\n2,p0.png,3,4\n", "no column of images"),
+        ("image,a_x,a_y,b_x,b_y\np0,0,0,0,0\np1,1,1,2,2\n", "line 2: a lies at 0, 0"),
     ):
         assert own(table) == 1
         assert said in capsys.readouterr().err
@@ -232,3 +238,13 @@ def test_chest_radiographs(chest, tmp_path):
     np.testing.assert_array_equal(dataset.mm_per_px, np.full(120, 0.35))
     np.testing.assert_array_equal(dataset.points[0, 1], [357.619, 64.381])
     assert [len(part) for part in dataset.fold("dev")] == [90, 30]
+
+
+def test_points_csv_the_table_may_write_names_otherwise(own):
+    """In other letters, in the folder that it names where another has the very name."""
+    for name in ("q1/hand.png", "q2/Hand.png", "q2/1,5.png"):
+        noise(own.folder / "mine" / name, seed=9)
+    assert own("image;a_x;a_y\nq1/Hand.png;1,5;2\n1,5;3;4\n") == 0
+    dataset = prepared.read(own.folder / "out")
+    assert dataset.ids == ("1,5", "hand")
+    np.testing.assert_array_equal(dataset.points, [[[3, 4]], [[1.5, 2]]])
