@@ -27,7 +27,7 @@ from kerasland.files import replacing
 FOLDER = Path(__file__).parent
 TABLE = FOLDER / "results" / "learning_curve.csv"
 FIGURE = FOLDER.parent / "docs" / "learning_curve.png"
-KEYS = ["weights", "seed", "images"]
+KEYS = ["data", "weights", "seed", "images"]
 STEPS = {"drawn_hands": 220, "random": 440}  # 10 and 20 epochs of 91 images, see cost_of_result
 WARMUP = {"drawn_hands": 0.5 / 10, "random": 3 / 20}  # of them
 SETTINGS = {"drawn_hands": ["learning_rate=2e-3"], "random": []}
@@ -70,6 +70,7 @@ def trained(data: prepared.Prepared, size: int, weights: str, seed: int, out: Pa
     summary = evaluate.evaluate(run, data)
     shown = ("error_mm_mean", "error_mm_mean_low", "error_mm_mean_high", "sdr_2mm", "minutes")
     return {
+        "data": data.hash[:12],
         "weights": weights,
         "seed": seed,
         "images": size,
@@ -104,7 +105,7 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, required=True, help="the prepared hand atlas")
     parser.add_argument("--out", type=Path, default=Path("runs/learning_curve"))
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=1)
     args = parser.parse_args()
     data = prepared.read(args.data)
     sizes = [10, 20, 40, len(data.fold("dev")[0])]
@@ -113,14 +114,15 @@ def main() -> None:
         parts = nested(data, sizes, seed, args.out / f"data_{seed}")
         for size in sizes:
             for weights in STEPS:
-                known = (table[KEYS] == [weights, seed, size]).all(axis=1)
+                known = (table[KEYS] == [data.hash[:12], weights, seed, size]).all(axis=1)
                 if not known.any():
                     row = pd.DataFrame([trained(parts, size, weights, seed, args.out)])
                     table = pd.concat([table, row], ignore_index=True) if len(table) else row
                     with replacing(TABLE) as temporary:
                         table.sort_values(KEYS).to_csv(temporary, index=False)
+    table = table[table["data"] == data.hash[:12]].sort_values(KEYS)
     draw(table, FIGURE)
-    print(table.sort_values(KEYS).to_string(index=False))
+    print(table.to_string(index=False))
 
 
 if __name__ == "__main__":
