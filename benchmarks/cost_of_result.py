@@ -27,13 +27,14 @@ import subprocess
 from pathlib import Path
 
 import keras
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from benchmarks import measure
 from benchmarks.peers import LANDMARKER, TORCH, peer_python
-from kerasland import dataset, experiment, prepared, run_folder, train
+from kerasland import dataset, experiment, plots, prepared, run_folder, train
+from kerasland.figure_style import DPI
 from kerasland.files import replacing
 
 COMMAND = "python -m benchmarks.cost_of_result --data data/hand_atlas"
@@ -150,7 +151,8 @@ def rows(curves: pd.DataFrame) -> list[dict]:
 
 def draw(curves: pd.DataFrame, path: Path) -> None:
     """Error against minutes, a line a training, a colour a network."""
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    figure = Figure(figsize=(7, 4), dpi=DPI, layout="constrained")
+    axes = figure.subplots()
     colours = dict(zip([*OURS, *PEERS], ["#E69F00", "#D55E00", "#0072B2", "#555555"], strict=True))
     titles = {name: f"kerasland, {name}" for name in OURS}
     titles |= {name: text for name, (text, _) in PEERS.items()}
@@ -166,9 +168,7 @@ def draw(curves: pd.DataFrame, path: Path) -> None:
     axes.minorticks_off()
     handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     axes.legend(handles.values(), handles.keys())
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=150)
-    plt.close(figure)
+    plots.save(figure, path)
 
 
 def main() -> None:

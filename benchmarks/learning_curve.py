@@ -17,12 +17,14 @@ import argparse
 import shutil
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
-from kerasland import dataset, evaluate, experiment, prepared, train
+from kerasland import dataset, evaluate, experiment, plots, prepared, train
+from kerasland.figure_style import CYCLE, DPI, clean
 from kerasland.files import replacing
+from kerasland.folds import write_fold
 
 FOLDER = Path(__file__).parent
 TABLE = FOLDER / "results" / "learning_curve.csv"
@@ -44,10 +46,7 @@ def nested(data: prepared.Prepared, sizes: list[int], seed: int, folder: Path) -
     if not (folder / "images").is_symlink():
         (folder / "images").symlink_to((data.folder / "images").resolve())
     for size in sizes:
-        fold = folder / "folds" / str(size)
-        fold.mkdir(parents=True, exist_ok=True)
-        for part, ids in (("train", shuffled[:size]), ("test", test)):
-            (fold / f"{part}.txt").write_text("".join(f"{i}\n" for i in ids))
+        write_fold(folder, str(size), (shuffled[:size], test))
     return prepared.read(folder)
 
 
@@ -81,8 +80,9 @@ def trained(data: prepared.Prepared, size: int, weights: str, seed: int, out: Pa
 
 def draw(table: pd.DataFrame, path: Path) -> None:
     """Error against the number of radiographs: a dot a training, a line through the means."""
-    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-    for weights, colour in (("random", "#0072B2"), ("drawn_hands", "#D55E00")):
+    figure = Figure(figsize=(6, 4), dpi=DPI, layout="constrained")
+    axes = figure.subplots()
+    for weights, colour in zip(("random", "drawn_hands"), CYCLE, strict=False):
         part = table[table["weights"] == weights]
         mean = part.groupby("images")["error_mm_mean"].mean()
         axes.plot(mean.index, mean, color=colour, label=LABELS[weights])
@@ -92,11 +92,9 @@ def draw(table: pd.DataFrame, path: Path) -> None:
     sizes = sorted(set(table["images"]))
     axes.set_xticks(sizes, [str(size) for size in sizes])
     axes.minorticks_off()
-    axes.grid(color="#D9D9D9", linewidth=0.6)
+    clean(axes)
     axes.legend(frameon=False)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=150)
-    plt.close(figure)
+    plots.save(figure, path)
 
 
 def main() -> None:

@@ -199,12 +199,16 @@ def _with_points(path: Path, image_column: int, rows: list) -> list:
             "with a decimal point and nothing between thousands"
         )
     known = set(commas)
-    for _, row in rows:
-        row[:] = [
-            c.replace(",", ".") if k != image_column and c.strip() in known else c
-            for k, c in enumerate(row)
-        ]
-    return rows
+    return [
+        (
+            line,
+            [
+                cell.replace(",", ".") if k != image_column and cell.strip() in known else cell
+                for k, cell in enumerate(row)
+            ],
+        )
+        for line, row in rows
+    ]
 
 
 def _number(text: str) -> bool:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
+from kerasland.figure_style import title
 from kerasland.pictures import ANNOTATED, PREDICTED, scaled
 
 _DPI = 110
@@ -61,5 +62,5 @@ def closeups(items: Sequence[Closeup], columns: int = 5) -> Figure:
         axes.plot(*joined, color=PREDICTED, linewidth=0.8)  # leads to a prediction out of sight
         axes.plot(*item.truth, marker="o", mfc="none", mec=ANNOTATED, ms=11, mew=1.8)
         axes.plot(*item.point, marker="x", mec=PREDICTED, ms=8, mew=1.8)
-        axes.set_title(item.title, fontsize=7.5, loc="left", color="#222222")
+        title(axes, item.title, 7.5)
     return figure

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from kerasland.errors import DataError, UsageError
+from kerasland.files import write_text
 
 ALL = "all"  # stands for a fold where every image is trained on
 
@@ -70,6 +71,12 @@ def read_fold(
         for i in sorted(set(lists[0]) & set(lists[1]))
     ]
     return tuple(lists), problems
+
+
+def write_fold(folder: Path, name: str, lists: tuple[Sequence[str], Sequence[str]]) -> None:
+    """Writes the train and test lists of a fold into a prepared folder."""
+    for part, listed in zip(("train", "test"), lists, strict=True):
+        write_text(folder / "folds" / name / f"{part}.txt", "".join(f"{i}\n" for i in listed))
 
 
 def list_problems(listed: Sequence[str], ids: set[str], where: object) -> list[str]:

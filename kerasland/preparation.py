@@ -16,7 +16,7 @@ import numpy as np
 
 from kerasland.errors import DataError, UsageError
 from kerasland.files import write_text
-from kerasland.folds import check_fold, fold_names, read_fold
+from kerasland.folds import check_fold, fold_names, read_fold, write_fold
 from kerasland.images import write_png
 from kerasland.prepared import Prepared, read
 from kerasland.prepared_tables import (
@@ -91,8 +91,7 @@ def write(
     )
     write_text(folder / TABLE, table.getvalue())
     for fold, lists in (folds or {}).items():
-        for part, listed in zip(("train", "test"), lists, strict=True):
-            write_text(folder / "folds" / fold / f"{part}.txt", "".join(f"{i}\n" for i in listed))
+        write_fold(folder, fold, lists)
         problems = read_fold(folder, fold, set(ids))[1]
         if problems:
             raise DataError(problems[0])
