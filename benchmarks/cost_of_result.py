@@ -4,7 +4,7 @@ kerasland against two peers in PyTorch that are trained by the same recipe on th
 half the preset's size, which suits them: the plain prototype network, and the spatial configuration
 network of the package landmarker. Where there are several lengths of the schedule, the best counts.
 kerasland also starts from its weights of drawn hands, at a lower rate; the minutes that made those
-weights, which come with the package, do not count. The trainings take turns, a seed each.
+weights, which come with the package, do not count. In one run, trainings take turns, a seed each.
 Time counts the steps and what an epoch writes, not the tests that make the curve.
 
     python -m benchmarks.cost_of_result --data data/hand_atlas [--peer-python PATH]

@@ -50,7 +50,7 @@ def read(path: Path) -> np.ndarray:
     """
     pydicom = _pydicom(path)
     with _one_line(path):
-        dataset = pydicom.dcmread(path)
+        dataset = _dataset(path, pydicom)
         _check(dataset, path)
         stored = _stored(dataset, path, pydicom)
         return stored if stored.ndim == 3 else _displayed(stored, dataset, pydicom.pixels)
@@ -70,7 +70,7 @@ def header(path: Path) -> tuple[tuple[int, int], Spacing | None]:
     """
     pydicom = _pydicom(path)
     with _one_line(path):
-        dataset = pydicom.dcmread(path, stop_before_pixels=True)
+        dataset = _dataset(path, pydicom, stop_before_pixels=True)
         _check(dataset, path, pixels=False)
         return (int(dataset.Rows), int(dataset.Columns)), _spacing(dataset)
 
@@ -82,6 +82,21 @@ def _pydicom(path: Path) -> ModuleType:
     except ImportError as error:
         raise DataError(f"{path}: DICOM needs pydicom: pip install 'kerasland[dicom]'") from error
     return pydicom
+
+
+def _dataset(path: Path, pydicom: ModuleType, **options):
+    """The data set of a file, also where the header of the file itself is missing."""
+    try:
+        return pydicom.dcmread(path, **options)
+    except pydicom.errors.InvalidDicomError:
+        dataset = pydicom.dcmread(path, force=True, **options)  # makes something of any file
+        if "SOPClassUID" not in dataset:
+            raise
+        if "TransferSyntaxUID" not in dataset.file_meta:
+            implicit, _ = dataset.original_encoding
+            plain = pydicom.uid.ImplicitVRLittleEndian, pydicom.uid.ExplicitVRLittleEndian
+            dataset.file_meta.TransferSyntaxUID = plain[not implicit]
+        return dataset
 
 
 @contextmanager

@@ -95,7 +95,9 @@ class Experiment:
     xla: bool = _option(False, "whether XLA compiles the step; for GPUs")
     seed: int = _option(0, "of weights, order and augmentation")
     replicas: int = _option(0, "0: all GPUs, or one CPU; N: N GPUs or N logical CPU devices")
-    validation_images: int = _option(8, "training images held out for the curves and `best.keras`")
+    validation_images: int = _option(
+        8, "training images held out for the curves and `best.keras`, at most a third"
+    )
 
     rotation_deg: float = _option(20.0, "rotation up to +- this")
     scale: float = _option(0.2, "scale within 1 +- this")

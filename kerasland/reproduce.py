@@ -92,7 +92,7 @@ def reproduce(
         )
     table = pd.DataFrame(rows)
     trained_on = " + ".join(str(len(p.train) + len(p.validation)) for p in splits.values())
-    held = experiment.validation_images
+    held = " + ".join(str(len(p.validation)) for p in splits.values())
     caption = (
         f"Ablation on {data.name}, fold {', '.join(folds)}: {trained_on} training images "
         f"({held} of them held out for validation), {rows[0]['images']} test images, {seeds} "

@@ -47,19 +47,14 @@ def split(data: Prepared, fold: str | None, experiment: Experiment) -> Split:
     """The images of a run.
 
     The validation images, for the curves and `best.keras`, are taken from the training list, so
-    that no choice is ever made on the test list. Without a fold, everything is trained on.
+    that no choice is ever made on the test list; at most a third of it, so that a few annotated
+    images are mostly learnt from. Without a fold, everything is trained on.
 
     Raises:
-        UsageError: if the validation images would leave nothing to train on.
         DataError: if the fold is not sound.
     """
     train, test = data.fold(fold) if fold else (data.ids, ())
-    held = experiment.validation_images
-    if held >= len(train):
-        raise UsageError(
-            f"validation_images={held} leaves none of the {len(train)} training images: "
-            f"use --set validation_images=0"
-        )
+    held = min(experiment.validation_images, len(train) // 3)
     order = np.random.default_rng(20231201).permutation(len(train))
     validation = tuple(train[i] for i in sorted(order[:held]))
     kept = tuple(image_id for image_id in train if image_id not in set(validation))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -32,6 +33,7 @@ from kerasland.prepared import Prepared, Scale
 from kerasland.tensorboard_log import TensorBoardLog
 
 BETA_2 = 0.99  # of AdamW: Keras's 0.999 looks back over more steps than a short training has
+FEW_STEPS = 200  # what a training from weights that know hands needs; others need more
 
 
 def build(experiment: Experiment, landmarks: Sequence[str]) -> keras.Model:
@@ -234,6 +236,13 @@ def _train(
             print(
                 f"{title or run.name}: no shape_prior: it needs {shapes.LEAST_SHAPES} training "
                 f"images with all landmarks annotated, and {shapes.LEAST_LANDMARKS} landmarks",
+                file=sys.stderr,
+            )
+        if steps * experiment.epochs < FEW_STEPS:
+            print(
+                f"{title or run.name}: {steps * experiment.epochs} steps are few (one is "
+                f"{experiment.batch_size} images of {len(parts.train)}); "
+                f"--set epochs={math.ceil(FEW_STEPS / steps)} would make {FEW_STEPS}",
                 file=sys.stderr,
             )
         own.append(Progress(title or run.name, first_epoch))

@@ -317,6 +317,20 @@ def test_what_is_no_radiograph_is_named(tmp_path):
             assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("implicit", [True, False])
+def test_a_data_set_alone_is_read(tmp_path, implicit):
+    """Old archives store it without the preamble and header that a DICOM file begins with."""
+    write_dicom(tmp_path / "whole.dcm", TWELVE, BitsStored=12, PixelSpacing=[0.2, 0.3])
+    whole = pydicom.dcmread(tmp_path / "whole.dcm")
+    alone = pydicom.Dataset()
+    alone.update({tag: whole[tag] for tag in whole.keys()})
+    alone.save_as(tmp_path / "alone.dcm", implicit_vr=implicit, little_endian=True)
+    assert not dicom.is_dicom(tmp_path / "alone.dcm")
+    np.testing.assert_array_equal(images.read_image(tmp_path / "alone.dcm"), TWELVE)
+    assert images.image_shape(tmp_path / "alone.dcm") == TWELVE.shape
+    assert images.pixel_spacing(tmp_path / "alone.dcm")[:2] == (0.3, 0.2)
+
+
 def test_what_to_install_is_said(tmp_path, monkeypatch):
     write_dicom(tmp_path / "a.dcm", GREY)
     write_dicom(tmp_path / "b.dcm", GREY, "JPEGLosslessSV1")
