@@ -41,7 +41,7 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["kerasland", "kerasland.*", "data_prep"]),
     package_data={
-        "kerasland": ["assets/*.json", "assets/pretrained/*/*", "assets/report/*"],
+        "kerasland": ["py.typed", "assets/*.json", "assets/pretrained/*/*", "assets/report/*"],
         "data_prep": ["folds/*/*.txt"],
     },
     install_requires=REQUIRED,

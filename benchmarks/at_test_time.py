@@ -19,10 +19,10 @@ from scipy import ndimage
 
 from kerasland import experiment as experiments
 from kerasland import geometry, prepared, tables
-from kerasland.dataset import letterboxed
-from kerasland.evaluate import check_landmarks, point_errors
+from kerasland.geometry import letterboxed
 from kerasland.images import read_image
 from kerasland.model_files import load_model
+from kerasland.point_errors import check_landmarks, point_errors
 from kerasland.progress import track
 
 HALF_WIDTHS_PX = (4, 8, 16, 32)

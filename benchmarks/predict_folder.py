@@ -55,11 +55,11 @@ def against_the_network(paths: list[Path], out: Path) -> measure.Ratio:
     from unittest import mock
 
     from kerasland import model_files, predict
-    from kerasland.dataset import letterboxed
+    from kerasland.geometry import letterboxed
     from kerasland.images import read_image
 
     model = model_files.load_pretrained()
-    locate = predict.network(model)  # a folder is one call: its graph is made once
+    locate = predict.frame_localizer(model)  # a folder is one call: its graph is made once
     chunks = iter(np.array_split(np.array(paths), measure.PAIRS + 1))
     frames = np.stack(
         [letterboxed(read_image(path), model.input_shape[1:3]) for path in paths[:48]]
@@ -67,7 +67,7 @@ def against_the_network(paths: list[Path], out: Path) -> measure.Ratio:
 
     def ours() -> float:
         chunk = list(next(chunks))
-        with mock.patch.object(predict, "network", lambda _: locate):
+        with mock.patch.object(predict, "frame_localizer", lambda _: locate):
             return measure.seconds(lambda: predict.predict(chunk, model, out)) / len(chunk)
 
     def alone() -> float:

@@ -20,7 +20,7 @@ import pandas as pd
 
 from data_prep.hand_atlas import read_table
 from kerasland import geometry, prepared, shapes, tables
-from kerasland.dataset import letterboxed
+from kerasland.geometry import letterboxed
 from kerasland.images import read_image
 from kerasland.layers import ShapePrior
 from kerasland.model_files import load_model

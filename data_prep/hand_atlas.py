@@ -13,7 +13,7 @@ import numpy as np
 from data_prep import common
 from kerasland import preparation, prepared
 from kerasland.errors import DataError, run
-from kerasland.folds import disjoint_folds, split
+from kerasland.folds import disjoint_folds, read_list, split
 from kerasland.phantom import LANDMARK_NAMES
 from kerasland.progress import track
 
@@ -94,7 +94,7 @@ def listed_folds(
         raise DataError(f"{folder}: no folds there, expected {folder}/set1/train.txt and test.txt")
     folds = {}
     for name in names:
-        lists = [_ids(folder / name / f"{part}.txt") for part in ("train", "test")]
+        lists = [read_list(folder / name / f"{part}.txt") for part in ("train", "test")]
         both = sorted(set(lists[0]) & set(lists[1]))
         if both:
             raise DataError(f"{folder / name}: image {both[0]} is in train.txt and in test.txt")
@@ -110,12 +110,6 @@ def listed_folds(
         else:
             print(f"fold {name}: left out, a list would be empty")
     return folds
-
-
-def _ids(path: Path) -> list[str]:
-    if not path.is_file():
-        raise DataError(f"{path}: missing")
-    return path.read_text(encoding="utf-8-sig").split()
 
 
 def prepare(

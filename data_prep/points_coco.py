@@ -39,7 +39,7 @@ def read_coco(path: Path, document: dict) -> Annotations:
         image = _known(record, "image_id", images, place)["file_name"]
         category = _known(record, "category_id", categories, place)
         values = record.get("keypoints")
-        if not values or not any(values):
+        if not values or (isinstance(values, list) and not any(values)):
             continue
         key = image, record["category_id"]
         if key in objects:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,9 +15,8 @@ import numpy as np
 from data_prep import common
 from data_prep.annotations import Annotations
 from data_prep.points_files import read_points
-from kerasland import preparation, prepared
+from kerasland import folds, preparation, prepared
 from kerasland.errors import DataError, UsageError, run
-from kerasland.folds import disjoint_folds, split
 from kerasland.image_files import image_stem, image_suffix
 from kerasland.images import image_shape
 from kerasland.progress import track
@@ -76,6 +76,8 @@ def _one_ends_in_the_other(a: tuple[str, ...], b: tuple[str, ...]) -> bool:
 def image_ids(matched: Mapping[str, Path], folder: Path) -> dict[str, str]:
     """An id for each image: its stem; where stems repeat, its path below the folder for all.
 
+    Ids that still are the same, but for case perhaps, are numbered.
+
     Raises:
         DataError: two names of one file.
     """
@@ -85,11 +87,16 @@ def image_ids(matched: Mapping[str, Path], folder: Path) -> dict[str, str]:
             name: "_".join(Path(os.path.relpath(path.with_name(ids[name]), folder)).parts)
             for name, path in matched.items()
         }
-    first: dict[str, str] = {}
+    first: dict[Path, str] = {}
+    for name, path in matched.items():
+        if (other := first.setdefault(path.resolve(), name)) != name:
+            raise DataError(f"{other!r} and {name!r} name the same image, {ids[name]}")
+    taken: set[str] = set()
     for name, image_id in ids.items():
-        if image_id in first:
-            raise DataError(f"{first[image_id]!r} and {name!r} name the same image, {image_id}")
-        first[image_id] = name
+        number = itertools.count(2)
+        while ids[name].casefold() in taken:
+            ids[name] = f"{image_id}_{next(number)}"
+        taken.add(ids[name].casefold())
     return ids
 
 
@@ -99,11 +106,9 @@ def read_list(path: Path, ids: Mapping[str, str]) -> list[str]:
     Raises:
         DataError: missing, or it names an image that was not prepared.
     """
-    if not path.is_file():
-        raise DataError(f"{path}: no such list of images")
     known = {**{i: i for i in ids.values()}, **ids}
     listed = []
-    for line in filter(None, map(str.strip, path.read_text(encoding="utf-8-sig").splitlines())):
+    for line in folds.read_list(path):
         stem = line[: len(line) - len(image_suffix(line))]
         if line not in known and stem not in known:
             raise DataError(f"{path}: image {line!r} has no points or no file")
@@ -149,9 +154,9 @@ def choose_folds(
     drawn = {}
     if not own and len(ids) > 1:
         fraction = TEST_FRACTION if args.test_fraction is None else args.test_fraction
-        drawn["dev"] = split(ids.values(), fraction, args.seed)
+        drawn["dev"] = folds.split(ids.values(), fraction, args.seed)
     if args.sets is not None:
-        drawn |= disjoint_folds(ids.values(), args.sets, args.seed)
+        drawn |= folds.disjoint_folds(ids.values(), args.sets, args.seed)
     if twice := sorted(set(own) & set(drawn)):
         raise UsageError(f"--fold {twice[0]}: --sets makes a fold of that name; rename yours")
     return own, drawn
@@ -162,6 +167,8 @@ def prepare(args: argparse.Namespace) -> prepared.Prepared:
     table = read_points(args.points, args.first_pixel)
     scale = choose_scale(args, table.landmarks)
     points = table.points()
+    if not points:
+        raise DataError(f"{args.points}: names no image")
     _check_pixels(points, args.points)
     _check_zeros(table, points)
     if table.ignored:
@@ -185,7 +192,6 @@ def prepare(args: argparse.Namespace) -> prepared.Prepared:
         spacing, stated_by = common.stated_spacing({ids[n]: path for n, path in matched.items()})
         scale = prepared.Scale(files=stated_by)
     own, drawn = choose_folds(args, ids)
-    folds = {**own, **drawn}
     records = ((ids[name], path, points[name]) for name, path in matched.items())
     dataset = preparation.write(
         args.out,
@@ -194,9 +200,9 @@ def prepare(args: argparse.Namespace) -> prepared.Prepared:
         records=track(records, "preparing", len(matched)),
         scale=scale,
         spacing=spacing,
-        folds=folds,
+        folds={**own, **drawn},
     )
-    for name, (train, test) in folds.items():
+    for name, (train, test) in {**own, **drawn}.items():
         made = f", a split made here with seed {args.seed}" if name in drawn else ""
         print(f"fold {name}: {len(train)} train, {len(test)} test{made}")
     return dataset

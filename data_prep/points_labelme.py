@@ -13,6 +13,7 @@ from kerasland import prepared
 from kerasland.errors import DataError
 
 FIRST_PIXEL = 0.5
+OURS = ("dataset.json", "landmarks.json")
 
 
 def read_labelme(path: Path) -> Annotations:
@@ -25,8 +26,12 @@ def read_labelme(path: Path) -> Annotations:
     """
     folder = path if path.is_dir() else path.parent
     files = sorted(path.rglob("*.json")) if path.is_dir() else [path]
-    # a prepared data set may lie below, of an earlier call, say
-    files = [file for file in files if not (file.parent / prepared.TABLE).exists()]
+    # what kerasland wrote may lie below: a prepared data set, predictions
+    files = [
+        file
+        for file in files
+        if file.name not in OURS or not (file.parent / prepared.TABLE).exists()
+    ]
     if not files:
         raise DataError(f"{path}: no JSON file of labelme below this folder")
     found, others = Annotations(path, first_pixel=FIRST_PIXEL), Counter()

@@ -7,8 +7,24 @@ command line for help, does not start TensorFlow.
 from __future__ import annotations
 
 import importlib
+from typing import TYPE_CHECKING
 
 import wrapt
+
+if TYPE_CHECKING:
+    from kerasland.experiment import Experiment
+    from kerasland.image_layers import (
+        BatchNormalization,
+        DepthToSpace,
+        FrameToImage,
+        ImageStandardization,
+        Letterbox,
+    )
+    from kerasland.layers import ExpectedError, HeatmapDecoder, ShapePrior, SpatialEmbedding
+    from kerasland.losses import HeatmapLoss, SpatialConfigurationLoss
+    from kerasland.metrics import RadialError, SuccessDetectionRate
+    from kerasland.model_files import load_model, load_pretrained
+    from kerasland.models import landmark_names, pipeline, unet
 
 __version__ = "0.1.0"
 
@@ -33,7 +49,28 @@ _HOMES = {
     "load_pretrained": "model_files",
     "Experiment": "experiment",
 }
-__all__ = [*_HOMES, "__version__"]
+__all__ = [
+    "BatchNormalization",
+    "DepthToSpace",
+    "ExpectedError",
+    "Experiment",
+    "FrameToImage",
+    "HeatmapDecoder",
+    "HeatmapLoss",
+    "ImageStandardization",
+    "Letterbox",
+    "RadialError",
+    "ShapePrior",
+    "SpatialConfigurationLoss",
+    "SpatialEmbedding",
+    "SuccessDetectionRate",
+    "__version__",
+    "landmark_names",
+    "load_model",
+    "load_pretrained",
+    "pipeline",
+    "unet",
+]
 
 
 def __getattr__(name: str):

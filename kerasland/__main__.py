@@ -5,10 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from pathlib import Path
 
-from kerasland import arguments, errors, experiment, machine
-from kerasland.errors import DataError, UsageError
+from kerasland import arguments, errors, experiment, folds, machine
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -103,7 +101,7 @@ def _evaluate(args) -> None:
     from kerasland import prepared
 
     out = args.out or args.run / "evaluation"
-    ids = _ids(args.ids) if args.ids else None
+    ids = folds.read_ids(args.ids) if args.ids else None
     data = prepared.read(args.data)
     _start_tensorflow()
     from kerasland import evaluate
@@ -140,20 +138,6 @@ def _export(args) -> None:
     model = model_files.load_model(args.model)
     export.export(model, args.out, args.format, args.weights, calibration)
     print(f"written to {args.out}")
-
-
-def _ids(path: Path) -> tuple[str, ...]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise DataError(f"{path}: not a text file of image ids") from None
-    ids = tuple(line.strip() for line in lines if line.strip())
-    if not ids:
-        raise UsageError(f"{path}: holds no image id")
-    for image_id in ids:
-        if ids.count(image_id) > 1:
-            raise DataError(f"{path}: names image {image_id!r} more than once")
-    return ids
 
 
 VERBS = {

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from kerasland import calibration, evaluate, files, plots, run_folder, tables, train
+from kerasland import calibration, evaluate, files, plots, point_errors, run_folder, tables, train
 from kerasland.errors import DataError, UsageError
 from kerasland.experiment import Experiment
 from kerasland.folds import ALL
@@ -62,7 +62,9 @@ def cross_validate(
         train.train(data, experiment, run, fold, resume=run.exists(), title=title, init=init)
         evaluated.append(evaluate.evaluate(run, data, fold))
         found.append(tables.read_errors(run / "evaluation" / tables.ERRORS).assign(fold=fold))
-        baseline.append(evaluate.mean_shape_errors(data, part.train + part.validation, part.test))
+        baseline.append(
+            point_errors.mean_shape_errors(data, part.train + part.validation, part.test)
+        )
     errors = pd.concat(found, ignore_index=True)
     pooled = {experiment.method: errors, "mean_shape": pd.concat(baseline, ignore_index=True)}
     rows = {method: tables.summarize(table) for method, table in pooled.items()}

@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -24,10 +21,9 @@ from kerasland.experiment import Experiment
 from kerasland.images import read_image
 from kerasland.prepared import Prepared
 from kerasland.progress import track
+from kerasland.threads import WORKERS, ahead
 
-WORKERS = min(8, os.cpu_count() or 1)
 IN_MEMORY_BYTES = 256 * 2**20
-T, U = TypeVar("T"), TypeVar("U")
 
 
 @dataclass(frozen=True)
@@ -54,21 +50,9 @@ class Frames:
         return Frames(tuple(ids), images, self.points[where], self.shrunk[where])
 
 
-def letterboxed(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """A radiograph in the frame of the network, float32, 0 around it.
-
-    Intensities are as in the image, but for 16 bits, which begin at 0: where a file's 12 bits lie
-    at the upper end of 16, the 0 around the image would take all contrast.
-
-    Args:
-        image: (H, W), any real dtype.
-        shape: (H, W) of the frame.
-    """
-    image = image - image.min() if image.dtype == np.uint16 else image
-    return geometry.resample(image, shape, geometry.letterbox(image.shape, shape))
-
-
-def load_frames(data: Prepared, ids: tuple[str, ...], shape: tuple[int, int]) -> Frames:
+def load_frames(
+    data: Prepared, ids: tuple[str, ...], shape: tuple[int, int], quiet: bool = False
+) -> Frames:
     """Decodes images and brings them and their points to the frame of the network.
 
     Frames of more than `IN_MEMORY_BYTES` altogether go to a file without a name in the folder for
@@ -78,6 +62,7 @@ def load_frames(data: Prepared, ids: tuple[str, ...], shape: tuple[int, int]) ->
         data: the prepared data set.
         ids: images to load.
         shape: (H, W) of the frame, pixels.
+        quiet: no progress.
 
     Returns:
         `Frames`; uint16 if any source is, else uint8.
@@ -89,7 +74,7 @@ def load_frames(data: Prepared, ids: tuple[str, ...], shape: tuple[int, int]) ->
 
     def load(image_id):
         image = read_image(data.image_path(image_id))
-        frame = letterboxed(image, shape)
+        frame = geometry.letterboxed(image, shape)
         if image.dtype == np.uint16:
             # 10 or 12 bits in 16: augmentation is relative to the range that is in use
             frame = frame * (np.iinfo(np.uint16).max / max(1.0, frame.max()))
@@ -98,7 +83,8 @@ def load_frames(data: Prepared, ids: tuple[str, ...], shape: tuple[int, int]) ->
     images, fits = _room((len(ids), *shape), np.dtype(np.uint8)), []
     with ThreadPoolExecutor(WORKERS) as pool:
         loaded = (job.result() for job in ahead(pool, load, ids))
-        for i, (frame, fit) in enumerate(track(loaded, "reading images", len(ids))):
+        loaded = loaded if quiet else track(loaded, "reading images", len(ids))
+        for i, (frame, fit) in enumerate(loaded):
             if frame.dtype.itemsize > images.itemsize:
                 narrow, images = images, _room(images.shape, frame.dtype)
                 for k in range(i):
@@ -108,26 +94,6 @@ def load_frames(data: Prepared, ids: tuple[str, ...], shape: tuple[int, int]) ->
     moved = [fit.apply(of_image) for fit, of_image in zip(fits, points, strict=True)]
     shrunk = np.array([1.0 / fit.scale for fit in fits])
     return Frames(tuple(ids), images, np.stack(moved).astype(np.float32), shrunk)
-
-
-def ahead(
-    pool: Executor, work: Callable[[T], U], items: Iterable[T], most: int = 2 * WORKERS
-) -> Iterator[Future[U]]:
-    """What `work` makes of each item, in their order, at most `most` of them under way or waiting.
-
-    Where the caller stops early, what has not begun never does.
-    """
-    waiting: deque[Future[U]] = deque()
-    try:
-        for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) >= most:
-                yield waiting.popleft()
-        while waiting:
-            yield waiting.popleft()
-    finally:
-        for job in waiting:
-            job.cancel()
 
 
 def _room(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

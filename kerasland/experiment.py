@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import json
 import math
+import operator
 import types
 import typing
 from dataclasses import dataclass, field
@@ -22,6 +23,13 @@ METHODS = {
 }
 
 MAX_SEED = 2_000_000  # a thousand times that, the epochs' part, stays within 32 bits
+_KINDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a word",
+    tuple[int, int]: "height and width",
+}
 NETWORK = ("width", "max_width", "depth", "stem_stride", "output_stride", "normalization")
 
 
@@ -29,8 +37,9 @@ def _choice(*names: str, default: str, help: str):
     return field(default=default, metadata={"choices": names, "help": help})
 
 
-def _option(default, help: str):
-    return field(default=default, metadata={"help": help})
+def _option(default, help: str, **limits):
+    """A setting; `limits`: "above" what it must be, or "least" and "below"."""
+    return field(default=default, metadata={"help": help, **limits})
 
 
 @dataclass(frozen=True)
@@ -42,24 +51,29 @@ class Experiment:
     """
 
     image_shape: tuple[int, int] = _option((512, 384), "height and width of the network's input")
-    width: int = _option(32, "channels of the first level; each deeper level has twice as many")
-    max_width: int = _option(128, "channels at most")
-    depth: int = _option(5, "levels of the U-Net")
+    width: int = _option(
+        32, "channels of the first level; each deeper level has twice as many", above=0
+    )
+    max_width: int = _option(128, "channels at most", above=0)
+    depth: int = _option(5, "levels of the U-Net", above=0)
     stem_stride: int = _option(4, "input pixels a cell of the first level")
     output_stride: int = _option(4, "input pixels a heatmap cell")
     normalization: str = _choice(
         "batch", "group", "layer", "none", default="batch", help="after each convolution"
     )
-    dropout: float = _option(0.0, "fraction of channels dropped at the two deepest levels")
+    dropout: float = _option(
+        0.0, "fraction of channels dropped at the two deepest levels", least=0, below=1
+    )
 
     heatmap_loss: str = _choice(
         "cross_entropy", "squared_error", default="cross_entropy", help="on the heatmaps"
     )
-    sigma_px: float = _option(4.0, "standard deviation of the Gaussian target")
+    sigma_px: float = _option(4.0, "standard deviation of the Gaussian target", above=0)
     decode_radius_px: float = _option(
         8.0,
         "half the width of the window about a heatmap's peak whose mean is the landmark; in whole "
         "heatmap cells, at least 2",
+        above=0,
     )
     maps: str = _choice(
         "none", "cartesian", "polar", "both", default="both", help="spatial feature maps"
@@ -68,21 +82,27 @@ class Experiment:
     correlation: str = _choice(
         "cosine", "pearson", "inner", "distance", default="cosine", help="kind of correlation map"
     )
-    configuration_weight: float = _option(1.0, "lambda, the weight of the configuration loss")
-    beta: float = _option(1.0, "inverse temperature of the soft-argmax; 15 for squared_error")
+    configuration_weight: float = _option(
+        1.0, "lambda, the weight of the configuration loss", least=0
+    )
+    beta: float = _option(
+        1.0, "inverse temperature of the soft-argmax; 15 for squared_error", above=0
+    )
     learn_beta: bool = _option(False, "whether beta is trained")
     shape_prior: bool = _option(
         False, "whether the saved model corrects points that all others contradict"
     )
 
-    epochs: int = _option(60, "passes over the training images")
-    batch_size: int = _option(4, "images a step, over all replicas")
-    learning_rate: float = _option(4e-3, "at the end of the warm-up")
+    epochs: int = _option(60, "passes over the training images", above=0)
+    batch_size: int = _option(4, "images a step, over all replicas", above=0)
+    learning_rate: float = _option(4e-3, "at the end of the warm-up", above=0)
     optimizer: str = _choice("adamw", "sgd", default="adamw", help="sgd is for tests of exactness")
-    weight_decay: float = _option(1e-3, "of AdamW")
-    warmup_epochs: float = _option(3.0, "linear warm-up, before the cosine decay")
-    clip_norm: float = _option(5.0, "global norm of the gradient at most")
-    ema_momentum: float = _option(0.99, "of the average of the weights; 0 for none")
+    weight_decay: float = _option(1e-3, "of AdamW", least=0)
+    warmup_epochs: float = _option(3.0, "linear warm-up, before the cosine decay", least=0)
+    clip_norm: float = _option(5.0, "global norm of the gradient at most", least=0)
+    ema_momentum: float = _option(
+        0.99, "of the average of the weights; 0 for none", least=0, below=1
+    )
     precision: str = _choice(
         "float32",
         "bfloat16",
@@ -93,19 +113,25 @@ class Experiment:
         "auto: bfloat16 where the processor has it, else float32",
     )
     xla: bool = _option(False, "whether XLA compiles the step; for GPUs")
-    seed: int = _option(0, "of weights, order and augmentation")
-    replicas: int = _option(0, "0: all GPUs, or one CPU; N: N GPUs or N logical CPU devices")
+    seed: int = _option(0, "of weights, order and augmentation", least=0)
+    replicas: int = _option(
+        0, "0: all GPUs, or one CPU; N: N GPUs or N logical CPU devices", least=0
+    )
     validation_images: int = _option(
-        8, "training images held out for the curves and `best.keras`, at most a third"
+        8, "training images held out for the curves and `best.keras`, at most a third", least=0
     )
 
-    rotation_deg: float = _option(20.0, "rotation up to +- this")
-    scale: float = _option(0.2, "scale within 1 +- this")
-    shift: float = _option(0.08, "shift up to +- this fraction of the longer side")
-    elastic_px: float = _option(4.0, "root mean square of the elastic displacement")
-    gamma: float = _option(0.4, "exponent within e ** +- this")
-    contrast: float = _option(0.3, "local gain within 1 +- this, smooth over the image")
-    noise: float = _option(0.03, "standard deviation of added noise at most; the image is 0..1")
+    rotation_deg: float = _option(20.0, "rotation up to +- this", least=0)
+    scale: float = _option(0.2, "scale within 1 +- this", least=0, below=1)
+    shift: float = _option(0.08, "shift up to +- this fraction of the longer side", least=0)
+    elastic_px: float = _option(4.0, "root mean square of the elastic displacement", least=0)
+    gamma: float = _option(0.4, "exponent within e ** +- this", least=0)
+    contrast: float = _option(
+        0.3, "local gain within 1 +- this, smooth over the image", least=0, below=1
+    )
+    noise: float = _option(
+        0.03, "standard deviation of added noise at most; the image is 0..1", least=0
+    )
 
     def __post_init__(self):
         _check(self)
@@ -162,10 +188,10 @@ def load(path: Path) -> tuple[Experiment, dict]:
     """
     try:
         document = json.loads(Path(path).read_text(encoding="utf-8"))
-        values = document.pop("experiment")
+        values = dict(document.pop("experiment"))
     except FileNotFoundError:
         raise DataError(f"{path}: not found; a run is a folder that holds it") from None
-    except (json.JSONDecodeError, KeyError, AttributeError):
+    except (ValueError, KeyError, AttributeError, TypeError):
         raise DataError(f"{path}: not an experiment's JSON") from None
     try:
         return from_dict(values, str(path)), document
@@ -183,17 +209,12 @@ def from_dict(values: dict, source: str) -> Experiment:
     Raises:
         UsageError: an unknown key, or an impossible value.
     """
-    known = {item.name: item for item in dataclasses.fields(Experiment)}
-    for key, value in values.items():
+    known = {item.name for item in dataclasses.fields(Experiment)}
+    for key in values:
         if key not in known:
             near = difflib.get_close_matches(key, known, 1)
             hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"
             raise UsageError(f"{source}: unknown key {key!r}; {hint}")
-        choices = known[key].metadata.get("choices")
-        if choices and value not in choices:
-            raise UsageError(f"{source}: {key}={value!r} must be one of {', '.join(choices)}")
-        if isinstance(value, list):
-            values = {**values, key: tuple(value)}
     try:
         return Experiment(**values)
     except UsageError as error:
@@ -214,45 +235,43 @@ def _written(value) -> str:
     return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
+def _typed(value, wanted: type):
+    """The value as its field has it.
+
+    Raises:
+        TypeError, ValueError: it is of another type.
+    """
+    if isinstance(wanted, types.GenericAlias):
+        height, width = value
+        return operator.index(height), operator.index(width)
+    if wanted is float:
+        value = None if isinstance(value, str | bool) else float(value)
+    elif wanted is int:
+        value = None if isinstance(value, bool) else operator.index(value)
+    if not isinstance(value, wanted) or value != value or value in (math.inf, -math.inf):
+        raise TypeError
+    return value
+
+
 def _check(e: Experiment) -> None:
     def refuse(key: str, reason: str):
         raise UsageError(f"{key}={getattr(e, key)} {reason}")
 
+    wanted = typing.get_type_hints(Experiment)
     for item in dataclasses.fields(e):
-        value = getattr(e, item.name)
-        if isinstance(value, float) and not math.isfinite(value):
-            refuse(item.name, "must be a number")
-    for key in (
-        "width",
-        "max_width",
-        "depth",
-        "epochs",
-        "batch_size",
-        "learning_rate",
-        "sigma_px",
-        "decode_radius_px",
-        "beta",
-    ):
-        if not getattr(e, key) > 0:
-            refuse(key, "must be above 0")
-    for key in ("dropout", "ema_momentum", "scale", "contrast"):
-        if not 0 <= getattr(e, key) < 1:
-            refuse(key, "must be in [0, 1)")
-    for key in (
-        "seed",
-        "replicas",
-        "validation_images",
-        "rotation_deg",
-        "shift",
-        "elastic_px",
-        "gamma",
-        "noise",
-        "weight_decay",
-        "warmup_epochs",
-        "clip_norm",
-        "configuration_weight",
-    ):
-        if getattr(e, key) < 0:
+        key, limits = item.name, item.metadata
+        try:
+            value = _typed(getattr(e, key), wanted[key])
+        except (TypeError, ValueError):
+            refuse(key, f"must be {_KINDS[wanted[key]]}")
+        object.__setattr__(e, key, value)
+        if value not in limits.get("choices", (value,)):
+            refuse(key, f"must be one of {', '.join(limits['choices'])}")
+        if "above" in limits and not value > limits["above"]:
+            refuse(key, f"must be above {limits['above']}")
+        if "below" in limits and not limits["least"] <= value < limits["below"]:
+            refuse(key, f"must be in [{limits['least']}, {limits['below']})")
+        if "least" in limits and value < limits["least"]:
             refuse(key, "must not be negative")
     if e.seed > MAX_SEED:
         refuse("seed", f"must be at most {MAX_SEED}")

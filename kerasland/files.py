@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import shutil
@@ -14,16 +15,19 @@ from pathlib import Path
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """Yields a temporary path beside `path`; renames it to `path` if the block succeeds.
 
-    The temporary name keeps the suffix, which many writers look at. Works for a file and for a
+    The temporary name keeps the suffix, which many writers look at. Works for a file and for a new
     folder. If the block raises, what it wrote is removed and `path` stays as it was.
+
+    Raises:
+        IsADirectoryError: `path` is a folder already.
     """
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
         yield temporary
-        if path.is_dir():
-            shutil.rmtree(path)
         os.replace(temporary, path)
     finally:
         if temporary.is_dir():
@@ -35,7 +39,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 def write_text(path: str | os.PathLike, text: str) -> None:
     """Writes UTF-8 text, whole or not at all."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def without_nan(value):

@@ -11,6 +11,7 @@ from kerasland.errors import DataError, UsageError
 from kerasland.files import write_text
 
 ALL = "all"  # stands for a fold where every image is trained on
+_NOT_ALL = f"a fold can't be called {ALL!r}, which stands for all images: rename it"
 
 
 def split(
@@ -52,8 +53,35 @@ def disjoint_folds(
 
 
 def fold_names(folder: Path) -> tuple[str, ...]:
-    """The folds of a prepared folder."""
-    return tuple(sorted(p.name for p in (folder / "folds").glob("*") if p.is_dir()))
+    """The folds of a prepared folder; hidden folders are none."""
+    return tuple(sorted(p.name for p in (folder / "folds").glob("[!.]*") if p.is_dir()))
+
+
+def read_list(path: Path) -> list[str]:
+    """The lines of a text file without space about them, but for empty ones.
+
+    Raises:
+        DataError: no such file, or no text.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such list of images") from None
+    except UnicodeError:
+        raise DataError(f"{path}: no list of images: save it as text in UTF-8") from None
+    return [line.strip() for line in lines if line.strip()]
+
+
+def read_ids(path: Path) -> tuple[str, ...]:
+    """Image ids, one a line.
+
+    Raises:
+        DataError: as `read_list`; no id, or one twice.
+    """
+    listed = read_list(path)
+    for problem in list_problems(listed, set(listed), path):
+        raise DataError(problem)
+    return tuple(listed)
 
 
 def read_fold(
@@ -61,11 +89,16 @@ def read_fold(
 ) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], list[str]]:
     """The train and test lists of a fold, and what is wrong with them; `ids`: those there are."""
     lists, problems = [], []
+    if name == ALL:
+        problems.append(f"{folder / 'folds' / name}: {_NOT_ALL}")
     for part in ("train", "test"):
         path = folder / "folds" / name / f"{part}.txt"
-        text = path.read_text(encoding="utf-8-sig") if path.is_file() else ""
-        lists.append(tuple(line.strip() for line in text.splitlines() if line.strip()))
-        problems += list_problems(lists[-1], ids, path)
+        try:
+            lists.append(tuple(read_list(path)))
+            problems += list_problems(lists[-1], ids, path)
+        except DataError as error:
+            lists.append(())
+            problems.append(str(error))
     problems += [
         f"{folder / 'folds' / name}: image {i} is in train.txt and in test.txt"
         for i in sorted(set(lists[0]) & set(lists[1]))
@@ -99,7 +132,7 @@ def check_fold_name(name: str) -> None:
     if not name or name.startswith(".") or set(name) & set("/\\"):
         raise UsageError(f"fold name {name!r} can't be a folder's name")
     if name == ALL:
-        raise UsageError(f"a fold can't be called {ALL!r}, which stands for all images: rename it")
+        raise UsageError(_NOT_ALL)
 
 
 def check_fold(name: str, lists: tuple[Sequence[str], Sequence[str]]) -> None:

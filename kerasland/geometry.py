@@ -81,6 +81,20 @@ def resample(image: np.ndarray, target_shape: tuple[int, int], fit: Similarity) 
     return np.ascontiguousarray(rows @ image.astype(np.float32) @ columns.T)
 
 
+def letterboxed(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """A radiograph in the frame of the network, float32, 0 around it.
+
+    Intensities are as in the image, but for 16 bits, which begin at 0: where a file's 12 bits lie
+    at the upper end of 16, the 0 around the image would take all contrast.
+
+    Args:
+        image: (H, W), any real dtype.
+        shape: (H, W) of the frame.
+    """
+    image = image - image.min() if image.dtype == np.uint16 else image
+    return resample(image, shape, letterbox(image.shape, shape))
+
+
 def resample_matrix(
     source_size: int, target_size: int, scale: float, shift: float
 ) -> sparse.csr_array:

@@ -1,4 +1,4 @@
-"""Keras layers of the method: thin classes over `kerasland.heatmaps` and `kerasland.resampling`."""
+"""Keras layers of the method: thin classes over `embedding`, `heatmaps` and `shapes`."""
 
 from __future__ import annotations
 
@@ -164,13 +164,6 @@ class ShapePrior(keras.layers.Layer):
     def get_config(self):
         config = {"doubtful": self.doubtful, "far": self.far, "absurd": self.absurd}
         return {**super().get_config(), **config}
-
-    @classmethod
-    def from_config(cls, config):
-        """Files of earlier versions lack `absurd`: they corrected doubtful points alone, and do."""
-        config = {"absurd": float("inf"), **config}
-        config.pop("passes", None)
-        return cls(**config)
 
 
 @_register

@@ -1,4 +1,4 @@
-"""Keras losses of the method: thin classes over `kerasland.heatmaps`.
+"""Keras losses of the method: thin classes over `embedding` and `heatmaps`.
 
 Their targets are points, (B, K, 2) in pixels of the network's input, NaN where a landmark is not
 annotated; no heatmap travels with a batch. Each returns one value a sample, which is what lets

@@ -47,6 +47,11 @@ def compute_with_onednn() -> None:
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 
+def slow_alone() -> bool:
+    """Whether an image costs more alone than twice: by what `compute_with_onednn` asks for."""
+    return os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "1"
+
+
 @contextlib.contextmanager
 def without(*packages: str) -> Iterator[None]:
     """Packages that are not imported yet cannot be: whoever asks takes them for not installed."""

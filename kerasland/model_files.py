@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from pathlib import Path
 
 import keras
@@ -62,7 +63,7 @@ def load_model(source: str | os.PathLike) -> keras.Model:
     try:
         model = keras.saving.load_model(path, compile=False)
         landmark_names(model)
-    except (ValueError, OSError, KeyError, TypeError) as error:
+    except (ValueError, OSError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DataError(f"{path}: not a model of kerasland ({reason})") from error
     return model

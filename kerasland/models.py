@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import operator
+from collections.abc import Sequence
 
 import keras
+import numpy as np
 
 from kerasland import shapes
 from kerasland.image_layers import (
@@ -38,23 +41,23 @@ BETWEEN = (
 
 
 def unet(
-    landmarks=37,
-    image_shape=(512, 384),
-    width=32,
-    max_width=128,
-    depth=5,
-    stem_stride=4,
-    output_stride=4,
-    normalization="batch",
-    synchronized=False,
-    dropout=0.0,
-    maps="both",
-    angle="unit",
-    beta=1.0,
-    learn_beta=False,
-    decode_radius_px=8.0,
-    name="unet",
-):
+    landmarks: int | Sequence[str] = 37,
+    image_shape: tuple[int, int] = (512, 384),
+    width: int = 32,
+    max_width: int = 128,
+    depth: int = 5,
+    stem_stride: int = 4,
+    output_stride: int = 4,
+    normalization: str = "batch",
+    synchronized: bool = False,
+    dropout: float = 0.0,
+    maps: str = "both",
+    angle: str = "unit",
+    beta: float = 1.0,
+    learn_beta: bool = False,
+    decode_radius_px: float = 8.0,
+    name: str = "unet",
+) -> keras.Model:
     """A U-Net with one heatmap a landmark (Ronneberger 2015), its decoder and its embedding.
 
     Level i of `depth` has min(width * 2 ** i, max_width) channels on a grid of stride
@@ -62,7 +65,7 @@ def unet(
     skip connection is concatenated. The model standardises the intensities of each image itself.
 
     Args:
-        landmarks: K, or K names, which the model keeps, see `landmark_names`.
+        landmarks: K, or K different names, which the model keeps, see `landmark_names`.
         image_shape: (H, W) of the input, pixels; multiples of stem_stride * 2 ** (depth - 1).
         width, max_width: channels of the first level, and at most.
         depth: levels.
@@ -86,7 +89,8 @@ def unet(
         "none", "embedding" (B, K, C).
 
     Raises:
-        ValueError: if the shape is not divisible, a stride does not fit, or a name is unknown.
+        ValueError: if the shape is not divisible, a stride does not fit, names of landmarks repeat,
+            or another name is unknown.
     """
     names = _names(landmarks)
     if normalization not in NORMALIZATIONS:
@@ -101,8 +105,10 @@ def unet(
             f"image_shape {tuple(image_shape)} must be multiples of stem_stride * 2 ** (depth - 1)"
             f" = {coarsest}"
         )
-    if output_stride > coarsest:
-        raise ValueError(f"output_stride {output_stride} is coarser than the last level {coarsest}")
+    if not 1 <= output_stride <= coarsest:
+        raise ValueError(
+            f"output_stride must be within 1 and the last level's {coarsest}, not {output_stride}"
+        )
     levels = [stem_stride * 2**level for level in range(depth)]
     if output_stride not in levels and stem_stride % output_stride:
         raise ValueError(
@@ -168,7 +174,7 @@ def unet(
     return keras.Model(image, outputs, name=name)
 
 
-def landmark_names(model):
+def landmark_names(model: keras.Model) -> tuple[str, ...]:
     """The names of the landmarks of a model that `unet` made, in their order, as a tuple.
 
     Raises:
@@ -180,7 +186,7 @@ def landmark_names(model):
     return decoders[0].names
 
 
-def bare(model, dtype="float32"):
+def bare(model: keras.Model, dtype: str = "float32") -> keras.Model:
     """The same network and weights, without optimiser, losses and metrics.
 
     Args:
@@ -204,12 +210,12 @@ def bare(model, dtype="float32"):
     return keras.Model(model.inputs[0], model.output, name=model.name)
 
 
-def _policy(layer, dtype):
+def _policy(layer: keras.layers.Layer, dtype: str) -> str:
     between = isinstance(layer, BETWEEN) and layer.name not in ("head", "heatmaps")
     return f"mixed_{dtype}" if between and dtype != "float32" else "float32"
 
 
-def with_shape_prior(model, points):
+def with_shape_prior(model: keras.Model, points: np.ndarray) -> keras.Model:
     """The same model, whose landmarks are corrected where all others contradict them.
 
     Args:
@@ -231,7 +237,7 @@ def with_shape_prior(model, points):
     return keras.Model(model.inputs[0], outputs, name=model.name)
 
 
-def pipeline(model, dtype="float32"):
+def pipeline(model: keras.Model, dtype: str = "float32") -> keras.Model:
     """The whole path from a raw image to landmarks in its own pixels, as one model.
 
     Args:
@@ -252,7 +258,13 @@ def pipeline(model, dtype="float32"):
     return keras.Model(image, {"landmarks": landmarks, **kept}, name="pipeline")
 
 
-def _names(landmarks):
-    if isinstance(landmarks, int):
-        return tuple(str(k) for k in range(landmarks))
-    return tuple(landmarks)
+def _names(landmarks: int | Sequence[str]) -> tuple[str, ...]:
+    if isinstance(landmarks, str):
+        raise ValueError(f"landmarks={landmarks!r}: expected a number or a list of names")
+    try:
+        names = tuple(str(k) for k in range(operator.index(landmarks)))
+    except TypeError:
+        names = tuple(landmarks)
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"landmarks={landmarks!r}: expected one or more, of different names")
+    return names

@@ -20,6 +20,9 @@ class _Steps:
     gradient at most; and an average of the weights (`use_ema`) that is of use early."""
 
     def __init__(self, *args, clip_norm=None, **kwargs):
+        for hook in ("_apply_weight_decay", "_update_model_variables_moving_average"):
+            if not hasattr(keras.optimizers.Optimizer, hook):  # else it would be done twice
+                raise ImportError(f"Keras {keras.__version__} has no Optimizer.{hook}: take 3.15")
         super().__init__(*args, **kwargs)
         self.clip_norm = clip_norm
 

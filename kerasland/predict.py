@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from kerasland import files, geometry, predictions
-from kerasland.dataset import WORKERS, ahead, letterboxed
+from kerasland import files, geometry, machine, predictions
 from kerasland.errors import DataError, KeraslandError, UsageError
 from kerasland.geometry import Spacing
 from kerasland.image_files import find_images, image_stem
@@ -25,12 +24,13 @@ from kerasland.models import landmark_names
 from kerasland.pictures import draw
 from kerasland.prepared_tables import Scale
 from kerasland.progress import track
+from kerasland.threads import WORKERS, ahead
 from kerasland.volumes import is_nifti
 
 SIDES = ("left", "right")
 SMALLEST_PX = 32
 SHOWN = 5
-BATCH = 4  # with oneDNN an image costs three quarters of what it does alone without; 8 no less
+BATCH = 4  # images a pass, where there are that many; 8 cost no less each
 Localizer = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
@@ -46,23 +46,24 @@ def localizer(model: keras.Model, side: str = "left") -> Localizer:
         UsageError: another side.
     """
     frame_shape, side = model.input_shape[1:3], _checked(side)
-    locate = network(model)
+    locate = frame_localizer(model)
 
     def localize(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        landmarks, confidence = locate(letterboxed(_seen(image, side), frame_shape)[None])
+        frame = geometry.letterboxed(_seen(image, side), frame_shape)
+        landmarks, confidence = locate(frame[None])
         landmarks = geometry.letterbox(image.shape, frame_shape).invert(landmarks[0])
         return _unseen(landmarks, image, side), confidence[0]
 
     return localize
 
 
-def network(model: keras.Model) -> Localizer:
+def frame_localizer(model: keras.Model) -> Localizer:
     """As `localizer`, for images that are in the frame of the network already, and in its pixels.
 
     Returns:
         A function from frames (N, H, W), any range of intensities, to landmarks (N, K, 2), pixels
         of the frame, and confidence (N, K). One graph,
-        whatever N is and the sizes of the images were before `dataset.letterboxed`.
+        whatever N is and the sizes of the images were before `geometry.letterboxed`.
     """
     spec = tf.TensorSpec((None, *model.input_shape[1:3], 1), tf.float32)
 
@@ -72,8 +73,10 @@ def network(model: keras.Model) -> Localizer:
         return outputs["landmarks"], outputs["confidence"]
 
     def locate(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        landmarks, confidence = graph(tf.constant(frames[..., None]))
-        return landmarks.numpy(), confidence.numpy()
+        twice = len(frames) == 1 and machine.slow_alone()
+        seen = np.repeat(frames, 2, axis=0) if twice else frames
+        landmarks, confidence = graph(tf.constant(seen[..., None]))
+        return landmarks.numpy()[: len(frames)], confidence.numpy()[: len(frames)]
 
     return locate
 
@@ -122,8 +125,11 @@ def predict_files(
     """
     out, side = Path(out), _checked(side)
     frame_shape = model.input_shape[1:3]
-    names, locate, expected = landmark_names(model), network(model), _expected_errors(model)
+    names, locate = landmark_names(model), frame_localizer(model)
+    expected = _expected_errors(model)
     paths = find_images(images, out)
+    if not paths:
+        raise UsageError("no image named")
     failed, taken = [], {}
 
     def read(path: Path) -> tuple[np.ndarray, np.ndarray, Spacing | None]:
@@ -136,7 +142,8 @@ def predict_files(
             )
         if image.min() == image.max():
             raise DataError(f"{path}: all pixels are alike, there is nothing to find landmarks in")
-        return image, letterboxed(_seen(image, side), frame_shape), pixel_spacing(path)
+        frame = geometry.letterboxed(_seen(image, side), frame_shape)
+        return image, frame, pixel_spacing(path)
 
     def readable() -> Iterator[tuple[Path, np.ndarray, np.ndarray, Spacing | None]]:
         jobs = ahead(pool, read, paths)
@@ -150,10 +157,8 @@ def predict_files(
     def together() -> Iterator[tuple]:
         known = readable()
         while batch := list(itertools.islice(known, BATCH)):
-            frames = [frame for _, _, frame, _ in batch]
-            # never one alone, see `machine.compute_with_onednn`
-            found = locate(np.stack(frames if len(frames) > 1 else 2 * frames))
-            for (path, image, _, spacing), *of_image in zip(batch, *found, strict=False):
+            found = locate(np.stack([frame for _, _, frame, _ in batch]))
+            for (path, image, _, spacing), *of_image in zip(batch, *found, strict=True):
                 yield path, image, spacing, *of_image
 
     def located() -> Iterator[tuple[np.ndarray, np.ndarray, Path]]:
@@ -256,13 +261,14 @@ def _free_name(stem: str, taken: dict[str, int]) -> str:
 
     Args:
         stem: of the file.
-        taken: the names so far, each with the highest number behind it; this one is added.
+        taken: the names so far in lower case, each with the highest number behind it; this one is
+            added. Not every file system tells a.jpg from A.jpg.
     """
     name = stem
-    while name in taken:
-        taken[stem] += 1
-        name = f"{stem}_{taken[stem]}"
-    taken[name] = 1
+    while name.lower() in taken:
+        taken[stem.lower()] += 1
+        name = f"{stem}_{taken[stem.lower()]}"
+    taken[name.lower()] = 1
     return name
 
 

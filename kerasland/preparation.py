@@ -7,8 +7,8 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from kerasland.prepared_tables import (
     image_path,
     read_about,
 )
+from kerasland.threads import ahead
 
 Record = tuple[str, "np.ndarray | str | os.PathLike", np.ndarray]
 
@@ -131,30 +132,32 @@ def _write_images(
     folder: Path, records: Iterable[Record], count: int, workers: int
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     points: dict[str, np.ndarray] = {}
-    hashes: dict[str, str] = {}
-    waiting: list[tuple[str, Future]] = []
+    called: dict[str, str] = {}
+
+    def checked() -> Iterator[tuple[str, np.ndarray | str | os.PathLike]]:
+        for image_id, image, of_image in records:
+            _check_id(image_id)
+            # not every file system tells a.png from A.png
+            if (first := called.setdefault(image_id.casefold(), image_id)) in points:
+                raise DataError(f"image ids {first!r} and {image_id!r}: the same, or but for case")
+            points[image_id] = _checked_points(image_id, of_image, count)
+            yield image_id, image
+
+    def written(record: tuple[str, np.ndarray | str | os.PathLike]) -> tuple[str, str]:
+        image_id, image = record
+        return image_id, write_png(image_path(folder, image_id), image)
+
     with ThreadPoolExecutor(workers) as pool:
-        try:
-            for image_id, image, of_image in records:
-                points[_checked_id(image_id, points)] = _checked_points(image_id, of_image, count)
-                job = pool.submit(write_png, image_path(folder, image_id), image)
-                waiting.append((image_id, job))
-                while len(waiting) > 2 * workers:
-                    done, job = waiting.pop(0)
-                    hashes[done] = job.result()
-            hashes.update((done, job.result()) for done, job in waiting)
-        finally:
-            for _, job in waiting:
-                job.cancel()
+        jobs = ahead(pool, written, checked(), 2 * workers)
+        hashes = dict(job.result() for job in jobs)
     return points, hashes
 
 
-def _checked_id(image_id: str, seen: Mapping[str, object]) -> str:
+def _check_id(image_id: str) -> None:
     if not image_id or image_id.startswith(".") or set(image_id) & set("/\\\r\n\0"):
         raise DataError(f"image id {image_id!r} can't be a file name")
-    if image_id != image_id.strip() or image_id in seen:
-        raise DataError(f"image id {image_id!r} comes twice or has spaces about it")
-    return image_id
+    if image_id != image_id.strip():
+        raise DataError(f"image id {image_id!r} has spaces about it")
 
 
 def _checked_points(image_id: str, points: np.ndarray, count: int) -> np.ndarray:

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from kerasland.errors import DataError, UsageError
-from kerasland.folds import check_fold_name, fold_names, read_fold
+from kerasland.folds import fold_names, read_fold
 from kerasland.prepared_tables import (
     TABLE,
     Scale,
@@ -92,14 +92,13 @@ class Prepared:
         """The image ids to train on and to test on.
 
         Raises:
-            UsageError: no such fold, or one called "all".
-            DataError: a list is missing or empty, names an id twice or one that the data set lacks,
-                or both lists share an id.
+            UsageError: no such fold.
+            DataError: it is called "all"; a list is missing or empty, names an id twice or one that
+                the data set lacks, or both lists share an id.
         """
         if name not in self.folds():
             there = ", ".join(self.folds()) or "none"
             raise UsageError(f"{self.folder}: no fold {name!r}; there: {there}")
-        check_fold_name(name)
         lists, problems = read_fold(self.folder, name, set(self.ids))
         if problems:
             raise DataError(problems[0])

@@ -13,6 +13,7 @@ import numpy as np
 
 from kerasland import geometry
 from kerasland.errors import DataError, UsageError
+from kerasland.folds import check_fold_name
 
 COLUMNS = ["image_id", "landmark", "x", "y"]
 TABLE = "landmarks.csv"
@@ -113,9 +114,11 @@ def read_about(folder: Path) -> dict:
         count = len(about["landmarks"])
         about["scale"] = Scale(**about["scale"])
         about["spacing"] = dict(about.get("spacing", {}))
+        for fold in about.get("folds", ()):
+            check_fold_name(fold)
         if any(not 0 <= i < count for i in about["scale"].landmarks or ()):
             raise ValueError(f"scale landmarks {about['scale'].landmarks} of {count}")
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, UsageError) as error:
         raise DataError(f"{path}: unusable ({error!r}): prepare the data set again") from error
     return about
 
@@ -126,10 +129,20 @@ def read_landmarks(
     """landmarks.csv: points (K, 2) by image id, line by (image id, landmark index), and problems.
 
     Raises:
-        DataError: no such file, or not these columns.
+        DataError: no such file, no text, or not these columns.
     """
     if not path.is_file():
         raise DataError(f"{path}: missing: prepare the data set again")
+    try:
+        return _read_rows(path, landmarks)
+    except (UnicodeError, csv.Error) as error:
+        raise DataError(f"{path}: no CSV ({error}): save it as CSV UTF-8") from None
+
+
+def _read_rows(
+    path: Path, landmarks: Sequence[str]
+) -> tuple[dict[str, np.ndarray], dict[tuple[str, int], int], list[str]]:
+    """As `read_landmarks`, of a file that is there."""
     number = {name: k for k, name in enumerate(landmarks)}
     points: dict[str, np.ndarray] = {}
     lines: dict[tuple[str, int], int] = {}

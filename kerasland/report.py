@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from kerasland import evaluate, files, report_data, report_runs, tables
+from kerasland import files, point_errors, report_data, report_runs, tables
 from kerasland.errors import DataError, UsageError
 from kerasland.images import read_image
 from kerasland.model_files import load_model
@@ -136,7 +136,7 @@ def _images(runs: list[Run], data: Prepared, unit: str) -> list[dict]:
     """
     models = {folder: load_model(folder) for run in runs for folder in run.models}
     for model in models.values():
-        evaluate.check_landmarks(model, data)
+        point_errors.check_landmarks(model, data)
     columns = ("x", "y", "error_px", "error_mm", "confidence")
     tabled = [{c: run.values(c, data.landmarks) for c in columns} for run in runs]
     number, found = report_data.numbers, []
@@ -192,11 +192,11 @@ def _mean_shape(run: Run, data: Prepared) -> list[pd.DataFrame]:
     on; nothing where the data set has none of those."""
     found = []
     for folder, notes in run.models.items():
-        seen = evaluate.trained_on(data, notes)
+        seen = point_errors.trained_on(data, notes)
         ids = tuple(image_id for image_id in run.ids if run.model_of[image_id] == folder)
         if not seen:
             return []
-        found.append(evaluate.mean_shape_errors(data, tuple(sorted(seen)), ids))
+        found.append(point_errors.mean_shape_errors(data, tuple(sorted(seen)), ids))
     return found
 
 

@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image
 
 from kerasland import embedding, geometry, heatmaps, pictures
-from kerasland.dataset import letterboxed
 from kerasland.experiment import Experiment
+from kerasland.geometry import letterboxed
 
 PICTURE_PX, THUMBNAIL_PX = 900, 240
 LEVELS = 15  # of a heatmap's picture, above the transparent one

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from kerasland import evaluate, run_folder, synthetic, tables, train
+from kerasland import evaluate, point_errors, run_folder, synthetic, tables, train
 from kerasland import experiment as experiments
 from kerasland.errors import UsageError
 from kerasland.experiment import METHODS, Experiment
@@ -64,7 +64,7 @@ def reproduce(
     splits = run_folder.splits(data, folds, experiment)
     pooled, rows = {}, []
     baseline = [
-        evaluate.mean_shape_errors(data, part.train + part.validation, part.test)
+        point_errors.mean_shape_errors(data, part.train + part.validation, part.test)
         for part in splits.values()
     ]
     pooled["mean_shape"] = pd.concat(baseline, ignore_index=True)

@@ -57,7 +57,8 @@ def split(data: Prepared, fold: str | None, experiment: Experiment) -> Split:
     held = min(experiment.validation_images, len(train) // 3)
     order = np.random.default_rng(20231201).permutation(len(train))
     validation = tuple(train[i] for i in sorted(order[:held]))
-    kept = tuple(image_id for image_id in train if image_id not in set(validation))
+    watched = set(validation)
+    kept = tuple(image_id for image_id in train if image_id not in watched)
     of_pixels = {data.pixel_hashes[image_id]: image_id for image_id in train}
     for image_id in test:
         if same := of_pixels.get(data.pixel_hashes[image_id]):
@@ -134,11 +135,13 @@ def alone(run: Path) -> Iterator[None]:
     """Holds the folder of a run, made if need be, against other processes while the block runs.
 
     The system lets go of it when the process ends, however it does. Where there are no locks,
-    as on Windows and some network file systems, nothing is held. A folder that stays empty goes.
+    as on Windows and some network file systems, nothing is held. A folder that was made here goes
+    if it stays empty.
 
     Raises:
         UsageError: another process trains in it.
     """
+    made = not run.exists()
     run.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         if fcntl is not None:
@@ -153,7 +156,7 @@ def alone(run: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            if not any(run.iterdir()):
+            if made and not any(run.iterdir()):
                 run.rmdir()
 
 

@@ -218,14 +218,17 @@ def read_summary(path: str | os.PathLike) -> dict:
     Raises:
         DataError: not what `evaluate` or `crossvalidate` writes.
     """
+    reason = "another JSON"
     try:
         summary = json.loads(Path(path).read_text(encoding="utf-8"))
         texts, folds = (summary["method"], summary["subset"]), summary.get("folds", {})
         if all(isinstance(text, str) for text in texts) and isinstance(folds, dict):
             return summary
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    raise DataError(f"{path}: not the summary of an evaluation")
+    except OSError as error:
+        reason = error.strerror
+    except (ValueError, KeyError, TypeError) as error:
+        reason = repr(error)
+    raise DataError(f"{path}: not the summary of an evaluation ({reason})")
 
 
 def read_errors(path: str | os.PathLike) -> pd.DataFrame:

@@ -33,6 +33,7 @@ from kerasland.prepared import Prepared, Scale
 from kerasland.tensorboard_log import TensorBoardLog
 
 BETA_2 = 0.99  # of AdamW: Keras's 0.999 looks back over more steps than a short training has
+WATCHED = 8  # validation images a step
 FEW_STEPS = 200  # what a training from weights that know hands needs; others need more
 
 
@@ -177,45 +178,35 @@ def _train(
     init: str | os.PathLike | None,
 ) -> keras.Model:
     """As `train`, in a folder that may be written, from its last checkpoint if it has one."""
-    scope = devices.strategy(experiment.replicas)
-    if experiment.batch_size % scope.num_replicas_in_sync:
-        raise UsageError(
-            f"batch_size={experiment.batch_size} does not divide by "
-            f"{scope.num_replicas_in_sync} replicas"
-        )
-    frames = dataset.load_frames(data, parts.train + parts.validation, experiment.image_shape)
-    watched = frames.take(parts.validation) if parts.validation else None
-    frames = frames.take(parts.train)
+    scope, name = devices.strategy(experiment.replicas), title or run.name
+    _check_shares(experiment, parts, scope.num_replicas_in_sync)
     steps = dataset.steps_per_epoch(len(parts.train), experiment.batch_size)
     keras.utils.set_random_seed(experiment.seed)
     checkpoint, first_epoch = run_folder.last_checkpoint(run)
-    with scope.scope():
+    with scope.scope():  # before the images, which take longer to read
         if checkpoint:
             model = keras.saving.load_model(checkpoint)
             begun_in = model.get_layer("stem_conv").compute_dtype  # perhaps on another machine
-            computed_in = devices.precision_here(begun_in, title or run.name, quiet)
+            devices.precision_here(begun_in, name, quiet)
+            # what the weights have seen stays known, whatever became of those of `init`
+            notes = experiments.load(run / run_folder.EXPERIMENT)[1]
         else:
-            computed_in = devices.precision_here(experiment.precision, title or run.name, quiet)
+            computed_in = devices.precision_here(experiment.precision, name, quiet)
             with devices.precision(computed_in):
                 model = build(experiment, data.landmarks)
-                if init is not None:
-                    _start_from(model, init)
-                shrunk = float(frames.shrunk.mean())
-                seen = parts.validation or parts.train
-                known_mm = np.isfinite(data.mm_per_px[data.index(seen)]).any()
-                scale = data.mean_scale(parts.train) if known_mm else Scale()
-                compile_model(model, experiment, steps * experiment.epochs, scale, shrunk)
-                model.optimizer.build(model.trainable_variables)
-    if checkpoint:  # what the weights have seen stays known, whatever became of those of `init`
-        notes = experiments.load(run / run_folder.EXPERIMENT)[1]
-    else:
-        notes = {**run_folder.notes_of(data, parts, init), "computed_in": computed_in}
-        if run_folder.pixel_hashes_behind(init) is None and not quiet:
-            print(
-                f"{title or run.name}: --init {init}: no experiment.json beside it tells all "
-                "images that it was trained on, so evaluate can't refuse them as test images",
-                file=sys.stderr,
-            )
+            if init is not None:
+                _start_from(model, init)
+            notes = {**run_folder.notes_of(data, parts, init), "computed_in": computed_in}
+    frames = dataset.load_frames(
+        data, parts.train + parts.validation, experiment.image_shape, quiet
+    )
+    if not checkpoint:
+        shrunk = float(frames.shrunk.mean())
+        with scope.scope(), devices.precision(notes["computed_in"]):
+            compile_model(model, experiment, steps * experiment.epochs, _scale(data, parts), shrunk)
+            model.optimizer.build(model.trainable_variables)
+    watched = frames.take(parts.validation) if parts.validation else None
+    frames = frames.take(parts.train)
     experiment.save(run / run_folder.EXPERIMENT, **notes)
     own = [
         Reseeding(experiment.seed),
@@ -232,34 +223,74 @@ def _train(
     ]
     known = data.points[data.index(parts.train)]
     if not quiet:
-        if experiment.shape_prior and shapes.fit(known) is None:
-            print(
-                f"{title or run.name}: no shape_prior: it needs {shapes.LEAST_SHAPES} training "
-                f"images with all landmarks annotated, and {shapes.LEAST_LANDMARKS} landmarks",
-                file=sys.stderr,
-            )
-        if steps * experiment.epochs < FEW_STEPS:
-            print(
-                f"{title or run.name}: {steps * experiment.epochs} steps are few (one is "
-                f"{experiment.batch_size} images of {len(parts.train)}); "
-                f"--set epochs={math.ceil(FEW_STEPS / steps)} would make {FEW_STEPS}",
-                file=sys.stderr,
-            )
-        own.append(Progress(title or run.name, first_epoch))
+        _warn(experiment, name, len(parts.train), steps, known, notes)
+        own.append(Progress(name, first_epoch))
     batches = dataset.with_targets(dataset.training(frames, experiment, first_epoch), model)
-    held_out = dataset.with_targets(dataset.validation(watched, 8), model) if watched else None
+    held_out = None
+    if watched:
+        share = max(1, WATCHED // scope.num_replicas_in_sync)
+        held_out = dataset.validation(watched, share * scope.num_replicas_in_sync)
+        held_out = devices.distributed(dataset.with_targets(held_out, model), scope)
     model.fit(
         devices.distributed(batches, scope),
         epochs=experiment.epochs,
         initial_epoch=first_epoch,
         steps_per_epoch=steps,
-        validation_data=devices.distributed(held_out, scope) if watched else None,
+        validation_data=held_out,
         callbacks=[*own, *callbacks],
         shuffle=False,
         verbose=0,
     )
     run_folder.finish(model, run, experiment, notes, known)
     return load_model(run)
+
+
+def _check_shares(experiment: Experiment, parts: run_folder.Split, replicas: int) -> None:
+    """Raises UsageError where replicas would not have as many images each.
+
+    Keras fails on the first batch of a validation of which they have not, and weighs others wrong.
+    """
+    if experiment.batch_size % replicas:
+        raise UsageError(
+            f"batch_size={experiment.batch_size} does not divide by {replicas} replicas"
+        )
+    held = len(parts.validation)
+    if held % replicas:
+        raise UsageError(
+            f"{held} validation images do not divide by {replicas} replicas: "
+            f"use --set validation_images={held - held % replicas}"
+        )
+
+
+def _scale(data: Prepared, parts: run_folder.Split) -> Scale:
+    """For the curves: in pixels where no image that they are of has millimetres."""
+    seen = parts.validation or parts.train
+    known_mm = np.isfinite(data.mm_per_px[data.index(seen)]).any()
+    return data.mean_scale(parts.train) if known_mm else Scale()
+
+
+def _warn(
+    experiment: Experiment, name: str, images: int, steps: int, points: np.ndarray, notes: dict
+) -> None:
+    """Says on stderr what a user would rather know before a training than after it."""
+    said = []
+    if not notes.get("pixel_hashes_complete", True):
+        said.append(
+            f"--init {notes['init']}: no experiment.json beside it tells all images that it was "
+            "trained on, so evaluate can't refuse them as test images"
+        )
+    if experiment.shape_prior and shapes.fit(points) is None:
+        said.append(
+            f"no shape_prior: it needs {shapes.LEAST_SHAPES} training images with all landmarks "
+            f"annotated, and {shapes.LEAST_LANDMARKS} landmarks"
+        )
+    if steps * experiment.epochs < FEW_STEPS:
+        said.append(
+            f"{steps * experiment.epochs} steps are few (one is {experiment.batch_size} images of "
+            f"{images}); --set epochs={math.ceil(FEW_STEPS / steps)} would make {FEW_STEPS}"
+        )
+    for line in said:
+        print(f"{name}: {line}", file=sys.stderr)
 
 
 def _start_from(model: keras.Model, source: str | os.PathLike) -> None:

@@ -349,6 +349,11 @@ def test_two_replicas_from_the_command_line(hands, tmp_path):
     assert again.returncode == 0, again.stderr[-2000:]
     odd = kerasland("train", "--data", hands.folder, "--out", tmp_path / "odd", "--replicas", 3)
     assert odd.returncode == 2 and "batch_size=4" in odd.stderr
+    odd = kerasland(
+        "train", "--data", hands.folder, "--out", tmp_path / "odd", "--replicas", 2,
+        "--set", "validation_images=3",
+    )  # fmt: skip
+    assert odd.returncode == 2 and "--set validation_images=2" in odd.stderr
 
 
 def test_predict_writes_landmarks_and_overlays(hands, run, tmp_path, capsys):

@@ -15,7 +15,7 @@ import pytest
 from drawing import centroid, disc
 
 from benchmarks.preparation import anonymous_bytes
-from kerasland import dataset, geometry, preparation, prepared
+from kerasland import dataset, geometry, preparation, prepared, threads
 from kerasland.errors import DataError
 from kerasland.experiment import Experiment
 from kerasland.losses import HeatmapLoss, SpatialConfigurationLoss
@@ -140,17 +140,17 @@ def test_work_ahead_is_in_order_and_bounded():
         return -item
 
     with ThreadPoolExecutor(2) as pool:
-        for i, job in enumerate(dataset.ahead(pool, work, range(20), most)):
+        for i, job in enumerate(threads.ahead(pool, work, range(20), most)):
             assert job.result() == -i
             assert len(begun) <= i + most
         assert sorted(begun) == list(range(20))
         begun.clear()
-        some = dataset.ahead(pool, work, range(20), most)
+        some = threads.ahead(pool, work, range(20), most)
         next(some).result()
         some.close()
     assert len(begun) <= most
     with ThreadPoolExecutor(2) as pool, pytest.raises(ZeroDivisionError):
-        [job.result() for job in dataset.ahead(pool, lambda i: 1 // i, range(5))]
+        [job.result() for job in threads.ahead(pool, lambda i: 1 // i, range(5))]
 
 
 def test_training_batches(frames):

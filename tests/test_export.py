@@ -15,8 +15,8 @@ from PIL import Image
 
 from benchmarks.shape_prior import hidden
 from kerasland import export, geometry, model_files, phantom, predict
-from kerasland.dataset import letterboxed
 from kerasland.errors import UsageError
+from kerasland.geometry import letterboxed
 from kerasland.models import landmark_names, pipeline, unet, with_shape_prior
 
 SAVED_MODEL = """

@@ -8,8 +8,8 @@ from drawing import centroid, disc
 
 from kerasland import geometry
 from kerasland.augmentation import augment, bilinear
-from kerasland.dataset import letterboxed
 from kerasland.experiment import Experiment
+from kerasland.geometry import letterboxed
 from kerasland.image_layers import FrameToImage, Letterbox
 
 # source (H, W), frame (H, W): down, up, odd, not square, wider than high in a high frame

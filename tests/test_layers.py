@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from kerasland import image_layers, layers
-from kerasland.dataset import letterboxed
+from kerasland.geometry import letterboxed
 
 
 def test_embedding_is_that_of_the_oracle_and_beta_is_learnt():

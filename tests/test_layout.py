@@ -1,6 +1,7 @@
 """The house: each file imports from lower floors only, and the command line starts fast."""
 
 import ast
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ FLOORS = [
         "phantom_bones",
         "progress",
         "table_text",
+        "threads",
     },
     {
         "correlation_plots",
@@ -66,7 +68,8 @@ FLOORS = [
         "tensorboard_log",
     },
     {"predict", "run_folder"},
-    {"evaluate", "train"},
+    {"point_errors", "train"},
+    {"evaluate"},
     {"cross_validate", "report", "reproduce"},
     {"__main__"},
 ]
@@ -96,6 +99,19 @@ def test_workers_take_a_file_at_a_time_but_pages_each():
     assert conftest.unit("tests/test_train.py::test_x[a::b]") == "tests/test_train.py"
 
 
+def test_editors_and_python_see_the_same_names():
+    import kerasland
+
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    (checked,) = (node for node in tree.body if isinstance(node, ast.If))
+    homes = {
+        alias.name: node.module.removeprefix("kerasland.")
+        for node in checked.body
+        for alias in node.names
+    }
+    assert homes == kerasland._HOMES and {*homes, "__version__"} == set(kerasland.__all__)
+
+
 def test_every_file_has_a_floor():
     assert {path.stem for path in FILES} == set(FLOOR)
 
@@ -116,6 +132,22 @@ def test_a_file_imports_lower_floors_only(path):
 def test_the_light_modules_do_not_start_tensorflow(name):
     code = f"import sys, kerasland.{name}; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_source_distribution_installs(tmp_path):
+    """`setup.py` reads the README and the requirements: they must come along."""
+    pytest.importorskip("setuptools")
+    command = [sys.executable, "setup.py", "-q"]
+    root = PACKAGE.parent
+    made = tmp_path / "dist"
+    pack = ["egg_info", "--egg-base", tmp_path, "sdist", "--dist-dir", made]
+    subprocess.run([*command, *pack], cwd=root, check=True)
+    (archive,) = made.iterdir()
+    shutil.unpack_archive(archive, tmp_path, filter="data")
+    folder = tmp_path / archive.name.removesuffix(".tar.gz")
+    assert subprocess.run([*command, "--version"], cwd=folder).returncode == 0
+    weights = "kerasland/assets/pretrained/hand_atlas/model.keras"
+    assert (folder / weights).read_bytes() == (root / weights).read_bytes()
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

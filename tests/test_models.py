@@ -10,7 +10,8 @@ from drawing import disc
 
 import kerasland
 from kerasland import experiment, geometry, train
-from kerasland.dataset import letterboxed
+from kerasland.errors import DataError
+from kerasland.geometry import letterboxed
 from kerasland.models import bare
 
 SHAPE, RAW = (32, 24), (61, 40)
@@ -122,7 +123,11 @@ def test_variants(options, components):
         ({"image_shape": (30, 24)}, r"image_shape \(30, 24\) must be multiples of .* = 4"),
         ({"stem_stride": 3}, "stem_stride must be a power of 2, not 3"),
         ({"stem_stride": 0}, "stem_stride must be a power of 2, not 0"),
-        ({"output_stride": 8}, "output_stride 8 is coarser than the last level 4"),
+        ({"output_stride": 8}, "output_stride must be within 1 and the last level's 4, not 8"),
+        ({"output_stride": 0}, "output_stride must be within 1 and the last level's 4, not 0"),
+        ({"landmarks": "abc"}, "landmarks='abc': expected a number or a list of names"),
+        ({"landmarks": ["a", "b", "a"]}, "expected one or more, of different names"),
+        ({"landmarks": 0}, "landmarks=0: expected one or more"),
         ({"output_stride": 3}, "output_stride 3 is none of the levels' strides"),
         ({"stem_stride": 2, "output_stride": 3}, "output_stride 3 .* stem_stride 2"),
         ({"normalization": "instance"}, "normalization must be one of .* not 'instance'"),
@@ -134,6 +139,22 @@ def test_variants(options, components):
 def test_impossible_models_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         small(**options)
+
+
+def test_a_number_of_landmarks_of_any_kind():
+    assert kerasland.landmark_names(small(np.int64(2))) == ("0", "1")
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    """Nothing of a model, and a model with a hole in its weights."""
+    small().save(tmp_path / "m.keras")
+    whole = (tmp_path / "m.keras").read_bytes()
+    middle = len(whole) // 2
+    hole = bytes(255 - byte for byte in whole[middle : middle + 64])
+    for content in (b"text", whole[:middle] + hole + whole[middle + 64 :]):
+        (tmp_path / "m.keras").write_bytes(content)
+        with pytest.raises(DataError, match="m.keras: not a model of kerasland"):
+            kerasland.load_model(tmp_path / "m.keras")
 
 
 def test_names_travel_with_the_model(tmp_path):

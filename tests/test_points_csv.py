@@ -204,6 +204,15 @@ def test_points_csv_same_name_in_two_folders(own, capsys):
     assert prepared.read(own.folder / "out").ids == ("left_hand", "right_hand")
 
 
+def test_points_csv_tells_apart_what_a_path_runs_together(own):
+    for i, path in enumerate(("a_b/c.png", "a/b_c.png", "z/c.png")):
+        noise(own.folder / "mine" / path, seed=30 + i)
+    assert own("image,a_x,a_y\na_b/c.png,1,2\na/b_c.png,3,4\nz/c.png,5,6\n") == 0
+    dataset = prepared.read(own.folder / "out")
+    assert dataset.ids == ("a_b_c", "a_b_c_2", "z_c")
+    assert dataset.points[:, 0].tolist() == [[1, 2], [3, 4], [5, 6]]
+
+
 def test_points_csv_never_takes_another_folders_image(own, capsys):
     noise(own.folder / "mine" / "p2" / "hand.png", seed=20)
     assert own("image,a_x,a_y\np1/hand.png,1,2\np2/hand.png,3,4\n") == 0

@@ -223,6 +223,14 @@ REFUSED_COCO = {
         second_object,
         "annotation 555: image sub/p1.png has an object of this category already, annotation 101",
     ),
+    "no list": (
+        lambda d: d["annotations"][0].update(keypoints=5),
+        "annotation 100: no list of values in 'keypoints', expected x, y and visibility of 3",
+    ),
+    "no image": (
+        lambda d: d.update(images=[], annotations=[]),
+        "points.json: names no image",
+    ),
     "too few values": (
         lambda d: d["annotations"][0]["keypoints"].pop(),
         "annotation 100: 8 values in 'keypoints', expected x, y and visibility of 3",
@@ -336,6 +344,16 @@ def test_entities_that_grow_without_end_are_refused_at_once(mine, capsys):
     started = time.monotonic()
     refused(mine, capsys, "a.xml", "a.xml: no XML (")
     assert time.monotonic() - started < 5
+
+
+def test_a_table_of_ones_own_beside_labelmes_files_changes_nothing(mine):
+    """A prepared data set does, and predictions: their JSON is not labelme's."""
+    write(mine.folder, "labelme")
+    (mine.folder / "labels" / "landmarks.csv").write_text("mine")
+    assert mine("labels") == 0
+    for name in ("dataset.json", "landmarks.json"):
+        (mine.folder / "labels" / name).write_text("{}")
+    assert mine("labels") == 0
 
 
 def test_images_of_the_same_name_in_folders_that_mirror_labelmes(mine):

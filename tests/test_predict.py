@@ -1,4 +1,4 @@
-"""A model at work against an independent path in NumPy."""
+"""A model at work on image files."""
 
 import json
 from pathlib import Path
@@ -6,26 +6,25 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from kerasland import geometry, model_files, phantom, predict
-from kerasland.dataset import letterboxed
 from kerasland.errors import DataError, UsageError
 from kerasland.images import read_image
-from kerasland.models import landmark_names
+from kerasland.models import landmark_names, pipeline
 
 
-def test_predict_equals_an_independent_path(tmp_path):
+def test_predict_equals_the_pipeline_in_a_graph():
+    """Which fits the image into the frame, and points back, by `resampling`, not `geometry`."""
     model = model_files.load_pretrained()
-    localize = predict.localizer(model)
-    frame = model.input_shape[1:3]
+    localize, whole = predict.localizer(model), pipeline(model)
     for seed, shape in enumerate([(700, 500), (333, 431)]):
         image, _ = phantom.hand(seed, shape)
-        outputs = model(letterboxed(image, frame)[None, ..., None], training=False)
-        expected = geometry.letterbox(shape, frame).invert(outputs["landmarks"].numpy()[0])
+        outputs = whole(image[None, ..., None])
         found, confidence = localize(image)
-        np.testing.assert_allclose(found, expected, atol=0.01)
-        np.testing.assert_allclose(confidence, outputs["confidence"].numpy()[0], atol=1e-4)
+        np.testing.assert_allclose(found, outputs["landmarks"][0], atol=0.05)
+        np.testing.assert_allclose(confidence, outputs["confidence"][0], atol=1e-3)
 
 
 def test_weights_of_drawn_hands_find_real_ones(hand_atlas):
@@ -130,16 +129,15 @@ def test_of_what_is_no_left_hand_it_says_so(tmp_path, capsys):
     assert "doubtful" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("images", "batches"), [(1, [2]), (4, [4]), (5, [4, 2])])
-def test_no_image_goes_through_the_network_alone(tmp_path, monkeypatch, images, batches):
-    """With oneDNN, a convolution of a batch of one takes ten times as long."""
+@pytest.mark.parametrize(("images", "batches"), [(1, [1]), (4, [4]), (5, [4, 1])])
+def test_images_go_through_the_network_together(tmp_path, monkeypatch, images, batches):
     seen = []
 
     def locate(frames):
         seen.append(len(frames))
         return np.full((len(frames), 37, 2), 50.0), np.full((len(frames), 37), 0.5)
 
-    monkeypatch.setattr(predict, "network", lambda _: locate)
+    monkeypatch.setattr(predict, "frame_localizer", lambda _: locate)
     paths = [tmp_path / f"{i}.png" for i in range(images)]
     for path in paths:
         Image.fromarray(phantom.hand(0, (90, 70))[0]).save(path)
@@ -147,10 +145,33 @@ def test_no_image_goes_through_the_network_alone(tmp_path, monkeypatch, images, 
     assert seen == batches and len(table) == 37 * images
 
 
+@pytest.mark.parametrize(("frames", "onednn", "batch"), [(1, "1", 2), (1, "0", 1), (3, "1", 3)])
+def test_no_frame_goes_through_onednn_alone(monkeypatch, frames, onednn, batch):
+    """With oneDNN, a convolution of a batch of one takes ten times as long."""
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", onednn)
+    seen = []
+
+    class Model:
+        input_shape = (None, 8, 6, 1)
+
+        def __call__(self, images, training):
+            tf.numpy_function(lambda x: seen.append(len(x)) or np.int64(0), [images], tf.int64)
+            points = tf.ones([tf.shape(images)[0], 2, 2])
+            return {"landmarks": points, "confidence": points[..., 0]}
+
+    points, confidence = predict.frame_localizer(Model())(np.zeros((frames, 8, 6), np.float32))
+    assert seen == [batch] and (len(points), len(confidence)) == (frames, frames)
+
+
+def test_no_image_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="no image"):
+        predict.predict_files([], model_files.load_pretrained(), tmp_path / "out")
+
+
 def test_an_interrupt_leaves_nothing_half_written(tmp_path, monkeypatch):
     model, image = model_files.load_pretrained(), tmp_path / "0.png"
     Image.fromarray(phantom.hand(0, (300, 220))[0]).save(image)
-    made, read = predict.network(model), []
+    made, read = predict.frame_localizer(model), []
 
     def network(_):
         calls = iter(range(9))
@@ -162,7 +183,7 @@ def test_an_interrupt_leaves_nothing_half_written(tmp_path, monkeypatch):
 
         return locate
 
-    monkeypatch.setattr(predict, "network", network)
+    monkeypatch.setattr(predict, "frame_localizer", network)
     monkeypatch.setattr(predict, "read_image", lambda path: read.append(path) or read_image(path))
     with pytest.raises(KeyboardInterrupt):
         predict.predict([image] * 100, model, tmp_path / "out")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kerasland import folds, images, preparation, prepared
+from kerasland import files, folds, images, preparation, prepared
 from kerasland.errors import DataError, KeraslandError, UsageError, run
 from kerasland.images import pixel_hash, write_png
 
@@ -153,6 +153,7 @@ def test_write_refuses_a_folder_of_something_else(tmp_path):
         ((".a", np.zeros((9, 9), np.uint8), np.ones((3, 2))), "'.a'"),
         (("im0", np.zeros((9, 9), np.uint8), np.ones((3, 2))), "'im0'"),
         (("b", np.zeros((9, 9), np.uint8), np.ones((4, 2))), "image b.*4, 2"),
+        (("IM0", np.zeros((9, 9), np.uint8), np.ones((3, 2))), "'im0' and 'IM0': the same, or but"),
         (("b", np.zeros((9, 9), np.uint8), np.full((3, 2), np.inf)), "image b"),
         (("b", np.zeros((9, 9), np.uint8), np.full((3, 2), np.nan)), "image b.*no annotated"),
         (("b", np.zeros((9, 9, 3), np.uint8), np.ones((3, 2))), "b.png.*9, 9, 3"),
@@ -253,7 +254,7 @@ def test_unknown_fold_and_image(folder):
     with pytest.raises(UsageError, match="no fold 'set1'; there: dev"):
         prepared.read(folder).fold("set1")
     (folder / "folds" / "dev").rename(folder / "folds" / "all")
-    with pytest.raises(UsageError, match="can't be called 'all'"):
+    with pytest.raises(DataError, match="can't be called 'all'"):
         prepared.read(folder).fold("all")
     with pytest.raises(DataError, match="no image 'im9'"):
         prepared.read(folder).index(["im9"])
@@ -289,6 +290,37 @@ def test_run_turns_errors_into_a_line_and_a_status(capsys, error, status):
     with pytest.raises(type(error)):
         run(body, debug=True)
     assert run(lambda: None) == 0
+
+
+def test_folds_elsewhere_are_not_removed(tmp_path):
+    """A data set that somebody passed on may name any folder as its fold."""
+    victim, folder = tmp_path / "victim", tmp_path / "sets" / "one"
+    victim.mkdir()
+    write(folder)
+    about = json.loads((folder / "dataset.json").read_text())
+    about["folds"] = ["../../../victim"]
+    (folder / "dataset.json").write_text(json.dumps(about))
+    with pytest.raises(UsageError, match="no prepared data set"):
+        write(folder)
+    with pytest.raises(DataError, match="dataset.json: unusable"):
+        prepared.read(folder)
+    assert victim.is_dir()
+
+
+def test_a_folder_gives_no_way_to_a_file(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "model.keras").write_text("mine")
+    with pytest.raises(IsADirectoryError):
+        files.write_text(tmp_path / "run", "text")
+    assert [path.name for path in tmp_path.rglob("*")] == ["run", "model.keras"]
+
+
+@pytest.mark.parametrize("name", ["landmarks.csv", "folds/dev/train.txt"])
+def test_tables_of_another_encoding_are_named(folder, name):
+    with (folder / name).open("ab") as file:
+        file.write("é\n".encode("latin-1"))
+    with pytest.raises(DataError, match=f"{name}: no .*UTF-8"):
+        prepared.read(folder).fold("dev")
 
 
 def test_a_folder_with_a_dataset_json_of_others_is_left_alone(tmp_path):

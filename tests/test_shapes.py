@@ -135,15 +135,6 @@ def test_so_many_of_so_many_are_corrected_and_no_more(landmarks, wrong):
         np.testing.assert_array_equal(np.array(confidence)[0] == 0, changed | (not agreed))
 
 
-def test_a_layer_of_an_earlier_version_corrects_what_is_doubtful_alone():
-    config = layers.ShapePrior().get_config()
-    del config["absurd"]
-    old = layers.ShapePrior.from_config({**config, "passes": 3})
-    assert old.absurd == np.inf and old.doubtful == 0.5
-    new = layers.ShapePrior.from_config(layers.ShapePrior(absurd=7.0).get_config())
-    assert new.absurd == 7.0
-
-
 def test_of_what_is_no_such_shape_nothing_is_said(hands, prior):
     """Points anywhere, a right hand's, and those of noise."""
     rng = np.random.default_rng(0)

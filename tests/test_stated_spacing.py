@@ -11,7 +11,7 @@ from dicom_files import write_dicom
 from PIL import Image
 
 from data_prep import audit, points_csv
-from kerasland import evaluate, phantom, prepared
+from kerasland import phantom, point_errors, prepared
 from kerasland.__main__ import main
 from kerasland.errors import UsageError
 
@@ -49,7 +49,7 @@ def test_millimetres_of_each_image(prepare, capsys):
     np.testing.assert_allclose(data.mm_per_px, [0.15, 0.5, np.nan])
 
     off = np.tile([3.0, -4.0], (3, 2, 1))
-    errors = evaluate.point_errors(data, data.ids, data.points + off, np.ones((3, 2)))
+    errors = point_errors.point_errors(data, data.ids, data.points + off, np.ones((3, 2)))
     np.testing.assert_allclose(errors["error_px"], 5)
     expected = [np.hypot(0.3, 0.8), 2.5, np.nan]
     np.testing.assert_allclose(errors["error_mm"], np.repeat(expected, 2))

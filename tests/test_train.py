@@ -93,6 +93,31 @@ def test_two_replicas_give_one_replicas_weights(hands, tmp_path, change):
         np.testing.assert_allclose(values, losses[1][key], rtol=1e-4, err_msg=key)
 
 
+WATCHED = """
+import sys
+from kerasland import experiment, prepared, train
+from tests.test_train import TINY
+folder, out, replicas = sys.argv[1:]
+e = TINY.replace(
+    epochs=1, replicas=int(replicas), batch_size=6, validation_images=6, normalization="group"
+)
+train.train(prepared.read(folder), e, out, quiet=True)
+"""
+
+
+@pytest.mark.slow
+def test_replicas_see_the_validation_that_one_sees(tmp_path):
+    """Three of them six images: the batches are of whole shares, however many fit into one."""
+    hands = synthetic.write(tmp_path / "data", 18, shape=(140, 100))
+    histories = []
+    for replicas in (1, 3):
+        done = python(WATCHED, hands.folder, tmp_path / str(replicas), replicas)
+        assert done.returncode == 0, done.stderr[-2000:]
+        histories.append(pd.read_csv(tmp_path / str(replicas) / "history.csv"))
+    for column in histories[0].filter(like="val_"):
+        np.testing.assert_allclose(*(history[column] for history in histories), rtol=1e-3)
+
+
 OVERFLOW = """
 import sys
 import keras, numpy as np, tensorflow as tf
@@ -387,6 +412,19 @@ def test_a_run_is_not_overwritten_nor_mixed(hands, finished, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+def test_weights_to_start_from_are_looked_at_first(hands, tmp_path, monkeypatch):
+    """Reading all images of a large data set takes longer than seeing that there are none."""
+    monkeypatch.setattr(dataset, "load_frames", pytest.fail)
+    with pytest.raises(DataError, match="no such model"):
+        train.train(hands, TINY, tmp_path / "run", "dev", init=tmp_path / "none.keras")
+    assert not (tmp_path / "run").exists()
+
+
+def test_few_steps_are_said(hands, tmp_path, capsys):
+    train.train(hands, TINY.replace(epochs=1), tmp_path / "run", "dev")
+    assert "2 steps are few" in capsys.readouterr().err
+
+
 def test_resume_after_an_end_while_the_model_was_written(hands, tmp_path, monkeypatch):
     """The notes were written, the model was not."""
     once, run = TINY.replace(epochs=1, validation_images=0), tmp_path / "run"
@@ -413,6 +451,18 @@ def test_the_same_pixels_in_both_lists_are_refused_before_training(tmp_path):
     with pytest.raises(DataError, match="images a and b have the same pixels; one is in the train"):
         train.train(twice, TINY.replace(validation_images=0), tmp_path / "run", "dev")
     assert not (tmp_path / "run").exists()
+
+
+def test_weights_of_nobody_knows_what_are_said_again_by_evaluate(hands, finished, tmp_path, capsys):
+    """Their images may be the test images: no error on those would mean anything."""
+    shutil.copy(finished / "model.keras", tmp_path / "copied.keras")
+    once = TINY.replace(epochs=1, validation_images=0)
+    train.train(hands, once, tmp_path / "run", "dev", quiet=True, init=tmp_path / "copied.keras")
+    assert not capsys.readouterr().err
+    summary = evaluate.evaluate(tmp_path / "run", hands)
+    assert not summary["init_images_known"] and "is not known" in summary["subset"]
+    assert "their errors mean nothing" in capsys.readouterr().err
+    assert evaluate.evaluate(finished, hands, out=tmp_path / "out")["init_images_known"]
 
 
 def test_starts_from_another_run(hands, tmp_path):

@@ -1,0 +1,130 @@
+"""How far predicted points are from the annotated ones: a table with a row for each point."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pandas as pd
+
+from kerasland import geometry, tables
+from kerasland.errors import DataError
+from kerasland.images import image_shape, read_image
+from kerasland.models import landmark_names
+from kerasland.predict import BATCH, frame_localizer, warn_of_no_shape
+from kerasland.prepared import Prepared
+from kerasland.progress import track
+
+
+def model_errors(model: keras.Model, data: Prepared, ids: tuple[str, ...]) -> pd.DataFrame:
+    """The errors of a model on images of a data set, in the pixels of the originals.
+
+    Args:
+        model: what `load_model` returns.
+        data: prepared data set with the same landmarks.
+        ids: images.
+
+    Returns:
+        One row a point, with the columns `tables.ERROR_COLUMNS`; the error of a landmark that is
+        not annotated is NaN.
+
+    Raises:
+        DataError: if the landmarks of model and data differ, an image cannot be read, or the model
+            gives no numbers.
+    """
+    check_landmarks(model, data)
+    locate, frame_shape = frame_localizer(model), model.input_shape[1:3]
+    points, confidence = [], []
+    parts = [ids[i : i + BATCH] for i in range(0, len(ids), BATCH)]
+    for part in track(parts, "evaluating"):
+        pictures = [read_image(data.image_path(image_id)) for image_id in part]
+        frames = np.stack([geometry.letterboxed(image, frame_shape) for image in pictures])
+        found, sure = locate(frames)
+        for image, of_image in zip(pictures, found, strict=True):
+            points.append(geometry.letterbox(image.shape, frame_shape).invert(of_image))
+        confidence.extend(sure)
+    points, confidence = np.stack(points), np.stack(confidence)
+    for image_id, of_image in zip(ids, confidence, strict=True):
+        warn_of_no_shape(data.image_path(image_id), of_image)
+    if not np.isfinite(points).all():
+        raise DataError("the model gives coordinates that are not numbers: its training failed")
+    return point_errors(data, ids, points, confidence)
+
+
+def mean_shape_errors(
+    data: Prepared, train_ids: tuple[str, ...], test_ids: tuple[str, ...]
+) -> pd.DataFrame:
+    """The errors of a guess that does not look: the mean of the training annotations.
+
+    Each image is letterboxed to a common frame, where the annotated points are averaged; the
+    mean goes back to the pixels of each test image.
+
+    Returns:
+        As `model_errors`; confidence is NaN, and so is the error of a landmark that no training
+        image has.
+    """
+    frame = (1024, 768)
+
+    def fits(ids):
+        return [geometry.letterbox(image_shape(data.image_path(i)), frame) for i in ids]
+
+    annotated = data.points[data.index(train_ids)]
+    moved = np.stack(
+        [fit.apply(points) for fit, points in zip(fits(train_ids), annotated, strict=True)]
+    )
+    known = np.isfinite(moved).all(axis=2, keepdims=True)
+    count = known.sum(axis=0)
+    total = np.where(known, moved, 0.0).sum(axis=0)
+    mean = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+    points = np.stack([fit.invert(mean) for fit in fits(test_ids)])
+    return point_errors(data, test_ids, points, np.full(points.shape[:2], np.nan))
+
+
+def point_errors(
+    data: Prepared, ids: tuple[str, ...], points: np.ndarray, confidence: np.ndarray
+) -> pd.DataFrame:
+    """The table of errors of predicted points.
+
+    Args:
+        data: prepared data set.
+        ids: N images.
+        points: (N, K, 2), pixels of the originals.
+        confidence: (N, K).
+
+    Returns:
+        N * K rows with the columns `tables.ERROR_COLUMNS`.
+    """
+    where = data.index(ids)
+    truth = data.points[where]
+    error_px = np.linalg.norm(points - truth, axis=-1)
+    error_mm = np.linalg.norm((points - truth) * data.spacing[where][:, None], axis=-1)
+    count = len(data.landmarks)
+    columns = (
+        np.repeat(np.array(ids, dtype=object), count),
+        np.tile(np.array(data.landmarks, dtype=object), len(ids)),
+        *points.reshape(-1, 2).T,
+        *truth.reshape(-1, 2).T,
+        error_px.ravel(),
+        error_mm.ravel(),
+        confidence.ravel(),
+    )
+    return pd.DataFrame(dict(zip(tables.ERROR_COLUMNS, columns, strict=True)))
+
+
+def check_landmarks(model: keras.Model, data: Prepared) -> None:
+    """Raises DataError if the model does not localise the landmarks of the data set."""
+    names = landmark_names(model)
+    if len(names) != len(data.landmarks):
+        raise DataError(
+            f"the model localises {len(names)} landmarks, {data.folder} has {len(data.landmarks)}"
+        )
+    for position, (ours, theirs) in enumerate(zip(names, data.landmarks, strict=True)):
+        if ours != theirs:
+            raise DataError(
+                f"landmark {position} is {ours!r} for the model and {theirs!r} in {data.folder}"
+            )
+
+
+def trained_on(data: Prepared, notes: dict) -> set[str]:
+    """The images of a data set that a run has seen, by their pixels: names may differ."""
+    seen = set(notes["pixel_hashes"])
+    return {image_id for image_id in data.ids if data.pixel_hashes.get(image_id) in seen}
