@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kerasland.layers import ExpectedError, HeatmapDecoder, ShapePrior, SpatialEmbedding
     from kerasland.losses import HeatmapLoss, SpatialConfigurationLoss
     from kerasland.metrics import RadialError, SuccessDetectionRate
-    from kerasland.model_files import load_model, load_pretrained
+    from kerasland.model_files import load_model, load_pretrained, take_weights
     from kerasland.models import landmark_names, pipeline, unet
 
 __version__ = "0.1.0"
@@ -47,6 +47,7 @@ _HOMES = {
     "SuccessDetectionRate": "metrics",
     "load_model": "model_files",
     "load_pretrained": "model_files",
+    "take_weights": "model_files",
     "Experiment": "experiment",
 }
 __all__ = [
@@ -69,6 +70,7 @@ __all__ = [
     "load_model",
     "load_pretrained",
     "pipeline",
+    "take_weights",
     "unet",
 ]
 

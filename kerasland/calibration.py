@@ -115,9 +115,10 @@ def reliability(errors: pd.DataFrame) -> pd.DataFrame:
             alone count; no image in two folds.
 
     Returns:
-        A row a level: said (the share of points said to be within their radius), found (the share
-        that is), found_low and found_high (95 %, images resampled), radius_mm_median (of the
-        radii), constant_mm (the one radius for all points that holds that share).
+        A row a level: nominal_coverage (the share of points said to be within their radius),
+        empirical_coverage (the share that is), empirical_coverage_low and _high (95 %, images
+        resampled), radius_mm_median (of the radii), constant_mm (the one radius for all points that
+        holds that share).
     """
     known = usable(errors)
     radii = np.empty((len(known), len(LEVELS)))
@@ -139,10 +140,10 @@ def reliability(errors: pd.DataFrame) -> pd.DataFrame:
     low, high = np.percentile(shares, (2.5, 97.5), axis=0)
     return pd.DataFrame(
         {
-            "said": LEVELS,
-            "found": sums.sum(axis=0) / counts.sum(),
-            "found_low": low,
-            "found_high": high,
+            "nominal_coverage": LEVELS,
+            "empirical_coverage": sums.sum(axis=0) / counts.sum(),
+            "empirical_coverage_low": low,
+            "empirical_coverage_high": high,
             "radius_mm_median": np.median(radii, axis=0),
             "constant_mm": np.quantile(error_mm, LEVELS),
         }

@@ -151,7 +151,8 @@ def correlation_map(vectors, kind: str = "cosine"):
         vectors: (B, K, C).
         kind: "cosine", the cosine of the angle between v_k and v_l; "pearson", the same after
             each vector's mean over its C components is taken off; "inner", the inner product;
-            "distance", the Euclidean distance (a dissimilarity: 0 on the diagonal).
+            "distance", the Euclidean distance (a dissimilarity: 0.001 on the diagonal, which
+            keeps its gradient finite).
 
     Returns:
         (B, K, K), symmetric.

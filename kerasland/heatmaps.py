@@ -64,7 +64,7 @@ def exponentials(logits):
     return weight, ops.sum(weight, axis=(1, 2), keepdims=True), highest
 
 
-def gaussian_factors(points, image_shape, grid_shape, sigma_px: float):
+def gaussian_factors(points, image_shape, grid_shape, sigma_px: float, normalized: bool = False):
     """A Gaussian target as the outer product of two vectors a landmark.
 
     Args:
@@ -72,10 +72,11 @@ def gaussian_factors(points, image_shape, grid_shape, sigma_px: float):
         image_shape: (H, W), pixels.
         grid_shape: (h, w), cells.
         sigma_px: standard deviation, pixels of the image.
+        normalized: whether each vector has the sum 1, however narrow the Gaussian.
 
     Returns:
-        (B, K, h) and (B, K, w) with a maximum of 1 at the point; 0 for a landmark that is not
-        annotated or lies outside the image.
+        (B, K, h) and (B, K, w) with a maximum of 1 at the point, unless normalised; 0 for a
+        landmark that is not annotated or lies outside the image.
     """
     valid = annotated(points, image_shape)
     factors = []
@@ -86,7 +87,13 @@ def gaussian_factors(points, image_shape, grid_shape, sigma_px: float):
         centres = (np.arange(cells, dtype="float32") + 0.5) * (pixels / cells) - 0.5
         position = ops.where(valid, ops.cast(points[..., axis], "float32"), 0.0)
         offset = (centres - position[..., None]) / sigma_px
-        factors.append(ops.exp(-0.5 * offset * offset) * ops.cast(valid, "float32")[..., None])
+        exponent = -0.5 * offset * offset
+        if normalized:  # the nearest cell has at least 1 / cells, not an exponential of 0
+            exponent = exponent - ops.max(exponent, axis=-1, keepdims=True)
+        factor = ops.exp(exponent)
+        if normalized:
+            factor = factor / ops.sum(factor, axis=-1, keepdims=True)
+        factors.append(factor * ops.cast(valid, "float32")[..., None])
     return factors[0], factors[1]
 
 
@@ -107,9 +114,7 @@ def cross_entropy(logits, points, image_shape, sigma_px: float):
     """
     logits = ops.cast(logits, "float32")
     grid_shape = logits.shape[1:3]
-    rows, columns = gaussian_factors(points, image_shape, grid_shape, sigma_px)
-    rows = rows / ops.maximum(ops.sum(rows, axis=-1, keepdims=True), EPSILON)
-    columns = columns / ops.maximum(ops.sum(columns, axis=-1, keepdims=True), EPSILON)
+    rows, columns = gaussian_factors(points, image_shape, grid_shape, sigma_px, normalized=True)
     valid = ops.cast(annotated(points, image_shape), "float32")
     rows, columns = ops.transpose(rows, (0, 2, 1)), ops.transpose(columns, (0, 2, 1))
     return _outer_cross_entropy(logits, rows, columns) * valid

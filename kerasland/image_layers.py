@@ -13,21 +13,27 @@ _register = keras.saving.register_keras_serializable(package="kerasland")
 
 @_register
 class ImageStandardization(keras.layers.Layer):
-    """Each image to mean 0 and standard deviation 1, whatever its range of intensities.
+    """Each image to mean 0 and standard deviation 1.
 
     Call arguments:
         image: (B, H, W, C), any real dtype.
 
     Returns:
         The same shape, in the layer's compute dtype; computed in float32. An image of one
-        constant value becomes 0.
+        constant whole number becomes 0, one that hardly varies (by less than 1e-6) is not
+        stretched further.
     """
 
     def __init__(self, **kwargs):
         # a cast to float16 on the way in would overflow on 16-bit images
         super().__init__(**{**kwargs, "autocast": False})
 
+    def build(self, input_shape):
+        self._known_shape = tuple(input_shape[1:])
+
     def call(self, image):
+        if isinstance(image, tf.Tensor) and None in image.shape[1:]:  # a pipeline may not know it
+            image.set_shape((None, *self._known_shape))
         image = ops.cast(image, "float32")
         image = image - ops.mean(image, axis=(1, 2, 3), keepdims=True)
         deviation = ops.sqrt(ops.mean(image * image, axis=(1, 2, 3), keepdims=True))
@@ -41,15 +47,24 @@ class ImageStandardization(keras.layers.Layer):
 class BatchNormalization(keras.layers.BatchNormalization):
     """`keras.layers.BatchNormalization` by TensorFlow's fused kernel.
 
-    The same function, statistics and weights; on a CPU a third of the time. Where statistics are
-    taken over several replicas, Keras's own computation is used.
+    The same function, statistics and weights; on a CPU a third of the time. A replica that gets no
+    sample keeps its statistics. Where those are taken over several replicas, or the kernel can't
+    do what is asked, Keras's own computation is used.
 
     Call arguments:
         inputs: (B, H, W, C).
     """
 
     def call(self, inputs, training=None, mask=None):
-        if self.synchronized or mask is not None:
+        fused = (
+            len(inputs.shape) == 4
+            and self.axis in (3, -1)
+            and (self.center and self.scale)
+            and not (self.synchronized or getattr(self, "renorm", False))
+            and self.variable_dtype == "float32"
+            and inputs.dtype != "float64"
+        )
+        if mask is not None or not fused:
             return super().call(inputs, training=training, mask=mask)
         learn = bool(training) and self.trainable
         outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
@@ -63,9 +78,10 @@ class BatchNormalization(keras.layers.BatchNormalization):
         )
         if learn:
             samples = ops.cast(ops.prod(ops.shape(inputs)[:3]), "float32")
-            biased = variance * ((samples - 1) / samples)  # as Keras keeps it
+            biased = variance * ((samples - 1) / tf.maximum(samples, 1))  # as Keras keeps it
             for moving, batch in ((self.moving_mean, mean), (self.moving_variance, biased)):
-                moving.assign(moving * self.momentum + batch * (1.0 - self.momentum))
+                after = moving * self.momentum + batch * (1.0 - self.momentum)
+                moving.assign(tf.where(samples > 0, after, moving))
         return outputs
 
 
@@ -75,6 +91,9 @@ class DepthToSpace(keras.layers.Layer):
 
     Args:
         factor: s.
+
+    Raises:
+        ValueError: if the channels are no multiple of s * s.
     """
 
     def __init__(self, factor, **kwargs):
@@ -84,6 +103,8 @@ class DepthToSpace(keras.layers.Layer):
     def call(self, inputs):
         height, width, channels = inputs.shape[1:]
         s = self.factor
+        if channels % (s * s):
+            raise ValueError(f"{self.name}: {channels} channels are no multiple of {s} * {s}")
         x = ops.reshape(inputs, (-1, height, width, s, s, channels // (s * s)))
         x = ops.transpose(x, (0, 1, 3, 2, 4, 5))
         return ops.reshape(x, (-1, height * s, width * s, channels // (s * s)))

@@ -17,6 +17,7 @@ class SpatialEmbedding(keras.layers.Layer):
 
     `v_k = sum over the grid of softmax(beta * h_k) * S`, with S the Cartesian maps (x, y), the
     polar maps (radius, cos, sin) about the centre, or both. The pair (x, y) is the soft-argmax.
+    Cells are taken as square.
 
     Args:
         maps: "cartesian" (C = 2), "polar" (C = 3) or "both" (C = 5).
@@ -35,8 +36,7 @@ class SpatialEmbedding(keras.layers.Layer):
     """
 
     def __init__(self, maps="both", angle="unit", beta=1.0, learn_beta=False, **kwargs):
-        kwargs.setdefault("dtype", "float32")
-        super().__init__(**kwargs)
+        super().__init__(**{**kwargs, "dtype": "float32"})  # whatever the policy
         self.components = embedding.feature_count(maps, angle)
         if beta <= 0:
             raise ValueError(f"beta must be above 0, not {beta}")
@@ -88,8 +88,7 @@ class HeatmapDecoder(keras.layers.Layer):
     """
 
     def __init__(self, image_shape, radius_cells=4, beta=1.0, names=None, **kwargs):
-        kwargs.setdefault("dtype", "float32")
-        super().__init__(**kwargs)
+        super().__init__(**{**kwargs, "dtype": "float32"})  # whatever the policy
         self.image_shape = tuple(image_shape)
         self.radius_cells = radius_cells
         self.beta = beta
@@ -134,8 +133,7 @@ class ShapePrior(keras.layers.Layer):
     """
 
     def __init__(self, doubtful=0.5, far=4.0, absurd=8.0, **kwargs):
-        kwargs.setdefault("dtype", "float32")
-        super().__init__(**kwargs)
+        super().__init__(**{**kwargs, "dtype": "float32"})  # whatever the policy
         self.doubtful = doubtful
         self.far = far
         self.absurd = absurd
@@ -189,8 +187,7 @@ class ExpectedError(keras.layers.Layer):
     FLOOR = 1e-3
 
     def __init__(self, offsets, slope, levels=(), ratios=(), **kwargs):
-        kwargs.setdefault("dtype", "float32")
-        super().__init__(**kwargs)
+        super().__init__(**{**kwargs, "dtype": "float32"})  # whatever the policy
         self.offsets = tuple(float(offset) for offset in offsets)
         self.slope = float(slope)
         self.levels = tuple(float(level) for level in levels)

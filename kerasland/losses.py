@@ -25,6 +25,23 @@ class _PointLoss(keras.losses.Loss):
         for key, value in settings.items():
             setattr(self, key, value)
 
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        shape = ops.shape(sample_weight if sample_weight is not None else ())
+        if len(shape) > 1 and shape[1:] != (1,):
+            raise ValueError(
+                f"{self.name}: sample_weight of shape {shape}: expected one a sample, (B,); to "
+                "leave a landmark out, make its point NaN"
+            )
+        return super().__call__(y_true, y_pred, sample_weight)
+
+    def _check(self, y_true, landmarks):
+        """Refuses points that would be broadcast, or whose visibility would be overlooked."""
+        if y_true.shape[-1] != 2 or landmarks != y_true.shape[-2]:
+            raise ValueError(
+                f"{self.name}: y_true of shape {tuple(y_true.shape)}: expected the points (x, y) "
+                f"of {landmarks} landmarks, (B, {landmarks}, 2), NaN where not annotated"
+            )
+
     def get_config(self):
         return {**super().get_config(), "dtype": self.dtype, **self._settings}
 
@@ -37,7 +54,8 @@ class HeatmapLoss(_PointLoss):
         image_shape: (H, W) of the network's input, pixels.
         sigma_px: standard deviation of the Gaussian, pixels of the network's input.
         kind: "cross_entropy" of the softmax over the grid, or "squared_error" of the heatmap
-            against a Gaussian of height 1, summed over the grid.
+            against a Gaussian of height 1, summed over the grid. Such heatmaps are flat where
+            logits are steep: build the network with `beta=15`.
 
     Call arguments:
         y_true: (B, K, 2), points.
@@ -48,7 +66,8 @@ class HeatmapLoss(_PointLoss):
         image, 0 where there is none.
 
     Raises:
-        ValueError: for another kind, or `sigma_px` not above 0.
+        ValueError: for another kind, or `sigma_px` not above 0; when called, for points of
+            another shape, weights of landmarks, or heatmaps that do not divide `image_shape`.
     """
 
     def __init__(
@@ -69,6 +88,13 @@ class HeatmapLoss(_PointLoss):
         )
 
     def call(self, y_true, y_pred):
+        self._check(y_true, y_pred.shape[-1])
+        (height, width), (rows, columns) = self.image_shape, y_pred.shape[1:3]
+        if height % rows or width % columns:
+            raise ValueError(
+                f"{self.name}: heatmaps of {rows} x {columns} cells are no image of "
+                f"{height} x {width} pixels; image_shape is (height, width)"
+            )
         compare = getattr(heatmaps, self.kind)
         values = compare(y_pred, y_true, self.image_shape, self.sigma_px)
         return heatmaps.masked_mean(values, heatmaps.annotated(y_true, self.image_shape))
@@ -96,7 +122,8 @@ class SpatialConfigurationLoss(_PointLoss):
         (B,) before reduction; 0 where fewer than two landmarks are annotated.
 
     Raises:
-        ValueError: for unknown names, and for "pearson" of two-component vectors.
+        ValueError: for unknown names, and for "pearson" of two-component vectors; when called, for
+            points of another shape, weights of landmarks, or vectors of other maps.
     """
 
     def __init__(
@@ -131,6 +158,14 @@ class SpatialConfigurationLoss(_PointLoss):
         )
 
     def call(self, y_true, y_pred):
+        self._check(y_true, y_pred.shape[1])
+        components = embedding.feature_count(self.maps, self.angle)
+        if y_pred.shape[-1] != components:
+            raise ValueError(
+                f"{self.name}: spatial feature vectors of {y_pred.shape[-1]} components, where "
+                f"maps={self.maps!r}, angle={self.angle!r} have {components}: build network and "
+                "loss with the same"
+            )
         valid = heatmaps.annotated(y_true, self.image_shape)
         known = ops.where(valid[..., None], y_true, ops.zeros_like(y_true))
         target = embedding.embed_points(known, self.image_shape, self.maps, self.angle)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import operator
+
 import keras
+import numpy as np
 from keras import ops
 
 _register = keras.saving.register_keras_serializable(package="kerasland")
@@ -13,12 +16,16 @@ class _PointMetric(keras.metrics.Mean):
 
     The scale is `mm_per_px` if given, else it follows from the annotated points themselves: the
     distance between the two `scale_landmarks` is `length_mm`. An image where one of those two is
-    not annotated is left out. With neither, errors stay in pixels.
+    not annotated is left out. With neither, errors stay in pixels. NaN where nothing could be
+    measured.
     """
 
     def __init__(self, scale_landmarks=(0, 4), length_mm=50.0, mm_per_px=None, name=None, **kwargs):
         super().__init__(name=name, **kwargs)
-        self.scale_landmarks = None if scale_landmarks is None else tuple(scale_landmarks)
+        self.scale_landmarks = None if scale_landmarks is None else _two(scale_landmarks)
+        for value in (length_mm, mm_per_px):
+            if value is not None and not (np.isfinite(value) and value > 0):
+                raise ValueError(f"{self.name}: a scale of {value} mm: expected a number above 0")
         self.length_mm = length_mm
         self.mm_per_px = mm_per_px
 
@@ -41,6 +48,11 @@ class _PointMetric(keras.metrics.Mean):
             error = error * self.mm_per_px
         elif self.scale_landmarks is not None:
             a, b = self.scale_landmarks
+            if max(a, b) >= y_true.shape[1]:
+                raise ValueError(
+                    f"{self.name}: scale_landmarks={a, b} of {y_true.shape[1]} landmarks, from 0; "
+                    "None for errors in pixels"
+                )
             scale = self.length_mm / _distance(y_true[:, a], y_true[:, b])
             error = error * scale[:, None]
             valid = ops.logical_and(valid, ops.isfinite(scale)[:, None])
@@ -52,6 +64,9 @@ class _PointMetric(keras.metrics.Mean):
                 sample_weight = sample_weight[:, None]
             weight = weight * sample_weight
         super().update_state(values, sample_weight=weight)
+
+    def result(self):
+        return ops.where(self.count > 0, super().result(), np.nan)
 
     def get_config(self):
         config = {
@@ -71,7 +86,13 @@ class RadialError(_PointMetric):
             for errors in pixels.
         length_mm: the field sets the width of the wrist to 50 mm.
         mm_per_px: a known scale in the pixels of the points, used instead of the landmarks.
+
+    Raises:
+        ValueError: a length not above 0, or no two different landmarks; when called, landmarks
+            that are not there.
     """
+
+    _direction = "down"  # for Keras's callbacks
 
     def __init__(
         self,
@@ -95,8 +116,10 @@ class SuccessDetectionRate(_PointMetric):
     Args:
         radius_mm: the radius, in pixels where no scale is given; a point at error > radius_mm is
             an outlier.
-        scale_landmarks, length_mm, mm_per_px: see `RadialError`.
+        scale_landmarks, length_mm, mm_per_px: see `RadialError`, also for what is raised.
     """
+
+    _direction = "up"
 
     def __init__(
         self,
@@ -117,6 +140,16 @@ class SuccessDetectionRate(_PointMetric):
 
     def get_config(self):
         return {**super().get_config(), "radius_mm": self.radius_mm}
+
+
+def _two(landmarks) -> tuple[int, int]:
+    try:
+        a, b = map(operator.index, landmarks)
+    except (TypeError, ValueError):
+        a = b = 0
+    if min(a, b) < 0 or a == b:
+        raise ValueError(f"scale_landmarks={landmarks}: expected two different ones, from 0")
+    return a, b
 
 
 def _unit(scale_landmarks, mm_per_px) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import zipfile
 from pathlib import Path
@@ -11,6 +12,7 @@ import keras
 from kerasland import experiment as experiments
 from kerasland.errors import DataError, UsageError
 from kerasland.experiment import Experiment
+from kerasland.layers import ShapePrior
 from kerasland.models import landmark_names
 from kerasland.prepared_tables import Scale
 
@@ -67,6 +69,39 @@ def load_model(source: str | os.PathLike) -> keras.Model:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DataError(f"{path}: not a model of kerasland ({reason})") from error
     return model
+
+
+def take_weights(model: keras.Model, source: str | os.PathLike) -> None:
+    """Takes over the weights of another model of the same levels, widths and strides.
+
+    The image may have another size. The head is taken over only if both have the same landmarks,
+    by their names.
+
+    Args:
+        model: what `unet` returns.
+        source: see `location`.
+
+    Raises:
+        DataError: as `load_model`.
+        UsageError: if another layer is missing there or has other shapes.
+    """
+    there = load_model(source)
+    same_landmarks = landmark_names(there) == landmark_names(model)
+    pair = [
+        [layer for layer in m.layers if layer.weights and not isinstance(layer, ShapePrior)]
+        for m in (model, there)
+    ]
+    for layer, known in itertools.zip_longest(*pair):
+        if layer and known and layer.name == known.name == "head" and not same_landmarks:
+            continue
+        sizes = [[weight.shape for weight in one.weights] if one else [] for one in (layer, known)]
+        if sizes[0] != sizes[1]:
+            raise UsageError(
+                f"{source}: its layer {(known or layer).name} has other weights than this network: "
+                "give it the width, max_width, depth, strides and normalization of that one, as "
+                "Experiment.with_settings(network=...) does"
+            )
+        layer.set_weights(known.get_weights())
 
 
 def notes(source: str | os.PathLike) -> dict:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from kerasland import shapes
 from kerasland.image_layers import (
@@ -49,7 +50,7 @@ def unet(
     stem_stride: int = 4,
     output_stride: int = 4,
     normalization: str = "batch",
-    synchronized: bool = False,
+    synchronized: bool | None = None,
     dropout: float = 0.0,
     maps: str = "both",
     angle: str = "unit",
@@ -74,7 +75,8 @@ def unet(
         output_stride: input pixels a heatmap cell. Finer than the stem: the head makes
             sub-cells from channels. Coarser: the decoder stops early.
         normalization: "batch", "group", "layer" or "none", after each convolution.
-        synchronized: whether "batch" takes its statistics over all replicas of a strategy.
+        synchronized: whether "batch" takes its statistics over all replicas of a strategy; None:
+            if there are several.
         dropout: fraction of channels dropped at the two deepest levels.
         maps: "cartesian", "polar", "both", or "none" for a plain U-Net without embedding.
         angle, beta, learn_beta: see `SpatialEmbedding`. beta is the decoder's as well, as it
@@ -93,6 +95,14 @@ def unet(
             or another name is unknown.
     """
     names = _names(landmarks)
+    if len(image_shape) != 2 or None in image_shape:
+        raise ValueError(f"image_shape {tuple(image_shape)}: expected (height, width) in pixels")
+    if depth < 1 or not (beta > 0 and decode_radius_px > 0):
+        raise ValueError(
+            f"depth={depth}, beta={beta}, decode_radius_px={decode_radius_px}: all must be above 0"
+        )
+    if synchronized is None:
+        synchronized = tf.distribute.get_strategy().num_replicas_in_sync > 1
     if normalization not in NORMALIZATIONS:
         raise ValueError(
             f"normalization must be one of {tuple(NORMALIZATIONS)}, not {normalization!r}"
@@ -155,7 +165,9 @@ def unet(
     level = depth - 1
     while level > 0 and stem_stride * 2**level > output_stride:
         level -= 1
-        x = keras.layers.UpSampling2D(2, interpolation="bilinear", name=f"up{level}_upsample")(x)
+        x = keras.layers.UpSampling2D(  # in float32: XLA has no gradient of it in others
+            2, interpolation="bilinear", dtype="float32", name=f"up{level}_upsample"
+        )(x)
         x = keras.layers.Concatenate(name=f"up{level}_skip")([skips[level], x])
         x = block(x, channels[level], f"up{level}")
     finer = max(1, stem_stride // output_stride)
@@ -182,7 +194,10 @@ def landmark_names(model: keras.Model) -> tuple[str, ...]:
     """
     decoders = [layer for layer in model.layers if isinstance(layer, HeatmapDecoder)]
     if len(decoders) != 1:
-        raise ValueError(f"model {model.name!r} has no HeatmapDecoder: it was not made by unet()")
+        raise ValueError(
+            f"model {model.name!r} has no HeatmapDecoder: it was not made by unet(), or lies in "
+            "another, as in what pipeline() makes"
+        )
     return decoders[0].names
 
 
@@ -252,7 +267,8 @@ def pipeline(model: keras.Model, dtype: str = "float32") -> keras.Model:
     """
     image_shape = model.input_shape[1:3]
     image = keras.Input((None, None, 1), name="image", dtype=dtype)
-    outputs = model(Letterbox(image_shape, name="letterbox")(image))
+    alone = keras.Model(model.inputs[0], model.output, name=model.name)  # without its optimiser
+    outputs = alone(Letterbox(image_shape, name="letterbox")(image))
     landmarks = FrameToImage(image_shape, name="to_image")(outputs["landmarks"], image)
     kept = {name: outputs[name] for name in ("confidence", "error_mm") if name in outputs}
     return keras.Model(image, {"landmarks": landmarks, **kept}, name="pipeline")

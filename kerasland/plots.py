@@ -199,9 +199,8 @@ def reliability(table: pd.DataFrame) -> Figure:
     Returns:
         A figure: the curve with its 95 % band, and the diagonal on which it should lie.
     """
-    said, found, low, high = (
-        100 * table[name] for name in ("said", "found", "found_low", "found_high")
-    )
+    said, found = 100 * table["nominal_coverage"], 100 * table["empirical_coverage"]
+    low, high = (100 * table[f"empirical_coverage_{end}"] for end in ("low", "high"))
     figure = Figure(figsize=(4.6, 4.6), dpi=DPI, layout="constrained")
     axes = figure.subplots()
     axes.plot([0, 100], [0, 100], color="#888888", linewidth=1.0, linestyle=(0, (4, 3)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
 import sys
@@ -11,7 +10,6 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from kerasland import dataset, devices, optimizers, run_folder, shapes
 from kerasland import experiment as experiments
@@ -24,11 +22,10 @@ from kerasland.callbacks import (
 )
 from kerasland.errors import UsageError
 from kerasland.experiment import Experiment
-from kerasland.layers import ShapePrior
 from kerasland.losses import HeatmapLoss, SpatialConfigurationLoss
 from kerasland.metrics import RadialError, SuccessDetectionRate
-from kerasland.model_files import MODEL, load_model
-from kerasland.models import landmark_names, unet
+from kerasland.model_files import MODEL, load_model, take_weights
+from kerasland.models import unet
 from kerasland.prepared import Prepared, Scale
 from kerasland.tensorboard_log import TensorBoardLog
 
@@ -49,7 +46,6 @@ def build(experiment: Experiment, landmarks: Sequence[str]) -> keras.Model:
         stem_stride=e.stem_stride,
         output_stride=e.output_stride,
         normalization=e.normalization,
-        synchronized=tf.distribute.get_strategy().num_replicas_in_sync > 1,
         dropout=e.dropout,
         maps=e.maps,
         angle=e.angle,
@@ -179,7 +175,7 @@ def _train(
 ) -> keras.Model:
     """As `train`, in a folder that may be written, from its last checkpoint if it has one."""
     scope, name = devices.strategy(experiment.replicas), title or run.name
-    _check_shares(experiment, parts, scope.num_replicas_in_sync)
+    _check_replicas(experiment, parts, scope.num_replicas_in_sync)
     steps = dataset.steps_per_epoch(len(parts.train), experiment.batch_size)
     keras.utils.set_random_seed(experiment.seed)
     checkpoint, first_epoch = run_folder.last_checkpoint(run)
@@ -195,7 +191,7 @@ def _train(
             with devices.precision(computed_in):
                 model = build(experiment, data.landmarks)
             if init is not None:
-                _start_from(model, init)
+                take_weights(model, init)
             notes = {**run_folder.notes_of(data, parts, init), "computed_in": computed_in}
     frames = dataset.load_frames(
         data, parts.train + parts.validation, experiment.image_shape, quiet
@@ -245,11 +241,15 @@ def _train(
     return load_model(run)
 
 
-def _check_shares(experiment: Experiment, parts: run_folder.Split, replicas: int) -> None:
-    """Raises UsageError where replicas would not have as many images each.
+def _check_replicas(experiment: Experiment, parts: run_folder.Split, replicas: int) -> None:
+    """Raises UsageError where replicas would not have as many images each, or not work at all.
 
     Keras fails on the first batch of a validation of which they have not, and weighs others wrong.
     """
+    if experiment.xla and replicas > 1:
+        raise UsageError(
+            f"xla=true with {replicas} replicas: XLA compiles for one; use --replicas 1"
+        )
     if experiment.batch_size % replicas:
         raise UsageError(
             f"batch_size={experiment.batch_size} does not divide by {replicas} replicas"
@@ -291,30 +291,3 @@ def _warn(
         )
     for line in said:
         print(f"{name}: {line}", file=sys.stderr)
-
-
-def _start_from(model: keras.Model, source: str | os.PathLike) -> None:
-    """Takes over the weights of another model of the same levels and widths.
-
-    The head is taken over only if both have the same landmarks, by their names.
-
-    Raises:
-        UsageError: if another layer is missing there or has other shapes.
-    """
-    there = load_model(source)
-    same_landmarks = landmark_names(there) == landmark_names(model)
-    pair = [
-        [layer for layer in m.layers if layer.weights and not isinstance(layer, ShapePrior)]
-        for m in (model, there)
-    ]
-    for layer, known in itertools.zip_longest(*pair):
-        if layer and known and layer.name == known.name == "head" and not same_landmarks:
-            continue
-        sizes = [[weight.shape for weight in one.weights] if one else [] for one in (layer, known)]
-        if sizes[0] != sizes[1]:
-            raise UsageError(
-                f"--init {source}: its layer {(known or layer).name} has other weights; give this "
-                "run the width, max_width, depth, strides and normalization of that one, as "
-                "Experiment.with_settings(network=...) does"
-            )
-        layer.set_weights(known.get_weights())

@@ -75,8 +75,9 @@ def test_a_landmark_that_was_never_annotated_is_taken_for_an_average_one():
 
 def test_reliability_holds_where_folds_are_alike():
     table = calibration.reliability(drawn_errors(600, folds=("a", "b", "c")))
-    assert np.abs(table["found"] - table["said"]).max() < 0.04
-    assert ((table["found_low"] <= table["found"]) & (table["found"] <= table["found_high"])).all()
+    found = table["empirical_coverage"]
+    assert np.abs(found - table["nominal_coverage"]).max() < 0.04
+    assert found.between(table["empirical_coverage_low"], table["empirical_coverage_high"]).all()
     assert (np.diff(table["radius_mm_median"]) > 0).all()
 
 
@@ -110,7 +111,7 @@ def test_no_fold_judges_itself():
         radius = fitted.expected_mm(own) * fitted.ratios[median]
         found[name] = (own["error_mm"] <= radius).mean()
     both = calibration.reliability(pd.concat([easy, hard], ignore_index=True))
-    assert both["found"][median] == pytest.approx((found["a"] + found["b"]) / 2)
+    assert both["empirical_coverage"][median] == pytest.approx((found["a"] + found["b"]) / 2)
     assert found["a"] > 0.85 and found["b"] < 0.2
 
 

@@ -58,7 +58,10 @@ def test_pools_the_folds_and_makes_a_model_of_all(hands, tmp_path, capsys):
     assert summary["error_mm_mean"] == pytest.approx(errors["error_mm"].mean())
     assert summary["folds"] == {"a": 4, "b": 4} and summary["images"] == 8
     reliability = pd.read_csv(out / "reliability.csv")
-    assert reliability["found"].between(0, 1).all() and (out / "reliability.png").stat().st_size
+    assert (
+        reliability["empirical_coverage"].between(0, 1).all()
+        and (out / "reliability.png").stat().st_size
+    )
 
     notes = json.loads((out / "experiment.json").read_text())
     assert sorted(notes["train_ids"]) == sorted(hands.ids)

@@ -70,6 +70,52 @@ def test_depth_to_space():
     np.testing.assert_array_equal(image_layers.DepthToSpace(3)(x), tf.nn.depth_to_space(x, 3))
 
 
+def test_depth_to_space_of_channels_that_do_not_divide():
+    with pytest.raises(ValueError, match="6 channels are no multiple of 2"):
+        image_layers.DepthToSpace(2)(np.ones((2, 3, 3, 6), "float32"))
+
+
+@pytest.mark.parametrize(
+    ("options", "shape"),
+    [
+        ({"axis": 1}, (4, 3, 6, 5)),
+        ({}, (4, 5, 6, 2, 3)),
+        ({"scale": False}, (4, 5, 6, 3)),
+        ({"center": False}, (4, 5, 6, 3)),
+        ({"dtype": "float64"}, (4, 5, 6, 3)),
+        ({"dtype": "float16"}, (4, 5, 6, 3)),
+    ],
+)
+def test_batch_normalization_that_the_kernel_cannot_do_is_that_of_keras(options, shape):
+    x = np.random.default_rng(0).normal(2, 3, shape).astype("float32")
+    ours, theirs = (
+        make(**options)
+        for make in (image_layers.BatchNormalization, keras.layers.BatchNormalization)
+    )
+    for training in (True, False):
+        np.testing.assert_array_equal(ours(x, training=training), theirs(x, training=training))
+    for one, other in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_replica_without_samples_keeps_its_statistics():
+    layer = image_layers.BatchNormalization()
+    layer.build((None, 4, 5, 3))
+    before = layer.get_weights()
+    layer(tf.zeros((0, 4, 5, 3)), training=True)
+    for one, other in zip(layer.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_what_is_finer_than_half_precision_computes_in_single():
+    """Whatever the policy, also with a beta that is learnt."""
+    logits = np.random.default_rng(0).normal(size=(2, 6, 5, 4)).astype("float16")
+    for policy in ("mixed_float16", "float16", "float64"):
+        embedding = layers.SpatialEmbedding(learn_beta=True, dtype=policy)
+        decoder = layers.HeatmapDecoder((12, 10), dtype=policy)
+        assert embedding(logits).dtype == decoder(logits)[0].dtype == "float32"
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32", "int32"])
 def test_letterbox_is_that_of_numpy(dtype):
     raw = np.random.default_rng(4).integers(0, 255, (2, 50, 31, 1)).astype(dtype)

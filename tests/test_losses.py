@@ -199,6 +199,44 @@ def test_nothing_annotated_costs_nothing():
     assert float(SpatialConfigurationLoss(SHAPE)(points, embedding.embed(logits))) == 0
 
 
+def test_narrow_gaussians_keep_their_sum():
+    """Narrower than a cell, at the corner between four, and off the centre of a wide one."""
+    for points, shape, cells, sigma in (
+        ([[31.5, 31.5]], (64, 64), 2, 2.5),
+        ([[10.0, 20.0]], (64, 64), 2, 2.5),
+        ([[9.5, 3.5]], (64, 64), 16, 0.2),
+    ):
+        points = np.array([points], "float32")
+        logits = np.random.default_rng(0).normal(0, 1, (1, cells, cells, 1)).astype("float32")
+        centres = (np.arange(cells) + 0.5) * (64 / cells) - 0.5
+        squared = (centres - points[0, 0, 0]) ** 2 + (centres[:, None] - points[0, 0, 1]) ** 2
+        target = np.exp(-0.5 * (squared - squared.min()) / sigma**2)
+        target /= target.sum()
+        log_p = logits[0, ..., 0] - np.log(np.exp(logits).sum())
+        found = heatmaps.cross_entropy(logits, points, shape, sigma)
+        np.testing.assert_allclose(found, [[-(target * log_p).sum()]], rtol=1e-5)
+
+
+def test_points_and_heads_that_do_not_fit_are_refused():
+    logits = logits_like(POINTS)
+    seen = np.concatenate([POINTS, np.zeros((2, 4, 1), "float32")], axis=-1)  # COCO's visibility
+    both, polar = (np.zeros((2, 4, c), "float32") for c in (5, 3))
+    on_heatmaps, on_vectors = HeatmapLoss(SHAPE), SpatialConfigurationLoss(SHAPE)
+    for loss, points, head, said in (
+        (on_heatmaps, POINTS[:, :1], logits, r"expected the points .*\(B, 4, 2\)"),
+        (on_heatmaps, seen, logits, r"y_true of shape \(2, 4, 3\)"),
+        (on_vectors, seen, both, r"y_true of shape \(2, 4, 3\)"),
+        (on_vectors, POINTS, polar, "3 components, where maps='both', angle='unit' have 5"),
+        (HeatmapLoss(SHAPE[::-1]), POINTS, logits, r"6 x 5 cells are no image of 20 x 12 pixels"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            loss(points, head)
+    for loss, head in ((on_heatmaps, logits), (on_vectors, both)):
+        with pytest.raises(ValueError, match="expected one a sample"):
+            loss(POINTS, head, np.ones((2, 4), "float32"))
+        assert loss(POINTS, head, np.ones((2, 1), "float32")) == loss(POINTS, head, np.ones(2))
+
+
 def test_impossible_settings_are_refused():
     with pytest.raises(ValueError, match="kind must be one of"):
         HeatmapLoss(SHAPE, kind="dice")

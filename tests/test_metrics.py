@@ -1,5 +1,6 @@
 """Metrics with numbers worked out by hand."""
 
+import keras
 import numpy as np
 import pytest
 
@@ -66,7 +67,7 @@ def test_images_without_a_scale_are_left_out(wrist):
     batch = np.concatenate([TRUE, broken]), np.concatenate([PRED, PRED])
     assert value(RadialError(), batch) == pytest.approx(2.1)
     assert value(SuccessDetectionRate(), batch) == pytest.approx(60)
-    assert value(RadialError(), (broken, PRED)) == 0  # nothing seen, and no NaN
+    assert np.isnan(value(RadialError(), (broken, PRED)))
 
 
 def test_batches_accumulate_over_points_and_reset():
@@ -85,11 +86,42 @@ def test_weights():
     assert value(RadialError(), (true, pred)) == pytest.approx(1.05)
     assert value(RadialError(), (true, pred, [1.0, 0.0])) == pytest.approx(2.1)
     assert value(RadialError(), (true, pred, [1.0, 3.0])) == pytest.approx(2.1 / 4)
-    assert value(RadialError(), (true, pred, [0.0, 0.0])) == 0
+    assert np.isnan(value(RadialError(), (true, pred, [0.0, 0.0])))
     points = np.array([[1, 0, 0, 0, 1], [0, 0, 0, 0, 0.0]])
     assert value(RadialError(), (true, pred, points)) == pytest.approx((2.5 + 1) / 2)
     assert value(SuccessDetectionRate(), (true, pred, points)) == pytest.approx(50)
     assert value(RadialError(), (true, pred, np.float32(2.0))) == pytest.approx(1.05)
+
+
+def test_nothing_measured_is_no_number():
+    """0 mm would be the best there is."""
+    for metric in (RadialError(), SuccessDetectionRate()):
+        assert np.isnan(value(metric, (np.full_like(TRUE, np.nan), PRED)))
+        assert np.isfinite(value(metric, (TRUE, PRED)))
+
+
+def test_scales_that_are_none_are_refused():
+    for options in (
+        {"length_mm": -5.0},
+        {"mm_per_px": 0.0},
+        {"scale_landmarks": (0, 0)},
+        {"scale_landmarks": (-1, 2)},
+        {"scale_landmarks": 5},
+    ):
+        with pytest.raises(ValueError, match="expected"):
+            RadialError(**options)
+    with pytest.raises(ValueError, match=r"scale_landmarks=\(0, 4\) of 3 landmarks"):
+        value(RadialError(), (TRUE[:, :3], PRED[:, :3]))
+
+
+def test_keras_callbacks_know_which_way_is_better(tmp_path):
+    for metric, direction in ((RadialError, "down"), (SuccessDetectionRate, "up")):
+        assert metric._direction == direction
+    model = keras.Sequential([keras.Input((5, 2)), keras.layers.Dense(2)])
+    model.compile(loss="mse", metrics=[RadialError()])
+    stop = keras.callbacks.EarlyStopping("val_radial_error_mm", patience=9)
+    model.fit(TRUE, TRUE, validation_data=(TRUE, TRUE), epochs=1, verbose=0, callbacks=[stop])
+    assert stop.monitor_op is np.less or stop.monitor_op is keras.ops.less
 
 
 def test_names():

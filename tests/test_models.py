@@ -6,11 +6,12 @@ import keras
 import naive
 import numpy as np
 import pytest
+import tensorflow as tf
 from drawing import disc
 
 import kerasland
-from kerasland import experiment, geometry, train
-from kerasland.errors import DataError
+from kerasland import devices, experiment, geometry, train
+from kerasland.errors import DataError, UsageError
 from kerasland.geometry import letterboxed
 from kerasland.models import bare
 
@@ -127,13 +128,16 @@ def test_variants(options, components):
         ({"output_stride": 0}, "output_stride must be within 1 and the last level's 4, not 0"),
         ({"landmarks": "abc"}, "landmarks='abc': expected a number or a list of names"),
         ({"landmarks": ["a", "b", "a"]}, "expected one or more, of different names"),
+        ({"depth": 0}, "depth=0, .* all must be above 0"),
+        ({"decode_radius_px": -5.0}, "decode_radius_px=-5.0: all must be above 0"),
+        ({"image_shape": (32, 24, 1)}, r"image_shape \(32, 24, 1\): expected \(height, width\)"),
         ({"landmarks": 0}, "landmarks=0: expected one or more"),
         ({"output_stride": 3}, "output_stride 3 is none of the levels' strides"),
         ({"stem_stride": 2, "output_stride": 3}, "output_stride 3 .* stem_stride 2"),
         ({"normalization": "instance"}, "normalization must be one of .* not 'instance'"),
         ({"maps": "spherical"}, "maps must be one of .* not 'spherical'"),
         ({"angle": "degrees"}, "angle must be one of"),
-        ({"beta": -1.0}, "beta must be above 0"),
+        ({"beta": -1.0}, "beta=-1.0, .* all must be above 0"),
     ],
 )
 def test_impossible_models_are_refused(options, message):
@@ -200,6 +204,44 @@ def assert_evaluates_as_by_hand(model, images, points):
     for name, value in wanted.items():
         np.testing.assert_allclose(found[name], value, rtol=2e-4, atol=2e-4, err_msg=name)
     return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_trains_under_xla(policy):
+    """Whose gradient of bilinear up-sampling knows single precision alone."""
+    with devices.precision(policy.removeprefix("mixed_")):
+        model = small()
+    compile_small(model, jit_compile=True)
+    images, points = examples()
+    history = model.fit(images, targets_of(model, points), batch_size=4, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+
+
+def test_images_of_a_pipeline_that_does_not_know_their_size():
+    model = small()
+    compile_small(model)
+    images, points = examples()
+
+    def of_unknown_size(image, point):
+        image = tf.py_function(lambda x: x, [image], tf.float32)
+        return tf.ensure_shape(image, (None, None, None, 1)), dict.fromkeys(model.output, point)
+
+    data = tf.data.Dataset.from_tensors((images, points)).map(of_unknown_size)
+    assert np.isfinite(model.evaluate(data, verbose=0, return_dict=True)["loss"])
+
+
+def test_weights_that_ship_are_taken_over():
+    there = kerasland.load_pretrained("drawn_hands")
+    hand = kerasland.unet(kerasland.landmark_names(there), (128, 64))
+    other = kerasland.unet(["tip"], (128, 64))
+    for model, same in ((hand, True), (other, False)):
+        kerasland.take_weights(model, "drawn_hands")
+        for one, known in zip(model.weights, there.weights, strict=True):
+            if same or "head" not in one.path:
+                np.testing.assert_array_equal(one, known)
+    with pytest.raises(UsageError, match="its layer stem_conv has other weights"):
+        kerasland.take_weights(small(), "drawn_hands")
 
 
 @pytest.mark.slow
