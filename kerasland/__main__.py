@@ -98,9 +98,9 @@ def _folds(text: str) -> tuple[str, ...]:
 
 
 def _evaluate(args) -> None:
-    from kerasland import prepared
+    from kerasland import prepared, tables
 
-    out = args.out or args.run / "evaluation"
+    out = args.out or args.run / tables.EVALUATION
     ids = folds.read_ids(args.ids) if args.ids else None
     data = prepared.read(args.data)
     _start_tensorflow()

@@ -10,7 +10,7 @@ import pandas as pd
 
 from kerasland import calibration, evaluate, files, plots, point_errors, run_folder, tables, train
 from kerasland.errors import DataError, UsageError
-from kerasland.experiment import Experiment
+from kerasland.experiment import EXPERIMENT, Experiment
 from kerasland.folds import ALL
 from kerasland.model_files import MODEL
 from kerasland.prepared import Prepared
@@ -61,7 +61,7 @@ def cross_validate(
         title = f"[{number}/{len(folds) + final}] fold {fold}"
         train.train(data, experiment, run, fold, resume=run.exists(), title=title, init=init)
         evaluated.append(evaluate.evaluate(run, data, fold))
-        found.append(tables.read_errors(run / "evaluation" / tables.ERRORS).assign(fold=fold))
+        found.append(tables.read_errors(run / tables.EVALUATION / tables.ERRORS).assign(fold=fold))
         baseline.append(
             point_errors.mean_shape_errors(data, part.train + part.validation, part.test)
         )
@@ -95,7 +95,7 @@ def cross_validate(
 def _check_free(out: Path, folds: tuple[str, ...]) -> None:
     """Raises unless the folder is new, or holds the beginning or all of a cross-validation over
     these folds."""
-    if (out / run_folder.EXPERIMENT).exists() and not (out / ALL).exists():
+    if (out / EXPERIMENT).exists() and not (out / ALL).exists():
         raise UsageError(f"{out}: holds a run already; choose another --out")
     if not out.is_dir() or not any(out.iterdir()):
         return
@@ -144,5 +144,5 @@ def _train_final(
         model = calibration.attach(model, calibrated)
     with files.replacing(out / MODEL) as temporary:
         model.save(temporary)
-    with files.replacing(out / run_folder.EXPERIMENT) as temporary:
-        shutil.copyfile(run / run_folder.EXPERIMENT, temporary)
+    with files.replacing(out / EXPERIMENT) as temporary:
+        shutil.copyfile(run / EXPERIMENT, temporary)

@@ -48,8 +48,8 @@ def evaluate(
         UsageError: if the run has no fold, and neither a fold nor ids are given.
     """
     run = Path(run)
-    out = Path(out) if out else run / "evaluation"
-    experiment, notes = experiments.load(run / "experiment.json")
+    out = Path(out) if out else run / tables.EVALUATION
+    experiment, notes = experiments.load(run / experiments.EXPERIMENT)
     model = load_model(run)
     if not (ids or fold) and notes["fold"] == ALL:
         raise UsageError(f"{run}: was trained on all images; say what to evaluate: --fold or --ids")

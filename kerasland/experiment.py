@@ -15,6 +15,7 @@ from pathlib import Path
 from kerasland import files
 from kerasland.errors import DataError, UsageError
 
+EXPERIMENT = "experiment.json"  # in the folder of a run
 METHODS = {
     "unet": "none",
     "unet+cartesian": "cartesian",

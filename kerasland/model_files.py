@@ -16,7 +16,7 @@ from kerasland.layers import ShapePrior
 from kerasland.models import landmark_names
 from kerasland.prepared_tables import Scale
 
-MODEL, EXPERIMENT = "model.keras", "experiment.json"
+MODEL = "model.keras"
 PRETRAINED = Path(__file__).parent / "assets" / "pretrained"
 RELEASES = {"pretrained": "hand_atlas", "drawn_hands": "drawn_hands"}
 
@@ -133,7 +133,7 @@ def experiment_of(source: str | os.PathLike) -> Experiment | None:
 
 def _beside(source: str | os.PathLike) -> tuple[Experiment | None, dict]:
     path = location(source)
-    file = (path if path.is_dir() else path.parent) / EXPERIMENT
+    file = (path if path.is_dir() else path.parent) / experiments.EXPERIMENT
     return experiments.load(file) if file.is_file() else (None, {})
 
 

@@ -82,13 +82,13 @@ def read(folders: Sequence[str | os.PathLike]) -> list[Run]:
 
 
 def _read_one(folder: Path, name: str) -> Run:
-    home = folder / "evaluation"
+    home = folder / tables.EVALUATION
     if pooled := not (home / tables.ERRORS).exists() and (folder / tables.ERRORS).exists():
         home = folder
     for path in (home / tables.ERRORS, home / tables.SUMMARY):
         if not path.exists():
             if not pooled:
-                experiments.load(folder / "experiment.json")  # says what is no run at all
+                experiments.load(folder / experiments.EXPERIMENT)  # says what is no run at all
             raise DataError(f"{path}: missing; first run: {_command(folder, pooled)}")
     evaluated = tables.read_summary(home / tables.SUMMARY)
     errors = tables.read_errors(home / tables.ERRORS)
@@ -96,7 +96,7 @@ def _read_one(folder: Path, name: str) -> Run:
     model_of = {i: folder / part for i, part in zip(errors["image_id"], parts, strict=True)}
     models = {}
     for model in dict.fromkeys(model_of.values()):
-        experiment, models[model] = experiments.load(model / "experiment.json")
+        experiment, models[model] = experiments.load(model / experiments.EXPERIMENT)
     return Run(folder, name, experiment, models, model_of, evaluated, errors)
 
 

@@ -78,7 +78,7 @@ def reproduce(
                 one = of_method.replace(seed=seed)
                 train.train(data, one, run, fold, resume=run.exists(), title=title)
                 summary = evaluate.evaluate(run, data, fold)
-                table = tables.read_errors(run / "evaluation" / tables.ERRORS)
+                table = tables.read_errors(run / tables.EVALUATION / tables.ERRORS)
                 errors.append(table.assign(seed=seed))
                 minutes.append(summary["minutes"])
         pooled[method] = pd.concat(errors, ignore_index=True)

@@ -19,9 +19,9 @@ from kerasland import __version__, files, model_files
 from kerasland import experiment as experiments
 from kerasland.callbacks import CHECKPOINTS
 from kerasland.errors import DataError, UsageError
-from kerasland.experiment import Experiment
+from kerasland.experiment import EXPERIMENT, Experiment
 from kerasland.folds import ALL
-from kerasland.model_files import EXPERIMENT, MODEL
+from kerasland.model_files import MODEL
 from kerasland.models import bare, with_shape_prior
 from kerasland.prepared import Prepared
 

@@ -23,7 +23,8 @@ from scipy import stats
 from kerasland import files, table_text
 from kerasland.errors import DataError
 
-ERRORS, SUMMARY = "errors.csv", "summary.json"  # the files that `evaluate` writes
+# what `evaluate` writes, and the folder of a run that it writes by default
+ERRORS, SUMMARY, EVALUATION = "errors.csv", "summary.json", "evaluation"
 ERROR_COLUMNS = (
     "image_id",
     "landmark",

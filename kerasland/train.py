@@ -185,7 +185,7 @@ def _train(
             begun_in = model.get_layer("stem_conv").compute_dtype  # perhaps on another machine
             devices.precision_here(begun_in, name, quiet)
             # what the weights have seen stays known, whatever became of those of `init`
-            notes = experiments.load(run / run_folder.EXPERIMENT)[1]
+            notes = experiments.load(run / experiments.EXPERIMENT)[1]
         else:
             computed_in = devices.precision_here(experiment.precision, name, quiet)
             with devices.precision(computed_in):
@@ -203,7 +203,7 @@ def _train(
             model.optimizer.build(model.trainable_variables)
     watched = frames.take(parts.validation) if parts.validation else None
     frames = frames.take(parts.train)
-    experiment.save(run / run_folder.EXPERIMENT, **notes)
+    experiment.save(run / experiments.EXPERIMENT, **notes)
     own = [
         Reseeding(experiment.seed),
         # before the averaging, so that its pictures show the averaged weights

@@ -1,0 +1,105 @@
+"""Which file is the image that a table names, and what it is called in a prepared data set."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from data_prep import common
+from kerasland.errors import DataError
+from kerasland.folds import read_list
+from kerasland.image_files import image_stem, image_suffix
+
+
+def match_images(names: Sequence[str], folder: Path, out: Path) -> dict[str, Path]:
+    """The file of each image that the table names by file name, stem or path; in other letters
+    (`H0.PNG` of h0.png) where none has its own.
+
+    Where the table names folders and the file lies in folders, one must end in the other: neither
+    `p1/hand.png` nor `p1/hand` is `p2/hand.png`. Images that are not there are left out.
+
+    Raises:
+        DataError: no images, or a name that several files have.
+    """
+    found = common.find_images(folder, out)
+    by_name: dict[str, list[Path]] = {}
+    for path in (path for paths in found.values() for path in paths):
+        by_name.setdefault(path.name, []).append(path)
+    in_any_case: dict[str, list[Path]] = {}
+    for name, paths in (*by_name.items(), *found.items()):
+        in_any_case.setdefault(name.lower(), []).extend(paths)
+    matched = {}
+    for name in names:
+        named = PurePosixPath(name.replace("\\", "/"))
+        called = (by_name.get(named.name), found.get(named.name))
+        for paths in (*called, in_any_case.get(named.name.lower())):
+            files = [
+                path
+                for path in paths or []
+                if _one_ends_in_the_other(named.parent.parts, path.parent.relative_to(folder).parts)
+            ]
+            if files:
+                break
+        if (folder / named).is_file():
+            matched[name] = folder / named
+        elif files:
+            folders = {path.parent for path in files}
+            if folder / named.parent in folders:
+                files = [path for path in files if path.parent == folder / named.parent]
+            elif len(folders) > 1:
+                raise DataError(
+                    f"image {name!r} may be {common.some(map(str, files))}: "
+                    f"give its path below {folder}"
+                )
+            matched[name] = common.best_file(files)
+    return matched
+
+
+def _one_ends_in_the_other(a: tuple[str, ...], b: tuple[str, ...]) -> bool:
+    common_length = min(len(a), len(b))
+    return a[len(a) - common_length :] == b[len(b) - common_length :]
+
+
+def image_ids(matched: Mapping[str, Path], folder: Path) -> dict[str, str]:
+    """An id for each image: its stem; where stems repeat, its path below the folder for all.
+
+    Ids that still are the same, but for case perhaps, are numbered.
+
+    Raises:
+        DataError: two names of one file.
+    """
+    ids = {name: image_stem(path) for name, path in matched.items()}
+    if len(set(ids.values())) < len(ids):
+        ids = {
+            name: "_".join(Path(os.path.relpath(path.with_name(ids[name]), folder)).parts)
+            for name, path in matched.items()
+        }
+    first: dict[Path, str] = {}
+    for name, path in matched.items():
+        if (other := first.setdefault(path.resolve(), name)) != name:
+            raise DataError(f"{other!r} and {name!r} name the same image, {ids[name]}")
+    taken: set[str] = set()
+    for name, image_id in ids.items():
+        number = itertools.count(2)
+        while ids[name].casefold() in taken:
+            ids[name] = f"{image_id}_{next(number)}"
+        taken.add(ids[name].casefold())
+    return ids
+
+
+def named_in(path: Path, ids: Mapping[str, str]) -> list[str]:
+    """A list of images, one a line, called as in the table or by their id.
+
+    Raises:
+        DataError: missing, or it names an image that was not prepared.
+    """
+    known = {**{i: i for i in ids.values()}, **ids}
+    listed = []
+    for line in read_list(path):
+        stem = line[: len(line) - len(image_suffix(line))]
+        if line not in known and stem not in known:
+            raise DataError(f"{path}: image {line!r} has no points or no file")
+        listed.append(known.get(line, known.get(stem)))
+    return listed
