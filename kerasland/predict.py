@@ -6,8 +6,10 @@ import itertools
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -124,64 +126,81 @@ def predict_files(
             said on stderr when it is met.
     """
     out, side = Path(out), _checked(side)
-    frame_shape = model.input_shape[1:3]
-    names, locate = landmark_names(model), frame_localizer(model)
-    expected = _expected_errors(model)
     paths = find_images(images, out)
     if not paths:
         raise UsageError("no image named")
-    failed, taken = [], {}
+    names, locate = landmark_names(model), frame_localizer(model)
+    expected, failed, taken = _expected_errors(model), [], {}
+    read = partial(_read, side=side, frame_shape=model.input_shape[1:3])
 
-    def read(path: Path) -> tuple[np.ndarray, np.ndarray, Spacing | None]:
-        image = read_image(path)
-        height, width = image.shape
-        if min(height, width) < SMALLEST_PX:
-            raise DataError(
-                f"{path}: {width} x {height} pixels, too small to find landmarks in; "
-                f"at least {SMALLEST_PX} x {SMALLEST_PX}"
-            )
-        if image.min() == image.max():
-            raise DataError(f"{path}: all pixels are alike, there is nothing to find landmarks in")
-        frame = geometry.letterboxed(_seen(image, side), frame_shape)
-        return image, frame, pixel_spacing(path)
-
-    def readable() -> Iterator[tuple[Path, np.ndarray, np.ndarray, Spacing | None]]:
-        jobs = ahead(pool, read, paths)
-        for path, job in zip(paths, track(jobs, "localising", len(paths)), strict=True):
-            try:
-                yield path, *job.result()
-            except KeraslandError as error:
-                failed.append(" ".join(str(error).split()))
-                print(f"skipped: {failed[-1]}", file=sys.stderr)
-
-    def together() -> Iterator[tuple]:
-        known = readable()
-        while batch := list(itertools.islice(known, BATCH)):
-            found = locate(np.stack([frame for _, _, frame, _ in batch]))
-            for (path, image, _, spacing), *of_image in zip(batch, *found, strict=True):
-                yield path, image, spacing, *of_image
-
-    def located() -> Iterator[tuple[np.ndarray, np.ndarray, Path]]:
-        for path, image, spacing, points, confidence in together():
-            points = geometry.letterbox(image.shape, frame_shape).invert(points)
-            points = _unseen(points, image, side)
+    def written(
+        jobs: Iterator[Future[_Radiograph]],
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, Path]]:
+        for seen, points, confidence in _located(_readable(jobs, len(paths), failed), locate, side):
             derived = _spacing_by(scale, points, confidence, names)
-            spacing = spacing or derived
-            warn_of_no_shape(path, confidence)
-            found = predictions.Prediction(str(path), points, confidence, side, spacing)
+            spacing = seen.spacing or derived
+            warn_of_no_shape(seen.path, confidence)
+            found = predictions.Prediction(str(seen.path), points, confidence, side, spacing)
             errors = _rescaled(expected(confidence), scale, derived, spacing)
             write(found._replace(**errors))
-            yield image, points, out / "overlays" / f"{_free_name(image_stem(path), taken)}.jpg"
+            name = _free_name(image_stem(seen.path), taken)
+            yield seen.image, points, out / "overlays" / f"{name}.jpg"
 
     with predictions.writing(out, names) as write:
         with ThreadPoolExecutor(WORKERS) as pool:
-            for job in ahead(pool, _draw, located()):
+            for job in ahead(pool, _draw, written(ahead(pool, read, paths))):
                 job.result()
         if len(failed) == len(paths):
             raise _all_that(failed)
     if failed:
         raise _all_that(failed)
     return len(paths)
+
+
+class _Radiograph(NamedTuple):
+    """image: (H, W). frame: of the network, (h, w). spacing: that the file states."""
+
+    path: Path
+    image: np.ndarray
+    frame: np.ndarray
+    spacing: Spacing | None
+
+
+def _read(path: Path, side: str, frame_shape: tuple[int, int]) -> _Radiograph:
+    image = read_image(path)
+    height, width = image.shape
+    if min(height, width) < SMALLEST_PX:
+        raise DataError(
+            f"{path}: {width} x {height} pixels, too small to find landmarks in; "
+            f"at least {SMALLEST_PX} x {SMALLEST_PX}"
+        )
+    if image.min() == image.max():
+        raise DataError(f"{path}: all pixels are alike, there is nothing to find landmarks in")
+    frame = geometry.letterboxed(_seen(image, side), frame_shape)
+    return _Radiograph(path, image, frame, pixel_spacing(path))
+
+
+def _readable(
+    jobs: Iterator[Future[_Radiograph]], count: int, failed: list[str]
+) -> Iterator[_Radiograph]:
+    """What could be read; what could not is said, and added to `failed`."""
+    for job in track(jobs, "localising", count):
+        try:
+            yield job.result()
+        except KeraslandError as error:
+            failed.append(" ".join(str(error).split()))
+            print(f"skipped: {failed[-1]}", file=sys.stderr)
+
+
+def _located(
+    radiographs: Iterator[_Radiograph], locate: Localizer, side: str
+) -> Iterator[tuple[_Radiograph, np.ndarray, np.ndarray]]:
+    """Each with its landmarks (K, 2), in its own pixels, and their confidence (K,)."""
+    while batch := list(itertools.islice(radiographs, BATCH)):
+        found = locate(np.stack([seen.frame for seen in batch]))
+        for seen, points, confidence in zip(batch, *found, strict=True):
+            points = geometry.letterbox(seen.image.shape, seen.frame.shape).invert(points)
+            yield seen, _unseen(points, seen.image, side), confidence
 
 
 def warn_of_no_shape(path: Path, confidence: np.ndarray) -> None:
