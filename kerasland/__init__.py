@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         FrameToImage,
         ImageStandardization,
         Letterbox,
+        PixelSize,
     )
     from kerasland.layers import ExpectedError, HeatmapDecoder, ShapePrior, SpatialEmbedding
     from kerasland.losses import HeatmapLoss, SpatialConfigurationLoss
@@ -40,6 +41,7 @@ _HOMES = {
     "BatchNormalization": "image_layers",
     "DepthToSpace": "image_layers",
     "Letterbox": "image_layers",
+    "PixelSize": "image_layers",
     "FrameToImage": "image_layers",
     "HeatmapLoss": "losses",
     "SpatialConfigurationLoss": "losses",
@@ -60,6 +62,7 @@ __all__ = [
     "HeatmapLoss",
     "ImageStandardization",
     "Letterbox",
+    "PixelSize",
     "RadialError",
     "ShapePrior",
     "SpatialConfigurationLoss",

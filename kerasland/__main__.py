@@ -135,8 +135,8 @@ def _export(args) -> None:
     calibration = None
     if args.calibrate:
         calibration = map(images.read_image, image_files.find_images(args.calibrate))
-    model = model_files.load_model(args.model)
-    export.export(model, args.out, args.format, args.weights, calibration)
+    model, scale = model_files.load_model(args.model), model_files.model_scale(args.model)
+    export.export(model, args.out, args.format, args.weights, calibration, scale)
     print(f"written to {args.out}")
 
 

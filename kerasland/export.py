@@ -19,6 +19,7 @@ import tensorflow as tf
 from kerasland import files, quantize
 from kerasland.errors import UsageError
 from kerasland.models import bare, landmark_names, pipeline
+from kerasland.prepared_tables import Scale
 
 ONNX, LITERT, SAVED_MODEL = "onnx", "litert", "saved_model"
 SUFFIXES = {".onnx": ONNX, ".tflite": LITERT}
@@ -35,15 +36,17 @@ def export(
     format: str | None = None,
     weights: str = FULL,
     calibration: Iterable[np.ndarray] | None = None,
+    scale: Scale | None = None,
 ) -> None:
     """Writes one artefact that takes a raw image and gives landmarks in its pixels.
 
     All formats take `image` (B, H, W, 1), uint8, any H and W, and give what `models.pipeline` does:
-    `landmarks` (B, K, 2), `confidence` (B, K) and, if it was calibrated, `error_mm` (B, K),
-    float32. A SavedModel and a LiteRT file have them in their signature `serving_default`; LiteRT
-    uses built-in operations only. The names of the landmarks, a JSON list, are the file
-    `assets.extra/landmarks.json` of a SavedModel, the entry `landmarks` of an ONNX file's metadata,
-    and the associated file `landmarks.json` of a LiteRT file (which is a zip archive as well).
+    `landmarks` (B, K, 2), `confidence` (B, K) and, if it was calibrated, `error_mm` (B, K), with a
+    scale also `mm_per_px` (B,), float32. A SavedModel and a LiteRT file have them in their
+    signature `serving_default`; LiteRT uses built-in operations only. The names of the landmarks, a
+    JSON list, are the file `assets.extra/landmarks.json` of a SavedModel, the entry `landmarks` of
+    an ONNX file's metadata, and the associated file `landmarks.json` of a LiteRT file (which is a
+    zip archive as well).
 
     Args:
         model: what `model_files.load_model` returns.
@@ -56,6 +59,7 @@ def export(
             in it as well; of ONNX "int8" to store and compute the network in 8 bits.
         calibration: for int8, some images (H, W), uint8 or uint16, like those that the model is
             for; by default, for a model of hands, drawn ones.
+        scale: see `models.pipeline`.
 
     Raises:
         UsageError: for another format, suffix or type of weights, if the path exists, if the
@@ -79,7 +83,7 @@ def export(
     if weights == INT8 and calibration is None:
         calibration = quantize.calibration_images(landmark_names(model))
     with files.replacing(path) as temporary:
-        WRITERS[format](bare(model), temporary, weights)
+        WRITERS[format](bare(model), temporary, weights, scale)
         if weights == INT8:
             quantize.quantize(temporary, temporary, calibration)
 
@@ -124,9 +128,9 @@ def _is_kernel(variable: keras.Variable) -> bool:
     return len(variable.shape) == 4
 
 
-def _write_saved_model(model: keras.Model, path: Path, weights: str) -> None:
+def _write_saved_model(model: keras.Model, path: Path, weights: str, scale: Scale | None) -> None:
     computed = bare(model, BRAIN if weights == BRAIN else FULL)
-    graph = frozen(pipeline(computed, "uint8"), IMAGE, weights)
+    graph = frozen(pipeline(computed, "uint8", scale), IMAGE, weights)
     tf.saved_model.save(tf.Module(), str(path), signatures=graph)
     # TensorFlow's place for files beside the graph, which its own tools leave alone
     files.write_text(path / "assets.extra" / NAMES, _names(model))
@@ -167,9 +171,9 @@ def _stored(variable: keras.Variable, kernels: str) -> np.ndarray:
     return variable.numpy().astype(kept.as_numpy_dtype)
 
 
-def _write_litert(model: keras.Model, path: Path, weights: str) -> None:
+def _write_litert(model: keras.Model, path: Path, weights: str, scale: Scale | None) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        _write_saved_model(model, Path(folder) / "saved", FULL)
+        _write_saved_model(model, Path(folder) / "saved", FULL, scale)
         converter = tf.lite.TFLiteConverter.from_saved_model(f"{folder}/saved")
         if weights == HALF:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -196,12 +200,12 @@ def _require_unclipped(path: Path) -> None:
                 raise _beyond_half(tensor["name"])
 
 
-def _write_onnx(model: keras.Model, path: Path, weights: str) -> None:
+def _write_onnx(model: keras.Model, path: Path, weights: str, scale: Scale | None) -> None:
     import onnx
     import tf2onnx
 
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
-    graph = frozen(pipeline(model, "uint8"), IMAGE)
+    graph = frozen(pipeline(model, "uint8", scale), IMAGE)
     converted, _ = tf2onnx.convert.from_function(graph, [IMAGE], opset=OPSET)
     _name_axes(converted.graph, len(landmark_names(model)))
     if weights == HALF:
@@ -232,7 +236,11 @@ def _names(model: keras.Model) -> str:
 
 
 def _name_axes(graph, landmarks: int) -> None:
-    shapes = {"image": ("batch", "height", "width", 1), "landmarks": ("batch", landmarks, 2)}
+    shapes = {
+        "image": ("batch", "height", "width", 1),
+        "landmarks": ("batch", landmarks, 2),
+        "mm_per_px": ("batch",),
+    }
     for value in (*graph.input, *graph.output):
         axes = value.type.tensor_type.shape.dim
         for axis, size in zip(axes, shapes.get(value.name, ("batch", landmarks)), strict=True):

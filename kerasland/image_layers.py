@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import ops
 
@@ -187,3 +188,38 @@ class FrameToImage(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "image_shape": self.image_shape}
+
+
+@_register
+class PixelSize(keras.layers.Layer):
+    """Millimetres a pixel, from two landmarks of a known distance.
+
+    Args:
+        landmarks: the two, counted from 0.
+        length_mm: their distance.
+
+    Call arguments:
+        landmarks: (B, K, 2), pixels.
+        confidence: (B, K).
+
+    Returns:
+        (B,), float32; NaN where the confidence of one of the two is 0, see `layers.ShapePrior`.
+    """
+
+    def __init__(self, landmarks, length_mm, **kwargs):
+        super().__init__(**{**kwargs, "dtype": "float32"})  # whatever the policy
+        self.landmarks = tuple(landmarks)
+        self.length_mm = length_mm
+
+    def call(self, landmarks, confidence):
+        a, b = self.landmarks
+        gap = landmarks[:, a] - landmarks[:, b]
+        known = ops.minimum(confidence[:, a], confidence[:, b]) > 0
+        return ops.where(known, self.length_mm / ops.sqrt(ops.sum(gap * gap, axis=-1)), np.nan)
+
+    def compute_output_shape(self, landmarks_shape, confidence_shape):
+        return (landmarks_shape[0],)
+
+    def get_config(self):
+        config = {"landmarks": self.landmarks, "length_mm": self.length_mm}
+        return {**super().get_config(), **config}

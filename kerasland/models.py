@@ -17,8 +17,10 @@ from kerasland.image_layers import (
     FrameToImage,
     ImageStandardization,
     Letterbox,
+    PixelSize,
 )
 from kerasland.layers import HeatmapDecoder, ShapePrior, SpatialEmbedding
+from kerasland.prepared_tables import Scale
 
 NORMALIZATIONS = {
     "batch": lambda channels, synchronized: BatchNormalization(
@@ -252,18 +254,20 @@ def with_shape_prior(model: keras.Model, points: np.ndarray) -> keras.Model:
     return keras.Model(model.inputs[0], outputs, name=model.name)
 
 
-def pipeline(model: keras.Model, dtype: str = "float32") -> keras.Model:
+def pipeline(model: keras.Model, dtype: str = "float32", scale: Scale | None = None) -> keras.Model:
     """The whole path from a raw image to landmarks in its own pixels, as one model.
 
     Args:
         model: what `unet` returns.
         dtype: of the raw image; "uint8" saves the export a pass over it.
+        scale: by which the model's errors are in millimetres, see `model_files.model_scale`.
 
     Returns:
         `keras.Model` from "image" (B, H, W, 1), any H and W and any range of intensities (of 16
         bits take off the darkest first, as `predict` does), to "landmarks" (B, K, 2), pixels of
         that image, "confidence" (B, K), and, of a model that `kerasland.calibration` has been at,
-        "error_mm" (B, K). It shares the weights of `model`.
+        "error_mm" (B, K); where the scale is two landmarks a known length apart, also "mm_per_px"
+        (B,), see `PixelSize`. It shares the weights of `model`.
     """
     image_shape = model.input_shape[1:3]
     image = keras.Input((None, None, 1), name="image", dtype=dtype)
@@ -271,6 +275,9 @@ def pipeline(model: keras.Model, dtype: str = "float32") -> keras.Model:
     outputs = alone(Letterbox(image_shape, name="letterbox")(image))
     landmarks = FrameToImage(image_shape, name="to_image")(outputs["landmarks"], image)
     kept = {name: outputs[name] for name in ("confidence", "error_mm") if name in outputs}
+    if scale is not None and scale.landmarks is not None:
+        size = PixelSize(scale.landmarks, scale.length_mm, name="mm_per_px")
+        kept["mm_per_px"] = size(landmarks, outputs["confidence"])
     return keras.Model(image, {"landmarks": landmarks, **kept}, name="pipeline")
 
 

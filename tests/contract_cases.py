@@ -40,6 +40,10 @@ LAYERS = {
     "batch normalization": (image_layers.BatchNormalization, (LOGITS,)),
     "depth to space": (lambda: image_layers.DepthToSpace(2), (LOGITS,)),
     "letterbox": (lambda: image_layers.Letterbox(SHAPE), (RAW,)),
+    "pixel size": (
+        lambda: image_layers.PixelSize((0, 3), 50.0),
+        (FOUND, np.array([[1, 1, 1, 1], [0, 1, 1, 1], [0.5, 0, 0, 0.2]], "float32")),
+    ),
     "frame to image": (lambda: image_layers.FrameToImage(SHAPE), (FOUND, RAW)),
 }
 HALF_LAYERS = ("standardization", "batch normalization", "depth to space")

@@ -71,6 +71,9 @@ np.savez(sys.argv[2], **out)
 """
 
 
+SCALE = model_files.model_scale("pretrained")
+
+
 @pytest.fixture(scope="module")
 def model() -> keras.Model:
     return model_files.load_pretrained()
@@ -86,7 +89,7 @@ def exported(model, tmp_path_factory) -> dict[tuple[str, str], Path]:
         for weights in export.WEIGHTS[format]
     }
     for (_, weights), path in paths.items():
-        export.export(model, path, weights=weights)
+        export.export(model, path, weights=weights, scale=SCALE)
     return paths
 
 
@@ -105,20 +108,22 @@ def phantoms(tmp_path_factory) -> list[Path]:
 
 def gap_px(runtime: str, artefact: Path, model, images: list[Path], tmp_path: Path) -> float:
     """The largest distance from what `predict` finds, of an artefact run in a process alone."""
-    table = predict.predict(images, model, tmp_path / "out")
+    table = predict.predict(images, model, tmp_path / "out", scale=SCALE)
     code = ALONE.format(runtime=RUNTIMES[runtime])
     command = [sys.executable, "-c", code, artefact, tmp_path / "out.npz", *images]
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     alone = np.load(tmp_path / "out.npz")
     outputs = {name.rsplit("_", 1)[0] for name in alone}
-    assert outputs == set(pipeline(model).output) >= {"landmarks", "confidence"}
+    assert outputs == set(pipeline(model).output) | {"mm_per_px"} >= {"landmarks", "confidence"}
     gaps = []
     for i, path in enumerate(images):
         rows = table[table["image"] == str(path)]
         gaps.append(np.linalg.norm(alone[f"landmarks_{i}"] - rows[["x", "y"]].to_numpy(), axis=1))
         np.testing.assert_allclose(alone[f"confidence_{i}"], rows["confidence"], atol=0.02)
         np.testing.assert_array_equal(np.isnan(alone[f"error_mm_{i}"]), rows["error_mm"].isna())
+        mm_per_px = (rows["x_mm"] / rows["x"]).mean()
+        np.testing.assert_allclose(alone[f"mm_per_px_{i}"], mm_per_px, rtol=5e-3)
     return float(np.max(gaps))
 
 
@@ -168,6 +173,7 @@ def test_alone_it_says_what_is_no_left_hand(name, exported, model, tmp_path):
     gap_px(name, exported[name, "float32"], model, [tmp_path / "right.png"], tmp_path)
     with np.load(tmp_path / "out.npz") as alone:
         assert not alone["confidence_0"].any() and np.isnan(alone["error_mm_0"]).all()
+        assert np.isnan(alone["mm_per_px_0"])
 
 
 @pytest.mark.slow

@@ -42,7 +42,8 @@ def model():
 def address(model, tmp_path_factory):
     """Of a server that is up."""
     folder = tmp_path_factory.mktemp("served")
-    export.export(model, folder / "saved_model")
+    scale = model_files.model_scale("pretrained")
+    export.export(model, folder / "saved_model", scale=scale)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -93,6 +94,8 @@ def test_landmarks_are_those_of_predict(address, model):
         assert status == 200 and (answer["height"], answer["width"]) == shape
         assert tuple(entry["landmark"] for entry in answer["landmarks"]) == landmark_names(model)
         landmarks, confidence = localize(image)
+        wrist = np.linalg.norm(landmarks[0] - landmarks[4])
+        np.testing.assert_allclose(answer["mm_per_px"], 50.0 / wrist, rtol=1e-3)
         np.testing.assert_allclose(points(answer), landmarks, atol=0.05)
         found = [entry["confidence"] for entry in answer["landmarks"]]
         np.testing.assert_allclose(found, confidence, atol=1e-3)
@@ -111,6 +114,7 @@ def test_other_kinds_of_picture(address):
     status, right = curl(f"{address}/landmarks", encoded(image[:, ::-1]))
     assert status == 200
     assert all(e["confidence"] == 0 and e["error_mm"] is None for e in right["landmarks"])
+    assert right["mm_per_px"] is None and plain["mm_per_px"] > 0
     exif = Image.Exif()
     exif[0x0112] = 6  # shown turned by a quarter
     status, turned = curl(f"{address}/landmarks", encoded(np.rot90(image), exif=exif))

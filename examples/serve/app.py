@@ -46,11 +46,14 @@ class Localizer:
             found = self.serve(image=tf.constant(pixels[None, ..., None]))
         found = {name: value[0].numpy() for name, value in found.items()}
         points = found.pop("landmarks").tolist()
+        mm_per_px = known(found.pop("mm_per_px", np.float32(np.nan)))
         landmarks = [
             {"landmark": name, "x": x, "y": y, **{key: known(found[key][k]) for key in found}}
             for k, (name, (x, y)) in enumerate(zip(self.names, points, strict=True))
         ]
-        return {"width": pixels.shape[1], "height": pixels.shape[0], "landmarks": landmarks}
+        height, width = pixels.shape
+        size = {"width": width, "height": height, "mm_per_px": mm_per_px}
+        return {**size, "landmarks": landmarks}
 
 
 def known(value: np.floating) -> float | None:
