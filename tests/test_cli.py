@@ -319,6 +319,7 @@ def test_evaluate_writes_what_the_design_says(hands, run, tmp_path, capsys):
     )
     np.testing.assert_allclose(errors["error_mm"], off * np.repeat(scale, 37))
     summary = json.loads((out / "summary.json").read_text())
+    assert summary["init_images_known"]
     assert summary["error_mm_mean"] == pytest.approx(errors["error_mm"].mean())
     assert summary["mean_shape"]["images"] == len(test)
     for name in (
