@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 
-from kerasland import arguments, errors, experiment, folds, machine
+from kerasland import arguments, errors, experiment, machine
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -98,7 +98,7 @@ def _folds(text: str) -> tuple[str, ...]:
 
 
 def _evaluate(args) -> None:
-    from kerasland import prepared, tables
+    from kerasland import folds, prepared, tables
 
     out = args.out or args.run / tables.EVALUATION
     ids = folds.read_ids(args.ids) if args.ids else None

@@ -256,7 +256,7 @@ def _typed(value, wanted: type):
 
 def _check(e: Experiment) -> None:
     def refuse(key: str, reason: str):
-        raise UsageError(f"{key}={getattr(e, key)} {reason}")
+        raise UsageError(f"{key}={getattr(e, key)!r} {reason}")
 
     wanted = typing.get_type_hints(Experiment)
     for item in dataclasses.fields(e):

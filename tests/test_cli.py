@@ -283,11 +283,11 @@ def test_evaluate_refuses_another_model_and_unknown_ids(hands, run, tmp_path, ca
     assert "experiment.json" in refused(capsys, 1, "evaluate", tmp_path / "none", *data)
     ids = tmp_path / "ids.txt"
     ids.write_text("nobody\n")
-    assert "'nobody'" in refused(capsys, 1, "evaluate", run, *data, "--ids", ids)
+    assert "image nobody is not in" in refused(capsys, 1, "evaluate", run, *data, "--ids", ids)
     ids.write_text(f"{hands.ids[0]}\n{hands.ids[0]}\n")
-    assert "more than once" in refused(capsys, 1, "evaluate", run, *data, "--ids", ids)
+    assert "is listed twice" in refused(capsys, 1, "evaluate", run, *data, "--ids", ids)
     ids.write_text("")
-    assert "no image id" in refused(capsys, 2, "evaluate", run, *data, "--ids", ids)
+    assert "no image ids" in refused(capsys, 1, "evaluate", run, *data, "--ids", ids)
     assert not (run / "evaluation").exists()
 
 

@@ -323,7 +323,7 @@ def test_a_data_set_alone_is_read(tmp_path, implicit):
     write_dicom(tmp_path / "whole.dcm", TWELVE, BitsStored=12, PixelSpacing=[0.2, 0.3])
     whole = pydicom.dcmread(tmp_path / "whole.dcm")
     alone = pydicom.Dataset()
-    alone.update({tag: whole[tag] for tag in whole})
+    alone.update({element.tag: element for element in whole})
     alone.save_as(tmp_path / "alone.dcm", implicit_vr=implicit, little_endian=True)
     assert not dicom.is_dicom(tmp_path / "alone.dcm")
     np.testing.assert_array_equal(images.read_image(tmp_path / "alone.dcm"), TWELVE)

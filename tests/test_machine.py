@@ -10,12 +10,12 @@ import sys
 
 import pytest
 
-from kerasland import devices, machine, train
+from kerasland import devices, machine
 
 
 @pytest.fixture(autouse=True)
 def no_gpu(monkeypatch):
-    monkeypatch.setattr(train.tf.config, "list_physical_devices", lambda kind=None: [])
+    monkeypatch.setattr(devices.tf.config, "list_physical_devices", lambda kind=None: [])
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_slow_bfloat16_is_said(monkeypatch, capsys, native, said):
 
 @pytest.mark.parametrize(("capability", "chosen"), [((7, 5), "float32"), ((8, 0), "bfloat16")])
 def test_a_gpu_says_it_by_its_capability(monkeypatch, capability, chosen):
-    config = train.tf.config
+    config = devices.tf.config
     monkeypatch.setattr(config, "list_physical_devices", lambda kind=None: ["GPU:0"])
     details = {"compute_capability": capability}
     monkeypatch.setattr(config.experimental, "get_device_details", lambda gpu: details)

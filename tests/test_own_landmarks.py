@@ -127,7 +127,7 @@ def test_the_shipped_weights_with_other_landmarks(tmp_path, capsys):
     ]
     few = ["epochs=1", "validation_images=0", "image_shape=64x64"]
     assert main(list(map(str, [*given, "--set", *few, "width=16"]))) == 2
-    assert "give this run the width, max_width, depth, strides" in capsys.readouterr().err
+    assert "give it the width, max_width, depth, strides" in capsys.readouterr().err
     # a preset of another depth: the network is that of the weights
     kerasland(*given, "--preset", "quick", "--set", *few)
     kerasland("predict", tmp_path / "images", "--model", tmp_path / "run", "--out", tmp_path / "f")
