@@ -405,7 +405,7 @@ def test_predict_works_straight_after_install(hands, tmp_path):
 def test_reproduce_checks_all_rows_before_it_trains(hands, tmp_path, capsys):
     out = tmp_path / "out"
     args = ["reproduce", "--data", hands.folder, "--out", out, "--set", *SMALL]
-    assert "correlation=pearson" in refused(capsys, 2, *args, "correlation=pearson")
+    assert "correlation='pearson'" in refused(capsys, 2, *args, "correlation=pearson")
     assert "maps=polar" in refused(capsys, 2, *args, "maps=polar")
     assert "names dev more than once" in refused(capsys, 2, *args, "--folds", "dev,dev")
     assert not out.exists()

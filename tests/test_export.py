@@ -347,7 +347,7 @@ def test_formats_by_suffix(monkeypatch, tmp_path):
         monkeypatch.setitem(
             export.WRITERS,
             name,
-            lambda _, path, __, name=name: written.append(path.write_text(name)),
+            lambda _, path, *__, name=name: written.append(path.write_text(name)),
         )
     model = unet(2, image_shape=(16, 16), width=2, depth=2)
     for path, format, expected in [
