@@ -142,6 +142,7 @@ def prepare(
         spacing, stated_by = common.stated_spacing({ids[n]: path for n, path in matched.items()})
         scale = prepared.Scale(files=stated_by)
     own, drawn = choose_folds(ids, lists, test_fraction, sets, seed)
+    chosen = {**own, **drawn}
     records = ((ids[image], path, points[image]) for image, path in matched.items())
     dataset = preparation.write(
         out,
@@ -150,9 +151,9 @@ def prepare(
         records=track(records, "preparing", len(matched)),
         scale=scale,
         spacing=spacing,
-        folds={**own, **drawn},
+        folds=chosen,
     )
-    for fold, (train, test) in {**own, **drawn}.items():
+    for fold, (train, test) in chosen.items():
         made = f", a split made here with seed {seed}" if fold in drawn else ""
         print(f"fold {fold}: {len(train)} train, {len(test)} test{made}")
     return dataset

@@ -9,11 +9,11 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 
 from data_prep.annotations import Annotations, finite, member, read_json
-from kerasland import prepared
+from kerasland import predictions, prepared
 from kerasland.errors import DataError
 
 FIRST_PIXEL = 0.5
-OURS = ("dataset.json", "landmarks.json")
+OURS = ("dataset.json", predictions.DOCUMENT)
 
 
 def read_labelme(path: Path) -> Annotations:

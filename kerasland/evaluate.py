@@ -13,7 +13,7 @@ import pandas as pd
 from kerasland import closeups, files, overlays, plots, tables
 from kerasland import experiment as experiments
 from kerasland.errors import DataError, UsageError
-from kerasland.folds import ALL, list_problems
+from kerasland.folds import ALL, check_list
 from kerasland.images import read_image
 from kerasland.model_files import load_model
 from kerasland.point_errors import mean_shape_errors, model_errors, trained_on
@@ -63,8 +63,7 @@ def evaluate(
             file=sys.stderr,
         )
     ids = ids or data.fold(fold or notes["fold"])[1]
-    for problem in list_problems(ids, set(data.ids), data.folder):
-        raise DataError(problem)
+    check_list(ids, set(data.ids), data.folder)
     seen = trained_on(data, notes)
     if known := sorted(seen & set(ids)):
         raise DataError(

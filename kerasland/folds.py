@@ -79,8 +79,7 @@ def read_ids(path: Path) -> tuple[str, ...]:
         DataError: as `read_list`; no id, or one twice.
     """
     listed = read_list(path)
-    for problem in list_problems(listed, set(listed), path):
-        raise DataError(problem)
+    check_list(listed, set(listed), path)
     return tuple(listed)
 
 
@@ -127,6 +126,12 @@ def list_problems(listed: Sequence[str], ids: set[str], where: object) -> list[s
     return problems
 
 
+def check_list(listed: Sequence[str], ids: set[str], where: object) -> None:
+    """Raises DataError with the first of `list_problems`, if there is one."""
+    for problem in list_problems(listed, ids, where):
+        raise DataError(problem)
+
+
 def check_fold_name(name: str) -> None:
     """Raises UsageError where a fold can't be called so."""
     if not name or name.startswith(".") or set(name) & set("/\\"):
@@ -139,7 +144,6 @@ def check_fold(name: str, lists: tuple[Sequence[str], Sequence[str]]) -> None:
     """Raises UsageError or DataError where two lists make no fold."""
     check_fold_name(name)
     for part, listed in zip(("train", "test"), lists, strict=True):
-        for problem in list_problems(listed, set(listed), f"fold {name}, {part}"):
-            raise DataError(problem)
+        check_list(listed, set(listed), f"fold {name}, {part}")
     for image_id in sorted(set(lists[0]) & set(lists[1])):
         raise DataError(f"fold {name}: image {image_id} is in train and in test")

@@ -137,8 +137,7 @@ class Letterbox(keras.layers.Layer):
     """
 
     def __init__(self, image_shape, **kwargs):
-        kwargs.setdefault("dtype", "float32")
-        super().__init__(**kwargs)
+        super().__init__(**{**kwargs, "dtype": "float32"})  # whatever the policy
         self.image_shape = tuple(image_shape)
 
     def call(self, image):
@@ -173,8 +172,7 @@ class FrameToImage(keras.layers.Layer):
     """
 
     def __init__(self, image_shape, **kwargs):
-        kwargs.setdefault("dtype", "float32")
-        super().__init__(**kwargs)
+        super().__init__(**{**kwargs, "dtype": "float32"})  # whatever the policy
         self.image_shape = tuple(image_shape)
 
     def call(self, landmarks, image):

@@ -118,7 +118,7 @@ def read_about(folder: Path) -> dict:
             check_fold_name(fold)
         if any(not 0 <= i < count for i in about["scale"].landmarks or ()):
             raise ValueError(f"scale landmarks {about['scale'].landmarks} of {count}")
-    except (ValueError, KeyError, TypeError, UsageError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: unusable ({error!r}): prepare the data set again") from error
     return about
 
