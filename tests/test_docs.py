@@ -103,7 +103,7 @@ def test_the_commands_for_chest_radiographs(chest, tmp_path):
     assert [line.split()[1] for line in shown("own_data")[2:]] == ["reproduce", "train", "evaluate"]
     for command in shown("own_data"):
         if " --set " in command:
-            command += " epochs=1 image_shape=64x64 sigma_px=1.5"
+            command += " epochs=1 image_shape=64x64 sigma_px=1.5 validation_images=0"
             if "--init" not in command:
                 command += " width=8 max_width=16 depth=3"
         shell(command, tmp_path)

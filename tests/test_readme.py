@@ -16,7 +16,7 @@ ROOT = pages.ROOT
 INSTALL, PREDICT, MAIN_JOB, TESTS, *OTHERS = COMMANDS = pages.commands(pages.README)
 SNIPPETS = [block.code for block in pages.blocks(pages.README) if block.language == "python"]
 # long trainings are cut short; what stands in the README is otherwise run word for word
-SHORT = "epochs=1 image_shape=64x64 validation_images=2 sigma_px=1.5"
+SHORT = "epochs=1 image_shape=64x64 validation_images=0 sigma_px=1.5"
 SMALL = "width=8 max_width=16 depth=3"
 
 
