@@ -3,8 +3,8 @@
     python tests/pages.py PAGE.md
 
 runs the blocks `sh` and `python` in order, in the folder it is started in. The Python blocks share
-one namespace, so that a page can go on where its block before stopped. Trainings are cut short: what
-a page says in figures is not read from them.
+one namespace, so that a page can go on where its block before stopped. Trainings are cut short:
+what a page says in figures is not read from them.
 """
 
 from __future__ import annotations
