@@ -21,7 +21,13 @@ if TYPE_CHECKING:
         Letterbox,
         PixelSize,
     )
-    from kerasland.layers import ExpectedError, HeatmapDecoder, ShapePrior, SpatialEmbedding
+    from kerasland.layers import (
+        ExpectedError,
+        HeatmapDecoder,
+        ShapePosterior,
+        ShapePrior,
+        SpatialEmbedding,
+    )
     from kerasland.losses import HeatmapLoss, SpatialConfigurationLoss
     from kerasland.metrics import RadialError, SuccessDetectionRate
     from kerasland.model_files import load_model, load_pretrained, take_weights
@@ -36,6 +42,7 @@ _HOMES = {
     "SpatialEmbedding": "layers",
     "HeatmapDecoder": "layers",
     "ShapePrior": "layers",
+    "ShapePosterior": "layers",
     "ExpectedError": "layers",
     "ImageStandardization": "image_layers",
     "BatchNormalization": "image_layers",
@@ -64,6 +71,7 @@ __all__ = [
     "Letterbox",
     "PixelSize",
     "RadialError",
+    "ShapePosterior",
     "ShapePrior",
     "SpatialConfigurationLoss",
     "SpatialEmbedding",

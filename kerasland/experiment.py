@@ -93,6 +93,11 @@ class Experiment:
     shape_prior: bool = _option(
         False, "whether the saved model corrects points that all others contradict"
     )
+    shape_posterior: bool = _option(
+        False,
+        "whether the saved model weighs each point against all others, by the spread of its "
+        "heatmap; for points along contours, not for those of hands",
+    )
 
     epochs: int = _option(60, "passes over the training images", above=0)
     batch_size: int = _option(4, "images a step, over all replicas", above=0)
@@ -287,6 +292,8 @@ def _check(e: Experiment) -> None:
     two_components = e.maps == "cartesian" or (e.maps == "polar" and e.angle == "raw")
     if e.correlation == "pearson" and two_components:
         refuse("correlation", f"needs three components, maps={e.maps} has two; use maps=both")
+    if e.shape_posterior and (e.shape_prior or e.heatmap_loss != "cross_entropy"):
+        refuse("shape_posterior", "needs shape_prior=false and heatmap_loss=cross_entropy")
     if e.heatmap_loss == "squared_error" and e.beta < 12:
         refuse("beta", "is too flat for heatmaps within 0..1; with squared_error use beta=15")
 

@@ -180,6 +180,42 @@ def decode(logits, image_shape: tuple[int, int], radius_cells: int = 4, beta=1.0
         landmarks: (B, K, 2), pixels of the image.
         confidence: (B, K), the attention's mass within the window, in [0, 1].
     """
+    height, width = logits.shape[1:3]
+    window, rows, columns = _peak_window(logits, radius_cells, beta)
+    confidence = ops.sum(window, axis=(2, 3))
+    x = ops.sum(ops.sum(window, axis=2) * columns, axis=2) / confidence
+    y = ops.sum(ops.sum(window, axis=3) * rows, axis=2) / confidence
+    x = (x + 0.5) * (image_shape[1] / width) - 0.5
+    y = (y + 0.5) * (image_shape[0] / height) - 0.5
+    return ops.stack([x, y], axis=-1), confidence
+
+
+def spread(logits, landmarks, image_shape: tuple[int, int], radius_cells: int = 4, beta=1.0):
+    """How the attention scatters about points, in the window that `decode` takes.
+
+    Args:
+        logits, image_shape, radius_cells, beta: as of `decode`.
+        landmarks: (B, K, 2), pixels of the image: what `decode` returns.
+
+    Returns:
+        (B, K, 3): xx, xy and yy of the covariance, square pixels.
+    """
+    height, width = logits.shape[1:3]
+    window, rows, columns = _peak_window(logits, radius_cells, beta)
+    window = window / ops.sum(window, axis=(2, 3), keepdims=True)
+    cell_x, cell_y = image_shape[1] / width, image_shape[0] / height
+    x = (columns + 0.5) * cell_x - 0.5 - landmarks[..., :1]
+    y = (rows + 0.5) * cell_y - 0.5 - landmarks[..., 1:]
+    along = ops.sum(window * x[:, :, None, :], axis=3)
+    xx = ops.sum(ops.sum(window, axis=2) * x * x, axis=2)
+    xy = ops.sum(along * y, axis=2)
+    yy = ops.sum(ops.sum(window, axis=3) * y * y, axis=2)
+    return ops.stack([xx, xy, yy], axis=-1)
+
+
+def _peak_window(logits, radius_cells: int, beta):
+    """The attention about its highest cell, 0 beyond `radius_cells`: rows (B, K, n, w) of the map,
+    which rows those are (B, K, n), and the columns (w,)."""
     height, width, landmarks = logits.shape[1:]
     # one map after the other: passes over them are faster, and ONNX's convolutions end like that
     maps = ops.transpose(scaled(logits, beta), (0, 3, 1, 2))
@@ -194,9 +230,4 @@ def decode(logits, image_shape: tuple[int, int], radius_cells: int = 4, beta=1.0
     near = ops.cast(ops.abs(columns - column) <= radius_cells, "float32")
     inside = ops.cast((rows >= 0) & (rows < height), "float32")
     window = strip * inside[..., None] * near[:, :, None, :]
-    confidence = ops.sum(window, axis=(2, 3))
-    x = ops.sum(ops.sum(window, axis=2) * columns.astype("float32"), axis=2) / confidence
-    y = ops.sum(ops.sum(window, axis=3) * ops.cast(rows, "float32"), axis=2) / confidence
-    x = (x + 0.5) * (image_shape[1] / width) - 0.5
-    y = (y + 0.5) * (image_shape[0] / height) - 0.5
-    return ops.stack([x, y], axis=-1), confidence
+    return window, ops.cast(rows, "float32"), columns.astype("float32")

@@ -111,8 +111,22 @@ class HeatmapDecoder(keras.layers.Layer):
         return {**super().get_config(), **config}
 
 
+class _Shaped(keras.layers.Layer):
+    """Has the mean shape (K, 2) and the precision (2K, 2K) as weights, which are not trained."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**{**kwargs, "dtype": "float32"})  # whatever the policy
+
+    def _add_shapes(self, landmarks_shape):
+        size = 2 * landmarks_shape[1]
+        still = {"trainable": False, "initializer": "zeros"}
+        self.mean = self.add_weight(shape=landmarks_shape[1:], name="mean", **still)
+        still["initializer"] = keras.initializers.Identity()
+        self.precision = self.add_weight(shape=(size, size), name="precision", **still)
+
+
 @_register
-class ShapePrior(keras.layers.Layer):
+class ShapePrior(_Shaped):
     """Corrects landmarks that all others contradict, see `kerasland.shapes`.
 
     Its weights, which are not trained, are the mean shape (K, 2) and the precision (2K, 2K); as
@@ -133,17 +147,13 @@ class ShapePrior(keras.layers.Layer):
     """
 
     def __init__(self, doubtful=0.5, far=4.0, absurd=8.0, **kwargs):
-        super().__init__(**{**kwargs, "dtype": "float32"})  # whatever the policy
+        super().__init__(**kwargs)
         self.doubtful = doubtful
         self.far = far
         self.absurd = absurd
 
     def build(self, landmarks_shape, confidence_shape):
-        size = 2 * landmarks_shape[1]
-        still = {"trainable": False, "initializer": "zeros"}
-        self.mean = self.add_weight(shape=landmarks_shape[1:], name="mean", **still)
-        still["initializer"] = keras.initializers.Identity()
-        self.precision = self.add_weight(shape=(size, size), name="precision", **still)
+        self._add_shapes(landmarks_shape)
 
     def call(self, landmarks, confidence):
         return shapes.corrected(
@@ -161,6 +171,54 @@ class ShapePrior(keras.layers.Layer):
 
     def get_config(self):
         config = {"doubtful": self.doubtful, "far": self.far, "absurd": self.absurd}
+        return {**super().get_config(), **config}
+
+
+@_register
+class ShapePosterior(_Shaped):
+    """Weighs each landmark against all others, for those along contours: `shapes.posterior`.
+
+    Its weights, which are not trained, are the mean shape (K, 2) and the precision (2K, 2K); as
+    they start, no landmark moves.
+
+    Args:
+        image_shape: (H, W) of the network's input, pixels.
+        sigma_px: standard deviation of the Gaussian that the heatmaps were trained towards.
+        radius_cells, beta: of the `HeatmapDecoder`.
+
+    Call arguments:
+        landmarks: (B, K, 2), what the decoder returns.
+        logits: (B, h, w, K).
+
+    Returns:
+        Landmarks (B, K, 2), float32.
+    """
+
+    def __init__(self, image_shape, sigma_px, radius_cells=4, beta=1.0, **kwargs):
+        super().__init__(**kwargs)
+        self.image_shape = tuple(image_shape)
+        self.sigma_px = sigma_px
+        self.radius_cells = radius_cells
+        self.beta = beta
+
+    def build(self, landmarks_shape, logits_shape):
+        self._add_shapes(landmarks_shape)
+
+    def call(self, landmarks, logits):
+        seen = heatmaps.spread(logits, landmarks, self.image_shape, self.radius_cells, self.beta)
+        covariance = shapes.unblurred(seen, self.sigma_px**2)
+        return shapes.posterior(landmarks, covariance, self.mean, self.precision)
+
+    def compute_output_shape(self, landmarks_shape, logits_shape):
+        return landmarks_shape
+
+    def get_config(self):
+        config = {
+            "image_shape": self.image_shape,
+            "sigma_px": self.sigma_px,
+            "radius_cells": self.radius_cells,
+            "beta": self.beta,
+        }
         return {**super().get_config(), **config}
 
 

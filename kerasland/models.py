@@ -19,7 +19,7 @@ from kerasland.image_layers import (
     Letterbox,
     PixelSize,
 )
-from kerasland.layers import HeatmapDecoder, ShapePrior, SpatialEmbedding
+from kerasland.layers import HeatmapDecoder, ShapePosterior, ShapePrior, SpatialEmbedding
 from kerasland.prepared_tables import Scale
 
 NORMALIZATIONS = {
@@ -232,12 +232,17 @@ def _policy(layer: keras.layers.Layer, dtype: str) -> str:
     return f"mixed_{dtype}" if between and dtype != "float32" else "float32"
 
 
-def with_shape_prior(model: keras.Model, points: np.ndarray) -> keras.Model:
-    """The same model, whose landmarks are corrected where all others contradict them.
+def with_shapes(
+    model: keras.Model, points: np.ndarray, sigma_px: float | None = None
+) -> keras.Model:
+    """The same model, whose landmarks know the shapes that it was trained on.
 
     Args:
         model: what `unet` returns.
         points: (N, K, 2), annotation of the images that it was trained on, NaN where unknown.
+        sigma_px: None for `ShapePrior`, which corrects landmarks that all others contradict; the
+            standard deviation that the heatmaps were trained towards for `ShapePosterior`, which
+            weighs each landmark against all others.
 
     Returns:
         `keras.Model`; `model` itself if so few points do not tell what is plausible, see
@@ -247,10 +252,16 @@ def with_shape_prior(model: keras.Model, points: np.ndarray) -> keras.Model:
     if known is None:
         return model
     outputs = dict(model.output)
-    prior = ShapePrior(name="shape_prior")
-    corrected = prior(outputs["landmarks"], outputs["confidence"])
-    outputs["landmarks"], outputs["confidence"] = corrected
-    prior.set_weights(known)
+    if sigma_px is None:
+        layer = ShapePrior(name="shape_prior")
+        corrected = layer(outputs["landmarks"], outputs["confidence"])
+        outputs["landmarks"], outputs["confidence"] = corrected
+    else:
+        decoder = model.get_layer("decoder")
+        window = decoder.image_shape, sigma_px, decoder.radius_cells, decoder.beta
+        layer = ShapePosterior(*window, name="shape_posterior")
+        outputs["landmarks"] = layer(outputs["landmarks"], outputs["heatmaps"])
+    layer.set_weights(known)
     return keras.Model(model.inputs[0], outputs, name=model.name)
 
 

@@ -22,7 +22,7 @@ from kerasland.errors import DataError, UsageError
 from kerasland.experiment import EXPERIMENT, Experiment
 from kerasland.folds import ALL
 from kerasland.model_files import MODEL
-from kerasland.models import bare, with_shape_prior
+from kerasland.models import bare, with_shapes
 from kerasland.prepared import Prepared
 
 try:
@@ -204,7 +204,8 @@ def finish(
     """Writes the final model, without its optimiser, last of all; the checkpoints have served.
 
     Args:
-        points: (N, K, 2), annotation of the images trained on, for `shape_prior`.
+        points: (N, K, 2), annotation of the images trained on, for `shape_prior` and
+            `shape_posterior`.
     """
     minutes = round(pd.read_csv(run / HISTORY)["seconds"].sum() / 60, 2)
     parameters = model.count_params()
@@ -212,7 +213,9 @@ def finish(
     experiment.save(run / EXPERIMENT, **{**notes, "minutes": minutes, "parameters": parameters})
     final = bare(model)
     if experiment.shape_prior:
-        final = with_shape_prior(final, points)
+        final = with_shapes(final, points)
+    elif experiment.shape_posterior:
+        final = with_shapes(final, points, experiment.sigma_px)
     names = [MODEL] if (run / BEST).exists() else [BEST, MODEL]
     for name in names:
         with files.replacing(run / name) as temporary:

@@ -279,9 +279,10 @@ def _warn(
             f"--init {notes['init']}: no experiment.json beside it tells all images that it was "
             "trained on, so evaluate can't refuse them as test images"
         )
-    if experiment.shape_prior and shapes.fit(points) is None:
+    wanted = [name for name in ("shape_prior", "shape_posterior") if getattr(experiment, name)]
+    if wanted and shapes.fit(points) is None:
         said.append(
-            f"no shape_prior: it needs {shapes.LEAST_SHAPES} training images with all landmarks "
+            f"no {wanted[0]}: it needs {shapes.LEAST_SHAPES} training images with all landmarks "
             f"annotated, and {shapes.LEAST_LANDMARKS} landmarks"
         )
     if steps * experiment.epochs < FEW_STEPS:

@@ -32,6 +32,10 @@ LAYERS = {
         lambda: layers.ShapePrior(doubtful=0.4, far=3.0, absurd=6.0),
         (FOUND, _rng.uniform(0, 1, (3, 4)).astype("float32")),
     ),
+    "shape posterior": (
+        lambda: layers.ShapePosterior(SHAPE, 2.5, 2, beta=0.7),
+        (FOUND, LOGITS),
+    ),
     "expected error": (
         lambda: layers.ExpectedError((0.1, -0.5, 0.0, 1.0), 0.3, (0.5, 0.9), (0.9, 1.9)),
         (_rng.uniform(0, 1, (3, 4)).astype("float32") * (LOGITS[:, 0, 0] > -1),),  # some are 0

@@ -407,6 +407,8 @@ def test_reproduce_checks_all_rows_before_it_trains(hands, tmp_path, capsys):
     args = ["reproduce", "--data", hands.folder, "--out", out, "--set", *SMALL]
     assert "correlation='pearson'" in refused(capsys, 2, *args, "correlation=pearson")
     assert "maps=polar" in refused(capsys, 2, *args, "maps=polar")
+    both = ("shape_prior=true", "shape_posterior=true")
+    assert "needs shape_prior=false" in refused(capsys, 2, *args, *both)
     assert "names dev more than once" in refused(capsys, 2, *args, "--folds", "dev,dev")
     assert not out.exists()
 

@@ -17,7 +17,7 @@ from benchmarks.shape_prior import hidden
 from kerasland import export, geometry, model_files, phantom, predict
 from kerasland.errors import UsageError
 from kerasland.geometry import letterboxed
-from kerasland.models import landmark_names, pipeline, unet, with_shape_prior
+from kerasland.models import landmark_names, pipeline, unet, with_shapes
 
 SAVED_MODEL = """
 import tensorflow as tf
@@ -163,6 +163,25 @@ def test_alone_it_puts_a_hidden_fingertip_where_the_others_say(
         assert near < 0.5 * far and table["confidence"][tip] == 0
         sure.append(bool(confidence[tip] > 0.5))
     assert sure == [False, True]  # one that is moved for its doubt, one for its distance
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "weights", "limit"),
+    [*((name, "float32", 0.1) for name in RUNTIMES), ("litert", "float16", 0.5)],
+)
+def test_alone_it_weighs_each_point_against_all_others(
+    name, weights, limit, model, phantoms, tmp_path
+):
+    shapes = np.stack([phantom.hand(seed, (140, 100))[1] for seed in range(40)])
+    weighed = with_shapes(model, shapes, sigma_px=3.0)
+    path = tmp_path / {"saved_model": "hand", "onnx": "hand.onnx", "litert": "hand.tflite"}[name]
+    export.export(weighed, path, weights=weights, scale=SCALE)
+    assert gap_px(name, path, weighed, phantoms[:2], tmp_path) < limit
+    before, after = (
+        predict.predict(phantoms[:2], m, tmp_path / "again")[["x", "y"]] for m in (model, weighed)
+    )
+    assert np.abs(after - before).to_numpy().mean() > 0.2
 
 
 @pytest.mark.slow
@@ -391,5 +410,5 @@ def test_refusals(monkeypatch, tmp_path):
     # so much alike that the precision is too large, and enough landmarks for LiteRT to halve it
     alike = np.random.default_rng(0).normal(size=(1, 20, 2))
     alike = alike + np.random.default_rng(1).normal(scale=1e-4, size=(30, 20, 2))
-    model = with_shape_prior(unet(20, image_shape=(16, 16), width=2, depth=2), alike)
+    model = with_shapes(unet(20, image_shape=(16, 16), width=2, depth=2), alike)
     assert "65504" in refused(tmp_path / "m.tflite", weights="float16")

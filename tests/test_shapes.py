@@ -165,6 +165,96 @@ def test_the_frame_does_not_matter(hands, prior):
     np.testing.assert_allclose(there, here @ turn + (300, 90), atol=0.05)
 
 
+def ellipses(rng, count, landmarks=24):
+    """Points at equal angles along ellipses of any position, size and direction."""
+    angle = 2 * np.pi * np.arange(landmarks) / landmarks
+    radii = rng.uniform((14, 9), (18, 13), (count, 2))
+    turn = np.exp(1j * rng.uniform(-0.3, 0.3, (count, 1)))
+    shape = radii[:, :1] * np.cos(angle) + 1j * radii[:, 1:] * np.sin(angle)
+    shape = shape * turn + rng.uniform(28, 36, (count, 1)) * (1 + 1j)
+    return np.stack([shape.real, shape.imag], axis=-1)
+
+
+def sliding(rng, points, size=64, sigma_px=2.0, slide_px=4.0):
+    """Logits (N, size, size, K) as along contours: each peak off along it, and spread as widely."""
+    ahead = np.roll(points, -1, axis=1) - np.roll(points, 1, axis=1)
+    ahead /= np.linalg.norm(ahead, axis=-1, keepdims=True)
+    peaks = points + ahead * rng.normal(0, slide_px, points.shape[:2])[..., None]
+    y, x = np.indices((size, size))
+    apart = np.stack([x, y], axis=-1)[:, :, None] - peaks[:, None, None]
+    along = (apart * ahead[:, None, None]).sum(axis=-1)
+    across = np.linalg.norm(apart, axis=-1) ** 2 - along**2
+    return -(along**2 / (sigma_px**2 + slide_px**2) + across / sigma_px**2) / 2
+
+
+def by_solving(known, points, covariance):
+    """The posterior's mean with NumPy: Procrustes by SVD, and the equations solved."""
+    centre = points.mean(axis=0)
+    seen, size = points - centre, len(points) * 2
+    u, stretch, vt = np.linalg.svd(seen.T @ known.mean)
+    flip = np.diag([1, np.sign(np.linalg.det(u @ vt))])
+    forth = (np.diag(stretch) @ flip).trace() / (seen**2).sum() * (u @ flip @ vt)
+    noise = np.zeros((size, size))
+    for k, block in enumerate(covariance):
+        noise[2 * k : 2 * k + 2, 2 * k : 2 * k + 2] = forth.T @ block @ forth
+    shape = np.linalg.inv(known.precision)
+    off = (seen @ forth - known.mean).ravel()
+    moved = known.mean + (shape @ np.linalg.solve(shape + noise, off)).reshape(-1, 2)
+    return moved @ np.linalg.inv(forth) + centre
+
+
+def some_covariances(rng, *shape):
+    """Blocks (2, 2), and their xx, xy, yy."""
+    factors = rng.normal(0, 2, (*shape, 2, 2))
+    blocks = factors @ factors.swapaxes(-1, -2) + 0.2 * np.eye(2)
+    return blocks, np.stack([blocks[..., 0, 0], blocks[..., 0, 1], blocks[..., 1, 1]], axis=-1)
+
+
+def test_the_posterior_is_that_of_solved_equations(hands):
+    rng = np.random.default_rng(0)
+    known = shapes.fit(hands[:60])
+    points = hands[60:] + rng.normal(0, 3, hands[60:].shape)
+    blocks, three = some_covariances(rng, 20, K)
+
+    def posterior(*arguments):
+        return np.array(shapes.posterior(*(np.float32(argument) for argument in arguments)))
+
+    found = posterior(points, three, *known)
+    wanted = [by_solving(known, *pair) for pair in zip(points, blocks, strict=True)]
+    np.testing.assert_allclose(found, wanted, atol=0.02)
+    assert np.abs(found - points).mean() > 0.5
+    # whatever else is in the batch
+    np.testing.assert_allclose(posterior(points[:1], three[:1], *known), found[:1], atol=1e-3)
+    unknown = np.zeros_like(known.mean), np.eye(2 * K)
+    np.testing.assert_array_equal(posterior(points, three, *unknown), points.astype("float32"))
+
+
+def test_the_targets_own_spread_is_taken_off():
+    blocks, three = some_covariances(np.random.default_rng(0), 5, 7)
+    three[0, 0], blocks[0, 0] = (9, 0, 9), 9 * np.eye(2)
+    xx, xy, yy = np.moveaxis(np.array(shapes.unblurred(np.float32(three), 4.0)), -1, 0)
+    values, vectors = np.linalg.eigh(blocks - 4.0 * np.eye(2))
+    values = np.maximum(values, 4.0 * shapes.LEAST_SPREAD)
+    wanted = (vectors * values[..., None, :]) @ vectors.swapaxes(-1, -2)
+    found = np.stack([np.stack([xx, xy], axis=-1), np.stack([xy, yy], axis=-1)], axis=-1)
+    np.testing.assert_allclose(found, wanted, atol=1e-3)
+
+
+def test_points_that_slide_along_a_contour_find_their_places():
+    rng = np.random.default_rng(0)
+    contours = ellipses(rng, 140)
+    layer = layers.ShapePosterior((64, 64), sigma_px=2.0, radius_cells=12)
+    layer.build((None, 24, 2), (None, 64, 64, 24))
+    layer.set_weights(shapes.fit(contours[:100]))
+    logits = sliding(rng, contours[100:]).astype("float32")
+    decoded, _ = layers.HeatmapDecoder((64, 64), 12)(logits)
+    before, after = (
+        np.linalg.norm(np.array(found) - contours[100:], axis=-1)
+        for found in (decoded, layer(decoded, logits))
+    )
+    assert after.mean() < before.mean() / 2, (before.mean(), after.mean())
+
+
 def test_too_little_to_tell():
     rng = np.random.default_rng(0)
     points = rng.normal(size=(30, 5, 2))
@@ -176,7 +266,7 @@ def test_too_little_to_tell():
     points[:11, 2, 0] = np.nan
     assert shapes.fit(points) is None
     model = models.unet(5, (32, 32), width=4, depth=2)
-    assert models.with_shape_prior(model, points) is model
+    assert models.with_shapes(model, points) is model
 
 
 @pytest.mark.slow
@@ -198,4 +288,12 @@ def test_a_trained_model_has_it_and_others_start_from_it(tmp_path):
         np.testing.assert_allclose(found, wanted, rtol=1e-5)
     assert first.output["landmarks"]._keras_history.operation is kept
     assert (tmp_path / "a" / model_files.MODEL).exists()
-    train.train(data, small, tmp_path / "b", quiet=True, init=tmp_path / "a")
+    other = small.replace(shape_posterior=True)
+    train.train(data, other, tmp_path / "b", quiet=True, init=tmp_path / "a")
+    weighed = model_files.load_model(tmp_path / "b")
+    kept = weighed.get_layer("shape_posterior")
+    assert weighed.output["landmarks"]._keras_history.operation is kept
+    assert (kept.sigma_px, kept.radius_cells) == (small.sigma_px, 2)
+    for found, wanted in zip(kept.get_weights(), shapes.fit(data.points), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-5)
+    train.train(data, small, tmp_path / "c", quiet=True, init=tmp_path / "b")
