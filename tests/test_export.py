@@ -72,6 +72,11 @@ np.savez(sys.argv[2], **out)
 
 
 SCALE = model_files.model_scale("pretrained")
+# the converter of LiteRT stores what is no convolution as float16 too, and what it computes from it
+ACCURATE = pytest.mark.parametrize(
+    ("name", "weights", "limit"),
+    [*((name, "float32", 0.1) for name in RUNTIMES), ("litert", "float16", 0.5)],
+)
 
 
 @pytest.fixture(scope="module")
@@ -134,17 +139,11 @@ def test_alone_it_finds_what_predict_finds(name, exported, model, phantoms, tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "weights", "limit"),
-    [*((name, "float32", 0.1) for name in RUNTIMES), ("litert", "float16", 0.5)],
-)
+@ACCURATE
 def test_alone_it_puts_a_hidden_fingertip_where_the_others_say(
     name, weights, limit, exported, model, tmp_path
 ):
-    """The shape prior is part of the graph: what it corrects is corrected by each runtime.
-
-    LiteRT's converter stores it as float16 too, and what it computes from it beforehand.
-    """
+    """The shape prior is part of the graph: what it corrects is corrected by each runtime."""
     tip, joint = (phantom.LANDMARK_NAMES.index(f"little_{part}") for part in ("tip", "dip"))
     decoder = keras.Model(model.inputs[0], model.get_layer("decoder").output)
     frame_shape = model.input_shape[1:3]
@@ -166,10 +165,7 @@ def test_alone_it_puts_a_hidden_fingertip_where_the_others_say(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "weights", "limit"),
-    [*((name, "float32", 0.1) for name in RUNTIMES), ("litert", "float16", 0.5)],
-)
+@ACCURATE
 def test_alone_it_weighs_each_point_against_all_others(
     name, weights, limit, model, phantoms, tmp_path
 ):
