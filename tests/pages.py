@@ -3,8 +3,8 @@
     python tests/pages.py PAGE.md
 
 runs the blocks `sh` and `python` in order, in the folder it is started in. The Python blocks share
-one namespace, so that a page can go on where its block before stopped. Trainings are cut short:
-what a page says in figures is not read from them.
+one namespace, so that a page can go on where its block before stopped. Trainings are cut short,
+and of small networks: what a page says in figures is not read from them.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 RUN, SHOWN = ("sh", "python"), ("text", "console")
+SMALL = "image_shape=64x48 width=8 max_width=16 depth=3 sigma_px=1.5"
 # the package's commands first, and a checkout's data_prep importable
 ENVIRONMENT = {
     **os.environ,
@@ -55,7 +56,9 @@ def main(page: Path) -> None:
             continue
         print(f"{page.name}, line {line}", flush=True)
         if language == "sh":
-            code = re.sub(r"\bepochs=\d+", "epochs=1", code)
+            code = re.sub(r"\bepochs=\d+", "epochs=1", code.replace("\\\n", " "))
+            # weights to start from have their own widths
+            code = re.sub(r"--preset quick(?!.*--init)", rf"\g<0> --set {SMALL}", code)
             command = ["bash", "-euo", "pipefail", "-c", code]
             status = subprocess.run(command, stderr=subprocess.STDOUT).returncode
             if status:
