@@ -95,10 +95,9 @@ def corrected(points, confidence, mean, precision, doubtful: float, far: float, 
     """
     landmarks = points.shape[1]
     precision = ops.convert_to_tensor(precision)  # read once, so that exports hold it once
-    xx, xy, yy = _own_blocks(precision, landmarks)
-    determinant = xx * yy - xy * xy
-    # divided before the points come in: alone, the determinant is beyond what float16 exports hold
-    ixx, ixy, iyy = yy / determinant, -xy / determinant, xx / determinant
+    xx, xy, yy = own = _own_blocks(precision, landmarks)
+    # before the points come in: alone, its determinant is beyond what float16 exports hold
+    conditional = _inverse(own)
     weight = confidence / (ops.sum(confidence, axis=1, keepdims=True) + EPSILON)
     weight = weight[..., None]
     middle = ops.sum(weight * mean, axis=1, keepdims=True)
@@ -119,8 +118,7 @@ def corrected(points, confidence, mean, precision, doubtful: float, far: float, 
         c, s = (c * inverse)[:, None], (s * inverse)[:, None]
         offset = ops.reshape(_turned(shape, c, s) - target, (-1, 2 * landmarks))
         pull = ops.reshape(ops.matmul(offset, precision), (-1, landmarks, 2))
-        px, py = pull[..., 0], pull[..., 1]
-        residual = ops.stack([ixx * px + ixy * py, ixy * px + iyy * py], axis=-1)
+        residual = _times(conditional, pull)
         back = _turned(residual, c, -s) / (c * c + s * s + EPSILON)[..., None]
         expected = found - back
         apart = _turned(points - expected, c, s)
