@@ -111,7 +111,7 @@ class HeatmapDecoder(keras.layers.Layer):
         return {**super().get_config(), **config}
 
 
-class _Shaped(keras.layers.Layer):
+class ShapeLayer(keras.layers.Layer):
     """Has the mean shape (K, 2) and the precision (2K, 2K) as weights, which are not trained."""
 
     def __init__(self, **kwargs):
@@ -126,7 +126,7 @@ class _Shaped(keras.layers.Layer):
 
 
 @_register
-class ShapePrior(_Shaped):
+class ShapePrior(ShapeLayer):
     """Corrects landmarks that all others contradict, see `kerasland.shapes`.
 
     Its weights, which are not trained, are the mean shape (K, 2) and the precision (2K, 2K); as
@@ -175,7 +175,7 @@ class ShapePrior(_Shaped):
 
 
 @_register
-class ShapePosterior(_Shaped):
+class ShapePosterior(ShapeLayer):
     """Weighs each landmark against all others, for those along contours: `shapes.posterior`.
 
     Its weights, which are not trained, are the mean shape (K, 2) and the precision (2K, 2K); as

@@ -12,7 +12,7 @@ import keras
 from kerasland import experiment as experiments
 from kerasland.errors import DataError, UsageError
 from kerasland.experiment import Experiment
-from kerasland.layers import ShapePosterior, ShapePrior
+from kerasland.layers import ShapeLayer
 from kerasland.models import landmark_names
 from kerasland.prepared_tables import Scale
 
@@ -87,9 +87,8 @@ def take_weights(model: keras.Model, source: str | os.PathLike) -> None:
     """
     there = load_model(source)
     same_landmarks = landmark_names(there) == landmark_names(model)
-    of_shapes = (ShapePrior, ShapePosterior)
     pair = [
-        [layer for layer in m.layers if layer.weights and not isinstance(layer, of_shapes)]
+        [layer for layer in m.layers if layer.weights and not isinstance(layer, ShapeLayer)]
         for m in (model, there)
     ]
     for layer, known in itertools.zip_longest(*pair):
