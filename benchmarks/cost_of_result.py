@@ -10,7 +10,8 @@ Time counts the steps and what an epoch writes, not the tests that make the curv
     python -m benchmarks.cost_of_result --data data/hand_atlas [--peer-python PATH]
 
 `--only NAME` trains one of them and takes the other curves as they are in
-`results/cost_of_result.csv`: of the same kind of machine, but not in turns with them.
+`results/cost_of_result.csv`: of the same kind of processor, but not in turns with them. That table
+keeps what other kinds took.
 """
 
 from __future__ import annotations
@@ -53,8 +54,8 @@ OURS = {  # name: weights to start from, epochs of the schedules, settings besid
 PEER_SIZE = ["image_shape=256x192", "stem_stride=2", "output_stride=2", "sigma_px=2.5"]
 PEER_SIZE += ["elastic_px=2"]
 PEERS = {
-    "prototype": ("the prototype in PyTorch", [TORCH]),
-    "scn": ("landmarker's SCN in PyTorch", [TORCH, LANDMARKER]),
+    "prototype": ("the prototype in PyTorch", TORCH),
+    "scn": ("landmarker's SCN in PyTorch", [*TORCH, LANDMARKER]),
 }
 
 
@@ -164,10 +165,12 @@ def draw(curves: pd.DataFrame, path: Path) -> None:
     axes.set(xlabel="minutes of training", ylabel="mean error on the test split (mm)")
     axes.set(xscale="log", yscale="log", ylim=(0.7, 60))
     axes.set_yticks([0.75, 1.0, 1.25, 2, 5, 20], ["0.75", "1", "1.25", "2", "5", "20"])
-    axes.set_xticks([0.1, 0.25, 0.5, 1, 2, 4], ["0.1", "0.25", "0.5", "1", "2", "4"])
+    minutes = [0.1, 0.25, 0.5, 1, 2, 4, 8, 16]
+    axes.set_xticks(minutes, [f"{value:g}" for value in minutes])
     axes.minorticks_off()
     handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-    axes.legend(handles.values(), handles.keys())
+    place = {"loc": "outside upper center", "ncols": 2}
+    figure.legend(handles.values(), handles.keys(), **place)
     plots.save(figure, path)
 
 
@@ -181,22 +184,25 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--precision", default="auto", help="of kerasland")
     parser.add_argument("--only", choices=[*OURS, *PEERS], help="train this one alone")
-    parser.add_argument("--scn-minutes", type=float, default=15.0, help="for the SCN; 0: leave out")
+    parser.add_argument(
+        "--scn-minutes", type=float, default=15.0, help="for the SCN; 0: not trained"
+    )
     args = parser.parse_args()
     if any(args.out.glob("ours_*")):
         parser.error(f"{args.out}: holds trainings already; choose another --out, or delete it")
-    before = {entry["machine"] for entry in measure.recorded() if entry["command"] == COMMAND}
-    if args.only and measure.machine() not in before:
-        parser.error("the record has no curves of this kind of machine: train all, without --only")
+    processor = measure.machine().split()[-1]
+    known = pd.read_csv(CURVES)
+    here = known[known["processor"] == processor]
+    if args.only and here.empty:
+        parser.error(f"{CURVES.name} has no curves of {processor}: train all, without --only")
     data = prepared.read(args.data)
     base = experiment.preset("cpu").replace(validation_images=0, precision=args.precision)
     frames = args.out / "frames.npz"
     write_frames(data, base.with_settings([*PEER_SIZE, f"epochs={EPOCHS}"]), frames)
     test = dataset.load_frames(data, data.fold("dev")[1], base.image_shape)
-    wanted, curves = {args.only} if args.only else {*OURS, *PEERS}, []
-    if args.only:
-        known = pd.read_csv(CURVES)
-        curves.append(known[known["network"] != args.only])
+    wanted = {args.only} if args.only else {*OURS, *PEERS}
+    wanted -= set() if args.scn_minutes > 0 else {"scn"}
+    curves = [here[~here["network"].isin(wanted)]]
     pythons = {
         name: peer_python(packages, args.peer_python)
         for name, (_, packages) in PEERS.items()
@@ -204,7 +210,8 @@ def main() -> None:
     }
 
     def add(network: str, epochs: int, seed: int, curve: pd.DataFrame) -> None:
-        curves.append(curve.assign(network=network, schedule=epochs, seed=seed))
+        of = {"network": network, "schedule": epochs, "seed": seed, "processor": processor}
+        curves.append(curve.assign(**of))
         reached = ", ".join(f"{limit} mm: {seconds_to(curve, limit):.0f} s" for limit in LIMITS_MM)
         last = curve["error_mm"].iloc[-1]
         print(f"{network}, {epochs} epochs, seed {seed}: {last:.3f} mm; {reached}", flush=True)
@@ -219,13 +226,14 @@ def main() -> None:
             path, length = args.out / f"prototype_{epochs}_{seed}.csv", ("--epochs", epochs)
             curve = theirs(pythons["prototype"], "prototype", frames, seed, path, *length)
             add("prototype", epochs, seed, curve)
-    if args.scn_minutes > 0 and "scn" in pythons:
+    if "scn" in pythons:
         limits = ("--epochs", EPOCHS, "--minutes", args.scn_minutes)
         curve = theirs(pythons["scn"], "scn", frames, 0, args.out / "scn.csv", *limits)
         add("scn", EPOCHS, 0, curve)
     table = pd.concat(curves, ignore_index=True)
     with replacing(CURVES) as temporary:
-        table.to_csv(temporary, index=False)
+        others = known[known["processor"] != processor]
+        pd.concat([others, table], ignore_index=True).to_csv(temporary, index=False)
     draw(table, FIGURE)
     measure.record(rows(table))
 

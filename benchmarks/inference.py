@@ -63,9 +63,13 @@ class Peer:
 
 
 def serve(runtime: str, path: str, shape: tuple[int, int], dtype: str) -> None:
-    """The process behind a `Peer` of ours: a pass is one image of `shape` through a model file."""
-    rng = np.random.default_rng(0)
-    image = rng.integers(0, 256, (1, *shape, 1)).astype(dtype)
+    """The process behind a `Peer` of ours: a pass is one image of `shape` through a model file.
+
+    A drawn hand: what is none takes longer, since the shape prior then asks the points many times.
+    """
+    from kerasland import phantom
+
+    image = phantom.hand(0, shape)[0][None, ..., None].astype(dtype)
     once = RUNTIMES[runtime](path, image)
     for _ in sys.stdin:
         print(fastest(once, PASSES), flush=True)
@@ -138,7 +142,7 @@ def write_models(source: str, folder: Path) -> tuple[int, int]:
     for suffix in ("", ".onnx"):
         export.export(model, folder / f"whole{suffix}")
     export.export(model, folder / "bfloat16", weights=export.BRAIN)
-    # any images do: how long it takes does not depend on them
+    # any hands do: how long the network takes does not depend on them
     images = [phantom.hand(seed, shape=(350, 250))[0] for seed in range(4)]
     export.export(model, folder / "int8.onnx", weights=export.INT8, calibration=images)
     model = bare(model)
@@ -224,7 +228,7 @@ def main() -> None:
         runtime, path, height, width, dtype = args.serve
         serve(runtime, path, (int(height), int(width)), dtype)
         return
-    python = peer_python([TORCH], args.peer_python)
+    python = peer_python(TORCH, args.peer_python)
     with tempfile.TemporaryDirectory() as folder:
         frame = write_models(args.model, Path(folder))
         record(measure(Path(folder), frame, python, args.pairs))

@@ -141,8 +141,8 @@ def table(rows: Sequence[dict]) -> str:
     lines = [
         [
             entry["name"],
-            "" if entry["ratio"] is None else f"{entry['ratio']:.2f}",
-            "" if entry["ratio"] is None else f"{entry['low']:.2f} to {entry['high']:.2f}",
+            "" if entry["ratio"] is None else _written(entry["ratio"]),
+            "" if entry["ratio"] is None else _written(entry["low"], entry["high"]),
             f"{entry['limit']:.3g}",
             entry["peer"],
             "" if entry["ratio"] is None else entry.get("gpu", entry["machine"].split()[-1]),
@@ -152,6 +152,11 @@ def table(rows: Sequence[dict]) -> str:
     ]
     head = ["work", "ratio", "spread", "limit", "peer", "processor", "command"]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *lines])
+
+
+def _written(*ratios: float) -> str:
+    """With two decimals, or three where two would say little."""
+    return " to ".join(f"{ratio:.{2 if ratio >= 0.095 else 3}f}" for ratio in ratios)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-TORCH = "torch==2.13.0"
+TORCH = ["torch==2.13.0", "numpy"]  # the second is no requirement of the first
 LANDMARKER = "landmarker==0.4.1"
 
 

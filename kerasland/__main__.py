@@ -42,10 +42,10 @@ def _experiment(args, default: str, init: str | None = None):
     settings = [*args.set, *([] if args.replicas is None else [f"replicas={args.replicas}"])]
     network = None
     if init is not None:
-        _start_tensorflow()
-        from kerasland import model_files
+        from kerasland import model_notes
 
-        network = model_files.experiment_of(init)
+        model_notes.existing(init)
+        network = model_notes.experiment_of(init)
     return experiment.preset(args.preset or default).with_settings(settings, network)
 
 
@@ -98,8 +98,9 @@ def _folds(text: str) -> tuple[str, ...]:
 
 
 def _evaluate(args) -> None:
-    from kerasland import folds, prepared, tables
+    from kerasland import folds, model_notes, prepared, tables
 
+    model_notes.existing(args.run)
     out = args.out or args.run / tables.EVALUATION
     ids = folds.read_ids(args.ids) if args.ids else None
     data = prepared.read(args.data)
@@ -120,22 +121,31 @@ def _report(args) -> None:
 
 
 def _predict(args) -> None:
+    from kerasland import image_files, model_notes
+
+    paths = image_files.find_images(args.images, args.out)
+    model_notes.existing(args.model)
+    scale = model_notes.model_scale(args.model)
     _start_tensorflow()
     from kerasland import model_files, predict
 
-    model, scale = model_files.load_model(args.model), model_files.model_scale(args.model)
-    count = predict.predict_files(args.images, model, args.out, args.side, scale)
+    model = model_files.load_model(args.model)
+    count = predict.predict_files(paths, model, args.out, args.side, scale)
     print(f"{count} images, written to {args.out}")
 
 
 def _export(args) -> None:
+    from kerasland import model_notes
+
+    model_notes.existing(args.model)
+    scale = model_notes.model_scale(args.model)
     machine.import_keras()
     from kerasland import export, image_files, images, model_files
 
     calibration = None
     if args.calibrate:
         calibration = map(images.read_image, image_files.find_images(args.calibrate))
-    model, scale = model_files.load_model(args.model), model_files.model_scale(args.model)
+    model = model_files.load_model(args.model)
     export.export(model, args.out, args.format, args.weights, calibration, scale)
     print(f"written to {args.out}")
 

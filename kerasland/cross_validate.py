@@ -12,7 +12,7 @@ from kerasland import calibration, evaluate, files, plots, point_errors, run_fol
 from kerasland.errors import DataError, UsageError
 from kerasland.experiment import EXPERIMENT, Experiment
 from kerasland.folds import ALL
-from kerasland.model_files import MODEL
+from kerasland.model_notes import MODEL
 from kerasland.prepared import Prepared
 
 

@@ -271,7 +271,7 @@ def pipeline(model: keras.Model, dtype: str = "float32", scale: Scale | None = N
     Args:
         model: what `unet` returns.
         dtype: of the raw image; "uint8" saves the export a pass over it.
-        scale: by which the model's errors are in millimetres, see `model_files.model_scale`.
+        scale: by which the model's errors are in millimetres, see `model_notes.model_scale`.
 
     Returns:
         `keras.Model` from "image" (B, H, W, 1), any H and W and any range of intensities (of 16

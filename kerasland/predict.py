@@ -115,7 +115,7 @@ def predict_files(
             gives it: of the whole file, after the orientation that it states.
         side: see `localizer`.
         scale: two landmarks a known length apart, in whose millimetres the model's errors are, and
-            the scale of images that state no pixel spacing; see `model_files.model_scale`. None
+            the scale of images that state no pixel spacing; see `model_notes.model_scale`. None
             where that is not known: images that state a spacing then get no expected errors.
 
     Returns:

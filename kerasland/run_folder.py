@@ -15,13 +15,13 @@ import keras
 import numpy as np
 import pandas as pd
 
-from kerasland import __version__, files, model_files
+from kerasland import __version__, files, model_notes
 from kerasland import experiment as experiments
 from kerasland.callbacks import CHECKPOINTS
 from kerasland.errors import DataError, UsageError
 from kerasland.experiment import EXPERIMENT, Experiment
 from kerasland.folds import ALL
-from kerasland.model_files import MODEL
+from kerasland.model_notes import MODEL
 from kerasland.models import bare, with_shapes
 from kerasland.prepared import Prepared
 
@@ -194,7 +194,7 @@ def pixel_hashes_behind(source: str | os.PathLike | None) -> list[str] | None:
     where the `experiment.json` beside it does not tell them all."""
     if source is None:
         return []
-    notes = model_files.notes(source)
+    notes = model_notes.notes(source)
     return notes.get("pixel_hashes") if notes.get("pixel_hashes_complete", True) else None
 
 

@@ -24,7 +24,8 @@ from kerasland.errors import UsageError
 from kerasland.experiment import Experiment
 from kerasland.losses import HeatmapLoss, SpatialConfigurationLoss
 from kerasland.metrics import RadialError, SuccessDetectionRate
-from kerasland.model_files import MODEL, load_model, take_weights
+from kerasland.model_files import load_model, take_weights
+from kerasland.model_notes import MODEL
 from kerasland.models import unet
 from kerasland.prepared import Prepared, Scale
 from kerasland.tensorboard_log import TensorBoardLog
@@ -139,8 +140,8 @@ def train(
         title: what the progress line begins with.
         callbacks: called after those that write the run, so that an epoch's row and checkpoint
             are there already.
-        init: weights to start from, see `model_files.location`. The experiment must have their
-            network, see `Experiment.with_settings` and `model_files.experiment_of`; the size of
+        init: weights to start from, see `model_notes.location`. The experiment must have their
+            network, see `Experiment.with_settings` and `model_notes.experiment_of`; the size of
             the image may differ; where the landmarks do, the head starts anew. Given again to
             resume.
 

@@ -128,6 +128,31 @@ def test_help_does_not_start_tensorflow():
     assert done.returncode == 0
 
 
+REFUSED = [
+    "train --data no --out run --init pretrained --set widht=16",
+    "train --data no --out run --init nowhere",
+    "evaluate nowhere --data no",
+    "predict no.png --out found",
+    "predict a.png --out found --model nowhere",
+    "export nowhere --out a.onnx",
+]
+
+
+def test_mistakes_are_told_before_tensorflow_starts(tmp_path):
+    (tmp_path / "a.png").touch()
+    code = (
+        "import sys\nfrom kerasland.__main__ import main\n"
+        f"for line in {REFUSED}:\n"
+        "  assert main(line.split()) and 'tensorflow' not in sys.modules, line"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    told = ["width", "nowhere", "nowhere", "no.png", "nowhere", "nowhere"]
+    for line, word in zip(done.stderr.splitlines(), told, strict=True):
+        assert line.startswith("error: ") and word in line
+
+
 def test_unknown_option_is_usage():
     assert kerasland("train", "--dataa", "x").returncode == 2
     assert kerasland().returncode == 2

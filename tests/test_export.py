@@ -14,7 +14,7 @@ import tensorflow as tf
 from PIL import Image
 
 from benchmarks.shape_prior import hidden
-from kerasland import export, geometry, model_files, phantom, predict
+from kerasland import export, geometry, model_files, model_notes, phantom, predict
 from kerasland.errors import UsageError
 from kerasland.geometry import letterboxed
 from kerasland.models import landmark_names, pipeline, unet, with_shapes
@@ -71,7 +71,7 @@ np.savez(sys.argv[2], **out)
 """
 
 
-SCALE = model_files.model_scale("pretrained")
+SCALE = model_notes.model_scale("pretrained")
 # the converter of LiteRT stores what is no convolution as float16 too, and what it computes from it
 ACCURATE = pytest.mark.parametrize(
     ("name", "weights", "limit"),

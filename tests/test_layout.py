@@ -52,6 +52,7 @@ FLOORS = [
         "layers",
         "losses",
         "metrics",
+        "model_notes",
         "phantom",
         "plots",
         "prepared",

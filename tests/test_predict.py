@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from kerasland import geometry, model_files, phantom, predict
+from kerasland import geometry, model_files, model_notes, phantom, predict
 from kerasland.errors import DataError, UsageError
 from kerasland.images import read_image
 from kerasland.models import landmark_names, pipeline
@@ -29,7 +29,7 @@ def test_predict_equals_the_pipeline_in_a_graph():
 
 def test_weights_of_drawn_hands_find_real_ones(hand_atlas):
     """Their run lists no radiograph, and no hash of one."""
-    notes = model_files.notes("drawn_hands")
+    notes = model_notes.notes("drawn_hands")
     table = pd.read_csv(hand_atlas / "all.csv", header=None, dtype={0: str}).set_index(0)
     paths = sorted((hand_atlas / "images").glob("*.jpg"))[::11]
     assert len(paths) > 8 and notes["data"]["name"] == "synthetic"
@@ -46,7 +46,7 @@ def test_weights_of_drawn_hands_find_real_ones(hand_atlas):
 def test_names_of_what_ships():
     drawn = model_files.load_pretrained("drawn_hands")
     assert landmark_names(drawn) == landmark_names(model_files.load_model("pretrained"))
-    assert model_files.location("runs/a").as_posix() == "runs/a"
+    assert model_notes.location("runs/a").as_posix() == "runs/a"
     with pytest.raises(UsageError, match="hand_atlas, drawn_hands"):
         model_files.load_pretrained("foot")
 
@@ -113,7 +113,7 @@ def test_of_what_is_no_left_hand_it_says_so(tmp_path, capsys):
         Image.fromarray(pixels).save(tmp_path / f"{name}.png")
     paths, model = [tmp_path / f"{name}.png" for name in pictures], model_files.load_pretrained()
     table = predict.predict(
-        paths, model, tmp_path / "out", scale=model_files.model_scale("pretrained")
+        paths, model, tmp_path / "out", scale=model_notes.model_scale("pretrained")
     )
     said = capsys.readouterr().err
     for name, path in zip(pictures, paths, strict=True):

@@ -12,7 +12,7 @@ import pytest
 from dicom_files import write_dicom
 from PIL import Image
 
-from kerasland import geometry, model_files, phantom, predict, predictions
+from kerasland import geometry, model_files, model_notes, phantom, predict, predictions
 from kerasland.__main__ import main
 from kerasland.errors import DataError, UsageError
 from kerasland.images import read_image
@@ -81,7 +81,7 @@ def test_the_scale_is_that_of_the_file_or_of_the_wrist(hand, model, tmp_path):
     pytest.importorskip("pydicom")
     write_dicom(tmp_path / "a.dcm", hand[0], ImagerPixelSpacing=[0.3, 0.2])
     Image.fromarray(hand[0]).save(tmp_path / "b.png", dpi=(72, 72))
-    wrist = model_files.model_scale("pretrained")
+    wrist = model_notes.model_scale("pretrained")
     table = predict.predict([tmp_path], model, tmp_path / "out", scale=wrist)
     assert list(table) == list(predictions.COLUMNS)
     assert list(table)[-3:] == ["x_mm", "y_mm", "scale"]
@@ -113,12 +113,12 @@ def test_the_scale_is_that_of_the_file_or_of_the_wrist(hand, model, tmp_path):
 
 
 def test_model_scale_is_that_of_its_run(tmp_path):
-    assert model_files.model_scale("pretrained").landmarks == (0, 4)
-    assert model_files.model_scale(tmp_path) is None
-    notes = json.loads((model_files.location("pretrained") / "experiment.json").read_text())
+    assert model_notes.model_scale("pretrained").landmarks == (0, 4)
+    assert model_notes.model_scale(tmp_path) is None
+    notes = json.loads((model_notes.location("pretrained") / "experiment.json").read_text())
     notes["data"]["scale"] = {"landmarks": None, "length_mm": None, "mm_per_px": 0.35}
     (tmp_path / "experiment.json").write_text(json.dumps(notes))
-    known = model_files.model_scale(tmp_path / "model.keras")
+    known = model_notes.model_scale(tmp_path / "model.keras")
     assert known.landmarks is None and known.mm_per_px is None  # of other images
 
 

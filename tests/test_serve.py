@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kerasland import export, model_files, phantom, predict
+from kerasland import export, model_files, model_notes, phantom, predict
 from kerasland.models import landmark_names
 
 APP = Path(__file__).resolve().parents[1] / "examples" / "serve" / "app.py"
@@ -42,7 +42,7 @@ def model():
 def address(model, tmp_path_factory):
     """Of a server that is up."""
     folder = tmp_path_factory.mktemp("served")
-    scale = model_files.model_scale("pretrained")
+    scale = model_notes.model_scale("pretrained")
     export.export(model, folder / "saved_model", scale=scale)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

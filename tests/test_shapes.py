@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from kerasland import layers, model_files, models, phantom, shapes, synthetic, train
+from kerasland import layers, model_files, model_notes, models, phantom, shapes, synthetic, train
 from kerasland.experiment import Experiment
 
 K = len(phantom.LANDMARK_NAMES)
@@ -287,7 +287,7 @@ def test_a_trained_model_has_it_and_others_start_from_it(tmp_path):
     for found, wanted in zip(kept.get_weights(), shapes.fit(data.points), strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-5)
     assert first.output["landmarks"]._keras_history.operation is kept
-    assert (tmp_path / "a" / model_files.MODEL).exists()
+    assert (tmp_path / "a" / model_notes.MODEL).exists()
     other = small.replace(shape_posterior=True)
     train.train(data, other, tmp_path / "b", quiet=True, init=tmp_path / "a")
     weighed = model_files.load_model(tmp_path / "b")
