@@ -64,7 +64,8 @@ def test_onednn_is_for_verbs_that_compute_several_images_at_once(
     """One image at a time takes it far longer than TensorFlow's own kernels, without AVX512."""
     calls = []
     monkeypatch.setattr(machine, "compute_with_onednn", lambda: calls.append(True))
-    assert main([verb, str(tmp_path / "none"), "--out", str(tmp_path / made)]) == 1
+    (tmp_path / "neither").touch()  # an image nor a model
+    assert main([verb, str(tmp_path / "neither"), "--out", str(tmp_path / made)]) == 1
     assert calls == asked
 
 
@@ -305,7 +306,7 @@ def test_a_training_that_fails_says_so(hands, tmp_path, capsys):
 
 def test_evaluate_refuses_another_model_and_unknown_ids(hands, run, tmp_path, capsys):
     data = ["--data", hands.folder]
-    assert "experiment.json" in refused(capsys, 1, "evaluate", tmp_path / "none", *data)
+    assert "no such model" in refused(capsys, 1, "evaluate", tmp_path / "none", *data)
     ids = tmp_path / "ids.txt"
     ids.write_text("nobody\n")
     assert "image nobody is not in" in refused(capsys, 1, "evaluate", run, *data, "--ids", ids)
