@@ -5,7 +5,8 @@ half the preset's size, which suits them: the plain prototype network, and the s
 network of the package landmarker. Where there are several lengths of the schedule, the best counts.
 kerasland also starts from its weights of drawn hands, at a lower rate; the minutes that made those
 weights, which come with the package, do not count. In one run, trainings take turns, a seed each.
-Time counts the steps and what an epoch writes, not the tests that make the curve.
+Time counts the steps and what is drawn for TensorBoard, not kerasland's checkpoints (0.1 s an
+epoch) nor the tests that make the curve.
 
     python -m benchmarks.cost_of_result --data data/hand_atlas [--peer-python PATH]
 

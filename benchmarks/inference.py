@@ -2,8 +2,9 @@
 
 Ours does the whole work: resizing, standardising, the network, decoding. The peer is the network of
 `benchmarks.prototype` at the same input size, without any of the rest. Batch 1, two threads each.
-Each runtime is a process of its own that stays up, so that none disturbs another's threads. Of
-some passes the fastest counts, since what else the machine does only ever adds.
+Each runtime is a process of its own that stays up, so that none disturbs another's threads; all are
+started anew a few times, since one process may be faster than the next by a third. Of some passes
+the fastest counts, since what else the machine does only ever adds.
 
     python -m benchmarks.inference [--model RUN] [--peer-python PATH]
 """
@@ -20,12 +21,13 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measure import PAIRS, Ratio, compare, fastest, record, row
+from benchmarks.measure import Ratio, compare, fastest, record, row
 from benchmarks.peers import TORCH, peer_python
 
 COMMAND = "python -m benchmarks.inference"
 THREADS = 2
-PASSES = 7
+PASSES = 5
+STARTS = 3
 IMAGE = (2000, 1500)
 TYPICAL = (2070, 1448)  # a radiograph of the Digital Hand Atlas
 PROTOTYPE = Path(__file__).with_name("prototype.py")
@@ -36,14 +38,7 @@ class Peer:
     """A process that, asked, runs some passes and says what the fastest cost."""
 
     def __init__(self, *command: object):
-        self.process = subprocess.Popen(
-            [str(part) for part in command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            cwd=PROTOTYPE.parents[1],
-        )
+        self.command = [str(part) for part in command]
 
     def __call__(self) -> float:
         """Seconds a pass."""
@@ -51,10 +46,18 @@ class Peer:
         self.process.stdin.flush()
         answer = self.process.stdout.readline()
         if not answer:
-            raise RuntimeError(f"{' '.join(map(str, self.process.args))} ended without an answer")
+            raise RuntimeError(f"{' '.join(self.command)} ended without an answer")
         return float(answer)
 
     def __enter__(self) -> Peer:
+        self.process = subprocess.Popen(
+            self.command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            cwd=PROTOTYPE.parents[1],
+        )
         return self
 
     def __exit__(self, *_) -> None:
@@ -168,17 +171,23 @@ def measure(folder: Path, frame: tuple[int, int], python: Path, pairs: int) -> l
         command = [sys.executable, "-m", "benchmarks.inference", "--serve", runtime, path]
         return Peer(*command, *shape, dtype)
 
+    def in_turn(one: Peer, other: Peer) -> Ratio:
+        quotients = ()
+        for _ in range(STARTS):
+            with one as a, other as b:
+                quotients += compare(a, b, pairs).quotients
+        return Ratio(quotients)
+
     def against_prototype(runtime: str, name: str, shape: tuple[int, int]) -> Ratio:
         prototype = Peer(python, PROTOTYPE, "infer", *frame, PASSES, "--threads", THREADS)
-        with ours(runtime, name, shape) as a, prototype as b:
-            ratio = compare(a, b, pairs)
+        ratio = in_turn(ours(runtime, name, shape), prototype)
         print(f"{runtime}, {name}, image of {_by(shape)}: {ratio.median:.2f}", file=sys.stderr)
         return ratio
 
     def share(runtime: str) -> Ratio:
         network = ours(runtime, "network", frame, "float32")
-        with network as a, ours(runtime, "whole", TYPICAL) as b:
-            return Ratio(tuple(1.0 - part for part in compare(a, b, pairs).quotients))
+        ratio = in_turn(network, ours(runtime, "whole", TYPICAL))
+        return Ratio(tuple(1.0 - part for part in ratio.quotients))
 
     peer = f"forward pass of the prototype in PyTorch at {_by(frame)}"
     rows = []
@@ -221,7 +230,7 @@ def main() -> None:
     )
     parser.add_argument("--model", default="pretrained", help="default: pretrained")
     parser.add_argument("--peer-python", type=Path, help="a Python that has PyTorch")
-    parser.add_argument("--pairs", type=int, default=PAIRS, help=f"default: {PAIRS}")
+    parser.add_argument("--pairs", type=int, default=5, help="of each start; default: 5")
     parser.add_argument("--serve", nargs=5, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
