@@ -113,6 +113,9 @@ def _evaluate(args) -> None:
 
 
 def _report(args) -> None:
+    from kerasland import report_runs
+
+    report_runs.read(args.runs)  # what is wrong with them is told at once
     machine.import_keras()  # without oneDNN: it looks at one image at a time
     from kerasland import report
 

@@ -136,6 +136,7 @@ REFUSED = [
     "predict no.png --out found",
     "predict a.png --out found --model nowhere",
     "export nowhere --out a.onnx",
+    "report nowhere --out a.html",
 ]
 
 
@@ -149,7 +150,7 @@ def test_mistakes_are_told_before_tensorflow_starts(tmp_path):
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    told = ["width", "nowhere", "nowhere", "no.png", "nowhere", "nowhere"]
+    told = ["width", "nowhere", "nowhere", "no.png", "nowhere", "nowhere", "nowhere"]
     for line, word in zip(done.stderr.splitlines(), told, strict=True):
         assert line.startswith("error: ") and word in line
 
