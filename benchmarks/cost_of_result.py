@@ -170,8 +170,7 @@ def draw(curves: pd.DataFrame, path: Path) -> None:
     axes.set_xticks(minutes, [f"{value:g}" for value in minutes])
     axes.minorticks_off()
     handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-    place = {"loc": "outside upper center", "ncols": 2}
-    figure.legend(handles.values(), handles.keys(), **place)
+    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=2)
     plots.save(figure, path)
 
 
@@ -191,7 +190,7 @@ def main() -> None:
     args = parser.parse_args()
     if any(args.out.glob("ours_*")):
         parser.error(f"{args.out}: holds trainings already; choose another --out, or delete it")
-    processor = measure.machine().split()[-1]
+    processor = measure.processor(measure.machine())
     known = pd.read_csv(CURVES)
     here = known[known["processor"] == processor]
     if args.only and here.empty:
@@ -202,7 +201,8 @@ def main() -> None:
     write_frames(data, base.with_settings([*PEER_SIZE, f"epochs={EPOCHS}"]), frames)
     test = dataset.load_frames(data, data.fold("dev")[1], base.image_shape)
     wanted = {args.only} if args.only else {*OURS, *PEERS}
-    wanted -= set() if args.scn_minutes > 0 else {"scn"}
+    if args.scn_minutes <= 0:
+        wanted.discard("scn")
     curves = [here[~here["network"].isin(wanted)]]
     pythons = {
         name: peer_python(packages, args.peer_python)

@@ -106,6 +106,11 @@ def machine() -> str:
     return " ".join([f"{os.cpu_count()} x {name}", *found])
 
 
+def processor(machine: str) -> str:
+    """The last of the extensions that `machine` names."""
+    return machine.split()[-1]
+
+
 def recorded() -> list[dict]:
     """The rows of the record."""
     return json.loads(RESULTS.read_text()) if RESULTS.exists() else []
@@ -145,7 +150,7 @@ def table(rows: Sequence[dict]) -> str:
             "" if entry["ratio"] is None else _written(entry["low"], entry["high"]),
             f"{entry['limit']:.3g}",
             entry["peer"],
-            "" if entry["ratio"] is None else entry.get("gpu", entry["machine"].split()[-1]),
+            "" if entry["ratio"] is None else entry.get("gpu", processor(entry["machine"])),
             f"`{entry['command']}`",
         ]
         for entry in rows

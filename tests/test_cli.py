@@ -64,7 +64,7 @@ def test_onednn_is_for_verbs_that_compute_several_images_at_once(
     """One image at a time takes it far longer than TensorFlow's own kernels, without AVX512."""
     calls = []
     monkeypatch.setattr(machine, "compute_with_onednn", lambda: calls.append(True))
-    (tmp_path / "neither").touch()  # an image nor a model
+    (tmp_path / "neither").touch()  # neither an image nor a model
     assert main([verb, str(tmp_path / "neither"), "--out", str(tmp_path / made)]) == 1
     assert calls == asked
 
