@@ -139,7 +139,7 @@ def write_models(source: str, folder: Path) -> tuple[int, int]:
     import tf2onnx
 
     from kerasland import export, model_files, phantom
-    from kerasland.models import bare
+    from kerasland.inference_models import bare
 
     model = model_files.load_model(source)
     for suffix in ("", ".onnx"):

@@ -117,24 +117,21 @@ def recorded() -> list[dict]:
 
 
 def record(rows: Sequence[dict]) -> None:
-    """Prints rows as a table and puts them into the record, in place of those of the same name
-    and machine, and of empty ones; an empty one only where there is none of its name."""
+    """Prints rows as a table and puts them into the record: in place of those of the same name and
+    machine, and of empty ones; beside those of the same name; an empty one only where there is none
+    of its name."""
 
     def empty(entry: dict) -> bool:
         return entry["ratio"] is None and entry["holds"] is None
 
-    known = recorded()
-    names = {entry["name"] for entry in known}
-    new = [entry for entry in rows if not empty(entry) or entry["name"] not in names]
-    replaced = {(entry["name"], entry["machine"]) for entry in new}
-    measured = {entry["name"] for entry in new}
-    kept = [
-        entry
-        for entry in known
-        if (entry["name"], entry["machine"]) not in replaced
-        and not (empty(entry) and entry["name"] in measured)
-    ]
-    files.write_text(RESULTS, json.dumps([*kept, *new], indent=1) + "\n")
+    by_name: dict[str, dict[str, dict]] = {}
+    for entry in [*recorded(), *rows]:
+        there = by_name.get(entry["name"], {})
+        if not there or not empty(entry):
+            there = {name: other for name, other in there.items() if not empty(other)}
+            by_name[entry["name"]] = {**there, entry["machine"]: entry}
+    entries = [entry for there in by_name.values() for entry in there.values()]
+    files.write_text(RESULTS, json.dumps(entries, indent=1) + "\n")
     print(table(rows))
     missed = [entry["name"] for entry in rows if entry["holds"] is False]
     if missed:

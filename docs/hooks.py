@@ -9,6 +9,7 @@ import re
 from latex2mathml import converter
 
 from kerasland.experiment import PRESETS, Experiment
+from kerasland.settings import meaning, written
 
 SETTINGS = "<!-- settings -->"
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
@@ -39,13 +40,6 @@ def settings_table() -> str:
     for item in dataclasses.fields(Experiment):
         usual = getattr(PRESETS["cpu"], item.name)
         there = [getattr(PRESETS[name], item.name) for name in others]
-        cells = [_shown(usual), *("" if value == usual else _shown(value) for value in there)]
-        meaning = item.metadata["help"]
-        if "choices" in item.metadata:
-            meaning += f" ({', '.join(item.metadata['choices'])})"
-        lines.append(f"| `{item.name}` | {' | '.join(cells)} | {meaning} |")
+        cells = [written(usual), *("" if value == usual else written(value) for value in there)]
+        lines.append(f"| `{item.name}` | {' | '.join(cells)} | {meaning(item)} |")
     return "\n".join(lines)
-
-
-def _shown(value) -> str:
-    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         Letterbox,
         PixelSize,
     )
+    from kerasland.inference_models import pipeline
     from kerasland.layers import (
         ExpectedError,
         HeatmapDecoder,
@@ -31,13 +32,13 @@ if TYPE_CHECKING:
     from kerasland.losses import HeatmapLoss, SpatialConfigurationLoss
     from kerasland.metrics import RadialError, SuccessDetectionRate
     from kerasland.model_files import load_model, load_pretrained, take_weights
-    from kerasland.models import landmark_names, pipeline, unet
+    from kerasland.models import landmark_names, unet
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "unet": "models",
-    "pipeline": "models",
+    "pipeline": "inference_models",
     "landmark_names": "models",
     "SpatialEmbedding": "layers",
     "HeatmapDecoder": "layers",

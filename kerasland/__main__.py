@@ -44,7 +44,6 @@ def _experiment(args, default: str, init: str | None = None):
     if init is not None:
         from kerasland import model_notes
 
-        model_notes.existing(init)
         network = model_notes.experiment_of(init)
     return experiment.preset(args.preset or default).with_settings(settings, network)
 
@@ -127,7 +126,6 @@ def _predict(args) -> None:
     from kerasland import image_files, model_notes
 
     paths = image_files.find_images(args.images, args.out)
-    model_notes.existing(args.model)
     scale = model_notes.model_scale(args.model)
     _start_tensorflow()
     from kerasland import model_files, predict
@@ -140,7 +138,6 @@ def _predict(args) -> None:
 def _export(args) -> None:
     from kerasland import model_notes
 
-    model_notes.existing(args.model)
     scale = model_notes.model_scale(args.model)
     machine.import_keras()
     from kerasland import export, image_files, images, model_files

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from kerasland import __version__, experiment
+from kerasland import __version__, experiment, settings
 
 
 def parser() -> argparse.ArgumentParser:
@@ -33,7 +33,8 @@ def parser() -> argparse.ArgumentParser:
         return made
 
     def experiment_options(made, default):
-        made.epilog += f"\n\nsettings of --set, with their defaults:\n{experiment.describe()}"
+        described = settings.describe(experiment.Experiment)
+        made.epilog += f"\n\nsettings of --set, with their defaults:\n{described}"
         made.add_argument("--preset", metavar="P", help=f"quick, cpu or paper (default: {default})")
         made.add_argument(
             "--set",

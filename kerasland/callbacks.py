@@ -13,7 +13,7 @@ import pandas as pd
 
 from kerasland import files
 from kerasland.errors import DataError
-from kerasland.models import bare
+from kerasland.inference_models import bare
 
 CHECKPOINTS = "checkpoints"
 

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
-import math
-import operator
-import types
-import typing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from kerasland import files
+from kerasland import files, settings
 from kerasland.errors import DataError, UsageError
+from kerasland.settings import choice, option, refuse
 
 EXPERIMENT = "experiment.json"  # in the folder of a run
 METHODS = {
@@ -24,23 +20,7 @@ METHODS = {
 }
 
 MAX_SEED = 2_000_000  # a thousand times that, the epochs' part, stays within 32 bits
-_KINDS = {
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    str: "a word",
-    tuple[int, int]: "height and width",
-}
 NETWORK = ("width", "max_width", "depth", "stem_stride", "output_stride", "normalization")
-
-
-def _choice(*names: str, default: str, help: str):
-    return field(default=default, metadata={"choices": names, "help": help})
-
-
-def _option(default, help: str, **limits):
-    """A setting; `limits`: "above" what it must be, or "least" and "below"."""
-    return field(default=default, metadata={"help": help, **limits})
 
 
 @dataclass(frozen=True)
@@ -51,65 +31,65 @@ class Experiment:
         UsageError: naming a setting with an impossible value.
     """
 
-    image_shape: tuple[int, int] = _option((512, 384), "height and width of the network's input")
-    width: int = _option(
+    image_shape: tuple[int, int] = option((512, 384), "height and width of the network's input")
+    width: int = option(
         32, "channels of the first level; each deeper level has twice as many", above=0
     )
-    max_width: int = _option(128, "channels at most", above=0)
-    depth: int = _option(5, "levels of the U-Net", above=0)
-    stem_stride: int = _option(4, "input pixels a cell of the first level")
-    output_stride: int = _option(4, "input pixels a heatmap cell")
-    normalization: str = _choice(
+    max_width: int = option(128, "channels at most", above=0)
+    depth: int = option(5, "levels of the U-Net", above=0)
+    stem_stride: int = option(4, "input pixels a cell of the first level")
+    output_stride: int = option(4, "input pixels a heatmap cell")
+    normalization: str = choice(
         "batch", "group", "layer", "none", default="batch", help="after each convolution"
     )
-    dropout: float = _option(
+    dropout: float = option(
         0.0, "fraction of channels dropped at the two deepest levels", least=0, below=1
     )
 
-    heatmap_loss: str = _choice(
+    heatmap_loss: str = choice(
         "cross_entropy", "squared_error", default="cross_entropy", help="on the heatmaps"
     )
-    sigma_px: float = _option(4.0, "standard deviation of the Gaussian target", above=0)
-    decode_radius_px: float = _option(
+    sigma_px: float = option(4.0, "standard deviation of the Gaussian target", above=0)
+    decode_radius_px: float = option(
         8.0,
         "half the width of the window about a heatmap's peak whose mean is the landmark; in whole "
         "heatmap cells, at least 2",
         above=0,
     )
-    maps: str = _choice(
+    maps: str = choice(
         "none", "cartesian", "polar", "both", default="both", help="spatial feature maps"
     )
-    angle: str = _choice("unit", "raw", default="unit", help="polar angle as (cos, sin), or raw")
-    correlation: str = _choice(
+    angle: str = choice("unit", "raw", default="unit", help="polar angle as (cos, sin), or raw")
+    correlation: str = choice(
         "cosine", "pearson", "inner", "distance", default="cosine", help="kind of correlation map"
     )
-    configuration_weight: float = _option(
+    configuration_weight: float = option(
         1.0, "lambda, the weight of the configuration loss", least=0
     )
-    beta: float = _option(
+    beta: float = option(
         1.0, "inverse temperature of the soft-argmax; 15 for squared_error", above=0
     )
-    learn_beta: bool = _option(False, "whether beta is trained")
-    shape_prior: bool = _option(
+    learn_beta: bool = option(False, "whether beta is trained")
+    shape_prior: bool = option(
         False, "whether the saved model corrects points that all others contradict"
     )
-    shape_posterior: bool = _option(
+    shape_posterior: bool = option(
         False,
         "whether the saved model weighs each point against all others, by the spread of its "
         "heatmap; for points along contours, not for those of hands",
     )
 
-    epochs: int = _option(60, "passes over the training images", above=0)
-    batch_size: int = _option(4, "images a step, over all replicas", above=0)
-    learning_rate: float = _option(4e-3, "at the end of the warm-up", above=0)
-    optimizer: str = _choice("adamw", "sgd", default="adamw", help="sgd is for tests of exactness")
-    weight_decay: float = _option(1e-3, "of AdamW", least=0)
-    warmup_epochs: float = _option(3.0, "linear warm-up, before the cosine decay", least=0)
-    clip_norm: float = _option(5.0, "global norm of the gradient at most", least=0)
-    ema_momentum: float = _option(
+    epochs: int = option(60, "passes over the training images", above=0)
+    batch_size: int = option(4, "images a step, over all replicas", above=0)
+    learning_rate: float = option(4e-3, "at the end of the warm-up", above=0)
+    optimizer: str = choice("adamw", "sgd", default="adamw", help="sgd is for tests of exactness")
+    weight_decay: float = option(1e-3, "of AdamW", least=0)
+    warmup_epochs: float = option(3.0, "linear warm-up, before the cosine decay", least=0)
+    clip_norm: float = option(5.0, "global norm of the gradient at most", least=0)
+    ema_momentum: float = option(
         0.99, "of the average of the weights; 0 for none", least=0, below=1
     )
-    precision: str = _choice(
+    precision: str = choice(
         "float32",
         "bfloat16",
         "float16",
@@ -118,24 +98,24 @@ class Experiment:
         help="of the layers while training; weights, losses and the saved model are float32; "
         "auto: bfloat16 where the processor has it, else float32",
     )
-    xla: bool = _option(False, "whether XLA compiles the step; for GPUs")
-    seed: int = _option(0, "of weights, order and augmentation", least=0)
-    replicas: int = _option(
+    xla: bool = option(False, "whether XLA compiles the step; for GPUs")
+    seed: int = option(0, "of weights, order and augmentation", least=0)
+    replicas: int = option(
         0, "0: all GPUs, or one CPU; N: N GPUs or N logical CPU devices", least=0
     )
-    validation_images: int = _option(
+    validation_images: int = option(
         8, "training images held out for the curves and `best.keras`, at most a third", least=0
     )
 
-    rotation_deg: float = _option(20.0, "rotation up to +- this", least=0)
-    scale: float = _option(0.2, "scale within 1 +- this", least=0, below=1)
-    shift: float = _option(0.08, "shift up to +- this fraction of the longer side", least=0)
-    elastic_px: float = _option(4.0, "root mean square of the elastic displacement", least=0)
-    gamma: float = _option(0.4, "exponent within e ** +- this", least=0)
-    contrast: float = _option(
+    rotation_deg: float = option(20.0, "rotation up to +- this", least=0)
+    scale: float = option(0.2, "scale within 1 +- this", least=0, below=1)
+    shift: float = option(0.08, "shift up to +- this fraction of the longer side", least=0)
+    elastic_px: float = option(4.0, "root mean square of the elastic displacement", least=0)
+    gamma: float = option(0.4, "exponent within e ** +- this", least=0)
+    contrast: float = option(
         0.3, "local gain within 1 +- this, smooth over the image", least=0, below=1
     )
-    noise: float = _option(
+    noise: float = option(
         0.03, "standard deviation of added noise at most; the image is 0..1", least=0
     )
 
@@ -151,22 +131,21 @@ class Experiment:
         """A copy with some values changed."""
         return dataclasses.replace(self, **changes)
 
-    def with_settings(self, settings: list[str], network: Experiment | None = None) -> Experiment:
+    def with_settings(self, texts: list[str], network: Experiment | None = None) -> Experiment:
         """A copy with `key=value` texts applied, as given to `--set`.
 
         Args:
-            settings: the texts.
+            texts: of settings.
             network: whose levels, widths and strides the copy has, where no text says otherwise.
 
         Raises:
             UsageError: naming the text, if a key does not exist or a value has another type.
         """
         changes = {key: getattr(network, key) for key in NETWORK} if network else {}
-        for text in settings:
-            key, equals, value = text.partition("=")
-            if not equals:
-                raise UsageError(f"--set {text}: expected key=value")
-            changes[key] = _parse(key, value)
+        try:
+            changes |= dict(settings.parse(Experiment, text) for text in texts)
+        except UsageError as error:
+            raise UsageError(f"--set {error}") from None
         return from_dict({**dataclasses.asdict(self), **changes}, "--set")
 
     def save(self, path: Path, **notes) -> None:
@@ -215,103 +194,32 @@ def from_dict(values: dict, source: str) -> Experiment:
     Raises:
         UsageError: an unknown key, or an impossible value.
     """
-    known = {item.name for item in dataclasses.fields(Experiment)}
-    for key in values:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, 1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"
-            raise UsageError(f"{source}: unknown key {key!r}; {hint}")
     try:
+        settings.check_keys(Experiment, values)
         return Experiment(**values)
     except UsageError as error:
         raise UsageError(f"{source}: {error}") from None
 
 
-def describe() -> str:
-    """All settings with their defaults, a line each, for `--help`."""
-    return "\n".join(
-        f"  {item.name}={_written(item.default)}: {item.metadata['help']}"
-        + (f" ({', '.join(item.metadata['choices'])})" if "choices" in item.metadata else "")
-        for item in dataclasses.fields(Experiment)
-    )
-
-
-def _written(value) -> str:
-    """A value as `--set` takes it."""
-    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-def _typed(value, wanted: type):
-    """The value as its field has it.
-
-    Raises:
-        TypeError, ValueError: it is of another type.
-    """
-    if isinstance(wanted, types.GenericAlias):
-        height, width = value
-        return operator.index(height), operator.index(width)
-    if wanted is float:
-        value = None if isinstance(value, str | bool) else float(value)
-    elif wanted is int:
-        value = None if isinstance(value, bool) else operator.index(value)
-    if not isinstance(value, wanted) or value != value or value in (math.inf, -math.inf):
-        raise TypeError
-    return value
-
-
 def _check(e: Experiment) -> None:
-    def refuse(key: str, reason: str):
-        raise UsageError(f"{key}={getattr(e, key)!r} {reason}")
-
-    wanted = typing.get_type_hints(Experiment)
-    for item in dataclasses.fields(e):
-        key, limits = item.name, item.metadata
-        try:
-            value = _typed(getattr(e, key), wanted[key])
-        except (TypeError, ValueError):
-            refuse(key, f"must be {_KINDS[wanted[key]]}")
-        object.__setattr__(e, key, value)
-        if value not in limits.get("choices", (value,)):
-            refuse(key, f"must be one of {', '.join(limits['choices'])}")
-        if "above" in limits and not value > limits["above"]:
-            refuse(key, f"must be above {limits['above']}")
-        if "below" in limits and not limits["least"] <= value < limits["below"]:
-            refuse(key, f"must be in [{limits['least']}, {limits['below']})")
-        if "least" in limits and value < limits["least"]:
-            refuse(key, "must not be negative")
+    settings.check(e)
     if e.seed > MAX_SEED:
-        refuse("seed", f"must be at most {MAX_SEED}")
+        refuse(e, "seed", f"must be at most {MAX_SEED}")
     if e.stem_stride not in (1, 2, 4, 8):
-        refuse("stem_stride", "must be 1, 2, 4 or 8")
+        refuse(e, "stem_stride", "must be 1, 2, 4 or 8")
     coarsest = e.stem_stride * 2 ** (e.depth - 1)
     if e.output_stride not in (1, 2, 4, 8) or e.output_stride > coarsest:
-        refuse("output_stride", f"must be 1, 2, 4 or 8, and at most {coarsest}")
+        refuse(e, "output_stride", f"must be 1, 2, 4 or 8, and at most {coarsest}")
     if any(side <= 0 or side % coarsest for side in e.image_shape):
         reason = f"must be multiples of stem_stride * 2 ** (depth - 1) = {coarsest}"
-        refuse("image_shape", reason)
+        refuse(e, "image_shape", reason)
     two_components = e.maps == "cartesian" or (e.maps == "polar" and e.angle == "raw")
     if e.correlation == "pearson" and two_components:
-        refuse("correlation", f"needs three components, maps={e.maps} has two; use maps=both")
+        refuse(e, "correlation", f"needs three components, maps={e.maps} has two; use maps=both")
     if e.shape_posterior and (e.shape_prior or e.heatmap_loss != "cross_entropy"):
-        refuse("shape_posterior", "needs shape_prior=false and heatmap_loss=cross_entropy")
+        refuse(e, "shape_posterior", "needs shape_prior=false and heatmap_loss=cross_entropy")
     if e.heatmap_loss == "squared_error" and e.beta < 12:
-        refuse("beta", "is too flat for heatmaps within 0..1; with squared_error use beta=15")
-
-
-def _parse(key: str, text: str):
-    """A value from the command line, by the type of the field."""
-    types_of = typing.get_type_hints(Experiment)
-    wanted = types_of.get(key, str)
-    try:
-        if isinstance(wanted, types.GenericAlias):
-            height, width = text.lower().replace("x", ",").split(",")
-            return int(height), int(width)
-        if wanted is bool:
-            return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
-        return wanted(text)
-    except (ValueError, KeyError):
-        name = "HEIGHTxWIDTH" if isinstance(wanted, types.GenericAlias) else wanted.__name__
-        raise UsageError(f"--set {key}={text}: expected a value of type {name}") from None
+        refuse(e, "beta", "is too flat for heatmaps within 0..1; with squared_error use beta=15")
 
 
 QUICK = Experiment(

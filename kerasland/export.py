@@ -18,7 +18,8 @@ import tensorflow as tf
 
 from kerasland import files, quantize
 from kerasland.errors import UsageError
-from kerasland.models import bare, landmark_names, pipeline
+from kerasland.inference_models import bare, pipeline
+from kerasland.models import landmark_names
 from kerasland.prepared_tables import Scale
 
 ONNX, LITERT, SAVED_MODEL = "onnx", "litert", "saved_model"
@@ -40,13 +41,13 @@ def export(
 ) -> None:
     """Writes one artefact that takes a raw image and gives landmarks in its pixels.
 
-    All formats take `image` (B, H, W, 1), uint8, any H and W, and give what `models.pipeline` does:
-    `landmarks` (B, K, 2), `confidence` (B, K) and, if it was calibrated, `error_mm` (B, K), with a
-    scale also `mm_per_px` (B,), float32. A SavedModel and a LiteRT file have them in their
-    signature `serving_default`; LiteRT uses built-in operations only. The names of the landmarks, a
-    JSON list, are the file `assets.extra/landmarks.json` of a SavedModel, the entry `landmarks` of
-    an ONNX file's metadata, and the associated file `landmarks.json` of a LiteRT file (which is a
-    zip archive as well).
+    All formats take `image` (B, H, W, 1), uint8, any H and W, and give what
+    `inference_models.pipeline` does: `landmarks` (B, K, 2), `confidence` (B, K) and, if it was
+    calibrated, `error_mm` (B, K), with a scale also `mm_per_px` (B,), float32. A SavedModel and a
+    LiteRT file have them in their signature `serving_default`; LiteRT uses built-in operations
+    only. The names of the landmarks, a JSON list, are the file `assets.extra/landmarks.json` of a
+    SavedModel, the entry `landmarks` of an ONNX file's metadata, and the associated file
+    `landmarks.json` of a LiteRT file (which is a zip archive as well).
 
     Args:
         model: what `model_files.load_model` returns.
@@ -59,7 +60,7 @@ def export(
             in it as well; of ONNX "int8" to store and compute the network in 8 bits.
         calibration: for int8, some images (H, W), uint8 or uint16, like those that the model is
             for; by default, for a model of hands, drawn ones.
-        scale: see `models.pipeline`.
+        scale: see `inference_models.pipeline`.
 
     Raises:
         UsageError: for another format, suffix or type of weights, if the path exists, if the
@@ -165,7 +166,7 @@ def frozen(model: keras.Model, spec: tf.TensorSpec, kernels: str = FULL):
 
 
 def _stored(variable: keras.Variable, kernels: str) -> np.ndarray:
-    # the head computes in float32 in every export, see `models.bare`
+    # the head computes in float32 in every export, see `inference_models.bare`
     few = _is_kernel(variable) and not (kernels == BRAIN and variable.path.startswith("head/"))
     kept = tf.as_dtype(kernels if few else variable.dtype)
     return variable.numpy().astype(kept.as_numpy_dtype)

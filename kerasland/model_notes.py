@@ -54,7 +54,7 @@ def notes(source: str | os.PathLike) -> dict:
         The notes; empty where there are none.
 
     Raises:
-        DataError: that file is no experiment's JSON.
+        DataError: there is no such model; that file is no experiment's JSON.
     """
     return _beside(source)[1]
 
@@ -66,14 +66,13 @@ def experiment_of(source: str | os.PathLike) -> Experiment | None:
         source: see `location`.
 
     Raises:
-        DataError: that file is no experiment's JSON.
+        DataError: there is no such model; that file is no experiment's JSON.
     """
     return _beside(source)[0]
 
 
 def _beside(source: str | os.PathLike) -> tuple[Experiment | None, dict]:
-    path = location(source)
-    file = (path if path.is_dir() else path.parent) / experiments.EXPERIMENT
+    file = existing(source).parent / experiments.EXPERIMENT
     return experiments.load(file) if file.is_file() else (None, {})
 
 
@@ -89,7 +88,7 @@ def model_scale(source: str | os.PathLike) -> Scale | None:
         The scale; one without landmarks where it was another; None where nothing says which.
 
     Raises:
-        DataError: its `experiment.json` is none.
+        DataError: there is no such model; its `experiment.json` is none.
     """
     known = notes(source).get("data", {}).get("scale")
     if known is None:

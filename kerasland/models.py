@@ -7,20 +7,10 @@ import operator
 from collections.abc import Sequence
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from kerasland import shapes
-from kerasland.image_layers import (
-    BatchNormalization,
-    DepthToSpace,
-    FrameToImage,
-    ImageStandardization,
-    Letterbox,
-    PixelSize,
-)
-from kerasland.layers import HeatmapDecoder, ShapePosterior, ShapePrior, SpatialEmbedding
-from kerasland.prepared_tables import Scale
+from kerasland.image_layers import BatchNormalization, DepthToSpace, ImageStandardization
+from kerasland.layers import HeatmapDecoder, SpatialEmbedding
 
 NORMALIZATIONS = {
     "batch": lambda channels, synchronized: BatchNormalization(
@@ -30,17 +20,6 @@ NORMALIZATIONS = {
     "layer": lambda channels, _: keras.layers.GroupNormalization(groups=1),
     "none": None,
 }
-# the kinds of layers that work between the standardised image and the head
-BETWEEN = (
-    keras.layers.Conv2D,
-    keras.layers.BatchNormalization,
-    keras.layers.GroupNormalization,
-    keras.layers.SpatialDropout2D,
-    keras.layers.Activation,
-    keras.layers.MaxPooling2D,
-    keras.layers.UpSampling2D,
-    keras.layers.Concatenate,
-)
 
 
 def unet(
@@ -201,95 +180,6 @@ def landmark_names(model: keras.Model) -> tuple[str, ...]:
             "another, as in what pipeline() makes"
         )
     return decoders[0].names
-
-
-def bare(model: keras.Model, dtype: str = "float32") -> keras.Model:
-    """The same network and weights, without optimiser, losses and metrics.
-
-    Args:
-        model: what `unet` returns.
-        dtype: in which the layers before the last convolution compute; that one, decoder and
-            embedding have float32, since pixels are fractions of what separates two logits.
-
-    Returns:
-        `keras.Model`, not compiled.
-    """
-    policies = {layer.name: _policy(layer, dtype) for layer in model.layers}
-    if any(layer.dtype_policy.name != policies[layer.name] for layer in model.layers):
-        copy = keras.models.clone_model(
-            model,
-            clone_function=lambda layer: layer.__class__.from_config(
-                {**layer.get_config(), "dtype": policies[layer.name]}
-            ),
-        )
-        copy.set_weights(model.get_weights())
-        model = copy  # which Keras has compiled like the original
-    return keras.Model(model.inputs[0], model.output, name=model.name)
-
-
-def _policy(layer: keras.layers.Layer, dtype: str) -> str:
-    between = isinstance(layer, BETWEEN) and layer.name not in ("head", "heatmaps")
-    return f"mixed_{dtype}" if between and dtype != "float32" else "float32"
-
-
-def with_shapes(
-    model: keras.Model, points: np.ndarray, sigma_px: float | None = None
-) -> keras.Model:
-    """The same model, whose landmarks know the shapes that it was trained on.
-
-    Args:
-        model: what `unet` returns.
-        points: (N, K, 2), annotation of the images that it was trained on, NaN where unknown.
-        sigma_px: None for `ShapePrior`, which corrects landmarks that all others contradict; the
-            standard deviation that the heatmaps were trained towards for `ShapePosterior`, which
-            weighs each landmark against all others.
-
-    Returns:
-        `keras.Model`; `model` itself if so few points do not tell what is plausible, see
-        `kerasland.shapes.fit`.
-    """
-    known = shapes.fit(points)
-    if known is None:
-        return model
-    outputs = dict(model.output)
-    if sigma_px is None:
-        layer = ShapePrior(name="shape_prior")
-        corrected = layer(outputs["landmarks"], outputs["confidence"])
-        outputs["landmarks"], outputs["confidence"] = corrected
-    else:
-        decoder = model.get_layer("decoder")
-        window = decoder.image_shape, sigma_px, decoder.radius_cells, decoder.beta
-        layer = ShapePosterior(*window, name="shape_posterior")
-        outputs["landmarks"] = layer(outputs["landmarks"], outputs["heatmaps"])
-    layer.set_weights(known)
-    return keras.Model(model.inputs[0], outputs, name=model.name)
-
-
-def pipeline(model: keras.Model, dtype: str = "float32", scale: Scale | None = None) -> keras.Model:
-    """The whole path from a raw image to landmarks in its own pixels, as one model.
-
-    Args:
-        model: what `unet` returns.
-        dtype: of the raw image; "uint8" saves the export a pass over it.
-        scale: by which the model's errors are in millimetres, see `model_notes.model_scale`.
-
-    Returns:
-        `keras.Model` from "image" (B, H, W, 1), any H and W and any range of intensities (of 16
-        bits take off the darkest first, as `predict` does), to "landmarks" (B, K, 2), pixels of
-        that image, "confidence" (B, K), and, of a model that `kerasland.calibration` has been at,
-        "error_mm" (B, K); where the scale is two landmarks a known length apart, also "mm_per_px"
-        (B,), see `PixelSize`. It shares the weights of `model`.
-    """
-    image_shape = model.input_shape[1:3]
-    image = keras.Input((None, None, 1), name="image", dtype=dtype)
-    alone = keras.Model(model.inputs[0], model.output, name=model.name)  # without its optimiser
-    outputs = alone(Letterbox(image_shape, name="letterbox")(image))
-    landmarks = FrameToImage(image_shape, name="to_image")(outputs["landmarks"], image)
-    kept = {name: outputs[name] for name in ("confidence", "error_mm") if name in outputs}
-    if scale is not None and scale.landmarks is not None:
-        size = PixelSize(scale.landmarks, scale.length_mm, name="mm_per_px")
-        kept["mm_per_px"] = size(landmarks, outputs["confidence"])
-    return keras.Model(image, {"landmarks": landmarks, **kept}, name="pipeline")
 
 
 def _names(landmarks: int | Sequence[str]) -> tuple[str, ...]:

@@ -21,8 +21,8 @@ from kerasland.callbacks import CHECKPOINTS
 from kerasland.errors import DataError, UsageError
 from kerasland.experiment import EXPERIMENT, Experiment
 from kerasland.folds import ALL
+from kerasland.inference_models import bare, with_shapes
 from kerasland.model_notes import MODEL
-from kerasland.models import bare, with_shapes
 from kerasland.prepared import Prepared
 
 try:

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kerasland import calibration, models
+from kerasland import calibration, inference_models, models
 from kerasland.errors import DataError
 
 NAMES = ("tip", "wrist", "thumb")
@@ -128,7 +128,7 @@ def test_the_model_says_its_error(tmp_path):
         {"landmark": NAMES * 2, "confidence": outputs["confidence"].ravel().astype(float)}
     )
     np.testing.assert_allclose(outputs["error_mm"].ravel(), fitted.expected_mm(table), rtol=1e-4)
-    whole = models.pipeline(again).predict(image, verbose=0)
+    whole = inference_models.pipeline(again).predict(image, verbose=0)
     np.testing.assert_allclose(whole["error_mm"], outputs["error_mm"], rtol=1e-3)
     assert again.get_layer("expected_error").ratio(0.9) == pytest.approx(fitted.ratios[17])
     with pytest.raises(DataError, match="'elbow'"):

@@ -17,7 +17,8 @@ from benchmarks.shape_prior import hidden
 from kerasland import export, geometry, model_files, model_notes, phantom, predict
 from kerasland.errors import UsageError
 from kerasland.geometry import letterboxed
-from kerasland.models import landmark_names, pipeline, unet, with_shapes
+from kerasland.inference_models import pipeline, with_shapes
+from kerasland.models import landmark_names, unet
 
 SAVED_MODEL = """
 import tensorflow as tf

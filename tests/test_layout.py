@@ -30,6 +30,7 @@ FLOORS = [
         "heatmaps",
         "pictures",
         "predictions",
+        "settings",
         "volumes",
     },
     {
@@ -58,7 +59,7 @@ FLOORS = [
         "prepared",
         "tables",
     },
-    {"dataset", "models", "preparation", "quantize", "report_runs"},
+    {"dataset", "inference_models", "models", "preparation", "quantize", "report_runs"},
     {
         "calibration",
         "callbacks",
@@ -128,7 +129,7 @@ def test_a_file_imports_lower_floors_only(path):
     sorted(
         FLOORS[0]
         | {"arguments", "experiment", "folds", "image_files", "model_notes", "phantom", "pictures"}
-        | {"prepared", "tables"}
+        | {"prepared", "settings", "tables"}
     ),
 )
 def test_the_light_modules_do_not_start_tensorflow(name):

@@ -13,7 +13,7 @@ import kerasland
 from kerasland import devices, experiment, geometry, train
 from kerasland.errors import DataError, UsageError
 from kerasland.geometry import letterboxed
-from kerasland.models import bare
+from kerasland.inference_models import bare
 
 SHAPE, RAW = (32, 24), (61, 40)
 # three discs of different brightness, so that a network can tell them apart

@@ -12,7 +12,8 @@ from PIL import Image
 from kerasland import geometry, model_files, model_notes, phantom, predict
 from kerasland.errors import DataError, UsageError
 from kerasland.images import read_image
-from kerasland.models import landmark_names, pipeline
+from kerasland.inference_models import pipeline
+from kerasland.models import landmark_names
 
 
 def test_predict_equals_the_pipeline_in_a_graph():

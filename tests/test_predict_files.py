@@ -114,6 +114,9 @@ def test_the_scale_is_that_of_the_file_or_of_the_wrist(hand, model, tmp_path):
 
 def test_model_scale_is_that_of_its_run(tmp_path):
     assert model_notes.model_scale("pretrained").landmarks == (0, 4)
+    with pytest.raises(DataError, match="no such model"):
+        model_notes.model_scale(tmp_path)
+    (tmp_path / "model.keras").touch()
     assert model_notes.model_scale(tmp_path) is None
     notes = json.loads((model_notes.location("pretrained") / "experiment.json").read_text())
     notes["data"]["scale"] = {"landmarks": None, "length_mm": None, "mm_per_px": 0.35}

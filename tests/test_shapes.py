@@ -4,7 +4,17 @@ import keras
 import numpy as np
 import pytest
 
-from kerasland import layers, model_files, model_notes, models, phantom, shapes, synthetic, train
+from kerasland import (
+    inference_models,
+    layers,
+    model_files,
+    model_notes,
+    models,
+    phantom,
+    shapes,
+    synthetic,
+    train,
+)
 from kerasland.experiment import Experiment
 
 K = len(phantom.LANDMARK_NAMES)
@@ -266,7 +276,7 @@ def test_too_little_to_tell():
     points[:11, 2, 0] = np.nan
     assert shapes.fit(points) is None
     model = models.unet(5, (32, 32), width=4, depth=2)
-    assert models.with_shapes(model, points) is model
+    assert inference_models.with_shapes(model, points) is model
 
 
 @pytest.mark.slow

@@ -48,9 +48,11 @@ def test_ratios_and_their_record(tmp_path, monkeypatch, capsys):
     ]
     assert [entry["holds"] for entry in rows] == [True, False, False, None]
     measure.record(rows)
-    measure.record(rows[:1])
+    again = {**rows[0], "ratio": 0.25}
+    elsewhere = {**rows[0], "machine": "another avx2"}
+    measure.record([again, elsewhere])
     known = measure.json.loads(measure.RESULTS.read_text())
-    assert [entry["name"] for entry in known] == ["missed", "never", "no device", "kept"]
+    assert known == [again, elsewhere, *rows[1:]]
     assert "over the limit: missed; never" in capsys.readouterr().err
     on_a_gpu = measure.row("no device", ratio, 0.5, "a peer", "a command", "NVIDIA H200")
     measure.record([on_a_gpu])
