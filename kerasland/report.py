@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -27,6 +28,7 @@ MEAN_SHAPE = "mean shape"
 FAR_MM = 2.0
 MOST_ELLIPSES = 60  # of more landmarks, along contours say, they cover the image
 SAME_POINT_PX = 1.0
+COLORS = FORMS = 4  # of the runs; a form is a dash and a marker
 
 
 def report(
@@ -64,6 +66,7 @@ def report(
         "unit": unit,
         "far": FAR_MM if unit == "mm" else None,
         "runs": [run.name for run in runs],
+        "looks": _looks(len(runs)),
         "errors": [
             report_data.numbers(report_runs.by_image(table, f"error_{unit}", ids, names), 4)
             for _, table in errors
@@ -91,9 +94,15 @@ def report(
     files.write_text(out, html)
 
 
+def _looks(count: int) -> list[tuple[int, int]]:
+    """Colour and form of each run: of the first four both differ, of 16 at least one."""
+    return [(run % COLORS, (run + run // COLORS) % FORMS) for run in range(count)]
+
+
 def _template():
     try:
         import jinja2
+        from markupsafe import Markup, escape
     except ImportError as error:
         raise _missing(error) from None
     environment = jinja2.Environment(
@@ -105,6 +114,10 @@ def _template():
     )
     # what is not known is null: NaN is no JSON
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    # a line may break within a name
+    environment.filters["breaks"] = lambda text: Markup(
+        re.sub(r"([_+/])", r"\1<wbr>", str(escape(text)))
+    )
     return environment.get_template("template.html")
 
 

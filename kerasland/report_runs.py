@@ -88,7 +88,7 @@ def _read_one(folder: Path, name: str) -> Run:
     for path in (home / tables.ERRORS, home / tables.SUMMARY):
         if not path.exists():
             if not pooled:
-                experiments.load(folder / experiments.EXPERIMENT)  # says what is no run at all
+                _check_run(folder)
             raise DataError(f"{path}: missing; first run: {_command(folder, pooled)}")
     evaluated = tables.read_summary(home / tables.SUMMARY)
     errors = tables.read_errors(home / tables.ERRORS)
@@ -98,6 +98,15 @@ def _read_one(folder: Path, name: str) -> Run:
     for model in dict.fromkeys(model_of.values()):
         experiment, models[model] = experiments.load(model / experiments.EXPERIMENT)
     return Run(folder, name, experiment, models, model_of, evaluated, errors)
+
+
+def _check_run(folder: Path) -> None:
+    """Raises where a folder is no run at all, and names those in it, as `reproduce` leaves them."""
+    if not (folder / experiments.EXPERIMENT).exists():
+        for home in (folder / "runs", folder):
+            if any(home.glob(f"*/{experiments.EXPERIMENT}")):
+                raise DataError(f"{folder}: is no run but holds some; name these: {home}/*")
+    experiments.load(folder / experiments.EXPERIMENT)
 
 
 def _command(folder: Path, pooled: bool, data: str | os.PathLike = "DIR") -> str:

@@ -89,6 +89,21 @@ def page(runs):
     return out
 
 
+@pytest.fixture(scope="module", params=(2, 6))
+def reproduced(request, runs):
+    """A report of as many runs as are asked for, with the names that `reproduce` gives."""
+    home, count = runs[0].parent / f"reproduced{request.param}" / "runs", request.param // 2
+    named = [
+        shutil.copytree(run, home / f"{method}_ten_seed{seed}")
+        for run, method in zip(runs, ("unet+cartesian+polar", "unet"), strict=True)
+        for seed in range(count)
+    ]
+    report.report(named, home.parent / "report.html")
+    return SimpleNamespace(
+        home=home, names=[run.name for run in named], page=home.parent / "report.html"
+    )
+
+
 def load(browser, page, width=1400, height=900):
     """Opens a page at a size, with nothing left in the logs."""
     size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
@@ -418,7 +433,7 @@ def test_light_and_dark_and_narrow(browser, page, tmp_path):
         assert (
             find(browser, "#theme").get_attribute("aria-pressed") == str(scheme == "dark").lower()
         )
-        ink = find(browser, "#curves .legendtext").value_of_css_property("fill")
+        ink = find(browser, "#curves .xtitle").value_of_css_property("fill")
         seen[f"{scheme} ink"] = ink
     assert len(set(seen.values())) == 4
     find(browser, "#theme").click()
@@ -432,6 +447,121 @@ def test_light_and_dark_and_narrow(browser, page, tmp_path):
         browser.save_screenshot(str(path))
         assert np.asarray(Image.open(path).convert("L")).std() > 20
     assert_quiet(browser)
+
+
+def sticking_out(browser, within: str) -> list[str]:
+    """Elements wider than their place, but for tables in boxes that say that they scroll."""
+    return browser.execute_script(
+        """
+        const told = (box) => box.matches(".scroll") && /Scroll sideways/.test(
+          getComputedStyle(box.querySelector("caption span"), "::after").content);
+        const seen = [...document.querySelectorAll(arguments[0])].filter((one) =>
+          one.checkVisibility() && !one.closest(".unseen, .js-plotly-plot, svg"));
+        const inner = (one) => one.clientWidth && one.scrollWidth > one.clientWidth && !told(one);
+        const outer = (one) => one.getBoundingClientRect().right > innerWidth
+          && !one.parentElement.closest(".scroll.wide");
+        return seen.filter((one) => inner(one) || outer(one)).map((one) => one.outerHTML);
+        """,
+        within,
+    )
+
+
+def overlapping(browser, *selectors: str) -> list[list[str]]:
+    """Pairs of elements of a kind that cover each other."""
+    return browser.execute_script(
+        """
+        return [...arguments].flatMap((selector) => {
+          const all = [...document.querySelectorAll(selector)]
+            .filter((one) => one.checkVisibility());
+          const boxes = all.map((one) => one.getBoundingClientRect());
+          return boxes.flatMap((a, i) => boxes.slice(i + 1)
+            .filter((b) => a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1
+              && b.top < a.bottom - 1)
+            .map(() => [selector, all[i].textContent]));
+        });
+        """,
+        *selectors,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1400, 800, 390])
+def test_names_of_reproduced_runs_have_room(browser, reproduced, width):
+    load(browser, reproduced.page, width)
+    browser.execute_async_script("requestAnimationFrame(() => setTimeout(arguments[0]))")
+    assert sticking_out(browser, "body *") == []
+    if width == 1400 and len(reproduced.names) == 2:
+        assert finds(browser, ".scroll.wide") == []
+    assert find(browser, "h1").size["height"] < (110 if len(reproduced.names) == 2 else 40)
+    assert (
+        overlapping(browser, ".legend li", "#gallery .errors > *", "thead th:not(#points *)") == []
+    )
+    browser.execute_script("openImage(0)")
+    browser.execute_async_script("requestAnimationFrame(() => setTimeout(arguments[0]))")
+    assert sticking_out(browser, "dialog, dialog *") == []
+    assert overlapping(browser, "#runs label", "fieldset", ".bar button") == []
+    headers = finds(browser, "#points thead th")
+    assert max(header.size["height"] for header in headers) < 50  # no letter a line
+    names = [
+        header.find_element("css selector", "button").get_attribute("aria-label")
+        for header in headers[1:-1]
+    ]
+    assert names == [f"{i}: {name}, mm" for i, name in enumerate(reproduced.names, start=1)]
+    for i, name in enumerate(reproduced.names):
+        assert finds(browser, "#runs label")[i].text.split()[:2] == [str(i + 1), name]
+    assert_quiet(browser)
+
+
+@pytest.mark.slow
+def test_every_run_looks_different_and_can_be_hidden(browser, reproduced):
+    load(browser, reproduced.page)
+    count = len(reproduced.names)
+    looks = browser.execute_script("return curves.data.map(({line}) => [line.color, line.dash])")
+    marks = browser.execute_script(
+        "return strip.data.map(({marker}) => [marker.color, marker.symbol])"
+    )
+    assert len({tuple(look) for look in looks}) == count + 1  # and the mean shape
+    assert len({tuple(mark) for mark in marks}) == count
+    assert len({color for color, _ in looks[1:]}) == len({d for _, d in looks[1:]}) == min(count, 4)
+    for chart, at in (("curves", count), ("strip", count - 1)):
+        button = finds(browser, f"#{chart}-legend button")[at]
+        assert button.text.split() == [str(count), reproduced.names[-1]]
+        key = button.find_element("css selector", "path")
+        paint = key.value_of_css_property("stroke" if chart == "curves" else "fill")
+        drawn = (looks if chart == "curves" else marks)[-1][0]
+        assert paint == drawn
+        for shown in (False, True):
+            button.click()
+            visible = f"return {chart}.data.map((trace) => trace.visible)"
+            assert browser.execute_script(visible) == [True] * at + [shown]
+            assert button.get_attribute("aria-pressed") == str(shown).lower()
+    browser.execute_script("openImage(0)")
+    marked = (
+        "return stage.data.filter(({mode, marker}) => mode === 'markers' && marker.size === 7)"
+        ".map(({marker}) => [marker.color, marker.symbol])"
+    )
+    points = browser.execute_script(marked)
+    assert len({tuple(point) for point in points}) == len(points) == count
+    find(browser, "#runs input").click()
+    assert browser.execute_script(marked) == points[1:]
+    means = [output.text for output in finds(browser, "#runs output")]
+    find(browser, f"#run option[value='{count - 1}']").click()
+    said = find(browser, "#viewer-errors").text
+    assert said.startswith(f"{reproduced.names[-1]}: mean {means[-1]}, largest ")
+    assert_quiet(browser)
+
+
+def test_sixteen_runs_look_different():
+    looks = report._looks(16)
+    assert len(set(looks)) == 16
+    assert len({color for color, _ in looks[:4]}) == len({form for _, form in looks[:4]}) == 4
+
+
+@pytest.mark.slow
+def test_a_folder_of_runs_names_them(reproduced, tmp_path, capsys):
+    for folder in (reproduced.home.parent, reproduced.home):
+        line = refused(capsys, 1, folder, "--out", tmp_path / "a.html")
+        assert line.startswith(f"error: {folder}: ") and line.endswith(f" {reproduced.home}/*")
 
 
 @pytest.mark.slow
@@ -484,11 +614,11 @@ def refused(capsys, status: int, *args: object) -> str:
 def test_what_it_refuses(runs, hands, tmp_path, capsys, monkeypatch):
     out = tmp_path / "report.html"
     first, second = runs
-    copy = shutil.copytree(second, tmp_path / "copy")
     assert "named twice" in refused(capsys, 2, first, first, "--out", out)
     assert "is a folder" in refused(capsys, 2, first, "--out", tmp_path)
     assert "experiment.json" in refused(capsys, 1, tmp_path, "--out", out)
 
+    copy = shutil.copytree(second, tmp_path / "copy")
     shutil.copy(first / "model.keras", copy / "model.keras")
     assert "gives other points" in refused(capsys, 1, copy, "--out", out)
 

@@ -1,7 +1,9 @@
 // The charts of the overview, drawn with plotly in the colours of the theme.
 
 const probe = document.body.appendChild(element("span", { hidden: "" }));
-const DASHES = ["solid", "dash", "dot", "dashdot"];
+const DASHES = ["solid", "dash", "dot", "dashdot"]; // as report.css has them
+const SYMBOLS = ["circle", "diamond", "square", "triangle-up"]; // as template.html has them
+const LINE_LENGTH = 34; // of an axis title
 const QUIET = { displayModeBar: false, responsive: true };
 
 /** A colour of report.css as plotly wants it. */
@@ -12,7 +14,26 @@ function color(name) {
 
 /** Text that plotly shows as it is: it takes some HTML in names for markup. */
 const plain = (text) => text.replace(/[&<>]/g, (sign) => `&#${sign.charCodeAt(0)};`);
-const runColor = (run) => color(`run-${run % 4}`);
+const runColor = (run) => color(`run-${overview.looks[run][0]}`);
+const dashOf = (run) => DASHES[overview.looks[run][1]];
+const symbolOf = (run) => SYMBOLS[overview.looks[run][1]];
+
+/** How a hover text names a run among several. */
+const runOf = (run) => (overview.runs.length > 1 ? `${plain(overview.runs[run])}<br>` : "");
+
+/** Whether the legend of a chart, where it has one, lets its i-th entry be shown. */
+const isShown = (chart, i) =>
+  byId(`${chart}-legend`)?.children[i].firstElementChild.ariaPressed !== "false";
+
+/** A name in lines for plotly. */
+function inLines(name) {
+  const lines = [""];
+  for (const part of parts(name)) {
+    if (lines.at(-1) && (lines.at(-1) + part).length > LINE_LENGTH) lines.push("");
+    lines[lines.length - 1] += part;
+  }
+  return lines.map(plain).join("<br>");
+}
 
 const axis = (more) => ({ gridcolor: color("line"), zeroline: false, automargin: true, ...more });
 
@@ -25,7 +46,7 @@ function layout(more) {
     margin: { l: 10, r: 10, t: 10, b: 10 },
     dragmode: false,
     hovermode: "closest",
-    legend: { orientation: "h", x: 0, y: 1, yanchor: "bottom" },
+    showlegend: false,
     ...more,
   };
 }
@@ -44,15 +65,16 @@ function drawCurves() {
     return {
       x: errors,
       y: errors.map((_, k) => (100 * (k + 1)) / errors.length),
-      name: `${plain(name)}: mean ${shownNumber(mean(errors))} ${unit}`,
+      name: plain(name),
+      visible: isShown("curves", i),
       mode: "lines",
       line: {
         shape: "hv",
         width: 2,
         color: run < 0 ? color("muted") : runColor(run),
-        dash: run < 0 ? "dot" : DASHES[run % DASHES.length],
+        dash: run < 0 ? "dot" : dashOf(run),
       },
-      hovertemplate: `%{y:.1f} % within %{x:.2f} ${unit}<extra></extra>`,
+      hovertemplate: `${plain(name)}<br>%{y:.1f} % within %{x:.2f} ${unit}<extra></extra>`,
     };
   });
   const all = traces.flatMap((trace) => trace.x).filter((x) => x > 0);
@@ -74,28 +96,29 @@ function drawCurves() {
 
 function drawStrip() {
   const count = overview.runs.length;
+  const band = count > 2 ? 0.75 : 0.5; // of a landmark's row
   const traces = overview.runs.map((name, run) => {
     const points = errorsOf(run)
       .flatMap((of, image) => of.map((error, k) => ({ error, k, image })))
       .filter((point) => point.error !== null);
     return {
       x: points.map((point) => point.error),
-      y: points.map((point) => point.k + (0.5 * (run + 0.5)) / count - 0.25),
+      y: points.map((point) => point.k + band * ((run + 0.5) / count - 0.5)),
       customdata: points.map((point) => [point.image, point.k]),
       text: points.map(
         ({ error, k, image }) =>
-          `${plain(landmarks[k])}<br>image ${plain(overview.ids[image])}, ${error.toFixed(2)} ${unit}`,
+          `${runOf(run)}${plain(landmarks[k])}<br>image ${plain(overview.ids[image])}, ${error.toFixed(2)} ${unit}`,
       ),
       name: plain(name),
+      visible: isShown("strip", run),
       hoverinfo: "text",
       mode: "markers",
-      marker: { color: runColor(run), size: 7, opacity: 0.6, symbol: run % 4 },
+      marker: { color: runColor(run), size: 7, opacity: 0.6, symbol: symbolOf(run) },
     };
   });
   const strip = byId("strip");
   Plotly.react(strip, traces, layout({
-    height: 90 + 19 * landmarks.length,
-    showlegend: count > 1,
+    height: 90 + Math.max(19, 5 * count) * landmarks.length,
     xaxis: axis({ title: { text: `error, ${unit}` }, rangemode: "tozero", side: "bottom" }),
     yaxis: axis({
       tickvals: landmarks.map((_, k) => k),
@@ -116,7 +139,7 @@ function drawComparison(chart) {
     .filter(({ means }) => !means.includes(null));
   const all = rows.flatMap(({ means }) => means);
   const ends = [-0.9 * largest(all.map((value) => -value)), 1.08 * largest(all)];
-  const title = (r) => ({ text: `${plain(overview.runs[r])}, ${unit}` });
+  const title = (r) => ({ text: inLines(`${overview.runs[r]}, ${unit}`), font: { size: 13 } });
   Plotly.react(chart, [{
     x: rows.map(({ means }) => means[0]),
     y: rows.map(({ means }) => means[1]),
@@ -127,7 +150,7 @@ function drawComparison(chart) {
     ),
     hoverinfo: "text",
     mode: "markers",
-    marker: { color: runColor(run), size: 10, opacity: 0.8 },
+    marker: { color: runColor(run), size: 10, opacity: 0.8, symbol: symbolOf(run) },
   }], layout({
     xaxis: axis({ title: title(0), range: ends }),
     yaxis: axis({ title: title(run), range: ends }),
@@ -142,6 +165,15 @@ function onClick(chart, callback) {
   chart.on("plotly_click", (event) => {
     const carried = event.points[0].customdata;
     if (carried !== undefined) callback(carried);
+  });
+}
+
+for (const [id, draw] of [["curves", drawCurves], ["strip", drawStrip]]) {
+  byId(`${id}-legend`)?.addEventListener("click", (event) => {
+    const button = event.target.closest("button");
+    if (!button) return;
+    button.ariaPressed = String(button.ariaPressed !== "true");
+    draw();
   });
 }
 

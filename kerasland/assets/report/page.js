@@ -20,6 +20,10 @@ function element(name, attributes = {}, ...children) {
   return made;
 }
 
+/** The parts of a name between which a line may break. */
+const parts = (name) => name.split(/(?<=[_+/])/);
+const broken = (name) => parts(name).flatMap((part) => [part, element("wbr")]);
+
 /** For sorting: numbers by size, other text as people read it, what is unknown at the end. */
 function compare(a, b, sign) {
   if (a === "" || b === "") return (a === "") - (b === "");
@@ -46,6 +50,17 @@ for (const table of document.querySelectorAll("table.sortable")) {
     header.setAttribute("aria-sort", next);
     sortRows(table);
   });
+}
+
+const boxes = new ResizeObserver((entries) => {
+  for (const { target } of entries) {
+    const box = target.closest(".scroll");
+    box.classList.toggle("wide", box.scrollWidth > box.clientWidth);
+  }
+});
+for (const box of document.querySelectorAll(".scroll")) {
+  boxes.observe(box);
+  boxes.observe(box.firstElementChild);
 }
 
 const gallery = byId("gallery");

@@ -2,9 +2,6 @@
 
 const viewer = byId("viewer");
 const stage = byId("stage");
-const POINTS = ["#E69F00", "#CC79A7", "#009E73", "#F0E442"]; // of the runs, on a dark radiograph
-const ANNOTATED = "#56B4E9";
-const SYMBOLS = ["circle", "diamond", "square", "triangle-up"];
 const LARGEST_ZOOM = 40;
 const LANDMARK_MM = 25; // shown about a landmark
 const shown = { index: 0, image: null, landmark: 0, fitted: null };
@@ -12,6 +9,9 @@ const shown = { index: 0, image: null, landmark: 0, fitted: null };
 const chosenRun = () => Number(byId("run").value);
 const ofRun = () => shown.image.runs[chosenRun()];
 const errorOf = (run) => run[`error_${unit}`];
+const pointColor = (run) => color(`point-${overview.looks[run][0]}`);
+const isPredictionOn = (run) =>
+  isOn("predicted") && (byId("runs")?.querySelector(`[value="${run}"]`).checked ?? true);
 const isOn = (layer) => byId("layers").querySelector(`[value=${layer}]`).checked;
 
 /** Opens an image at a landmark, by default the one that is furthest off. */
@@ -22,7 +22,6 @@ function openImage(index, landmark) {
   shown.landmark = landmark ?? errors.indexOf(largest(errors));
   const order = imagesInOrder();
   byId("viewer-title").textContent = `Image ${shown.image.id}`;
-  byId("viewer-errors").textContent = shown.image.runs.map(describe).join("; ");
   byId("announcement").textContent =
     `Image ${shown.image.id}, ${order.indexOf(index) + 1} of ${order.length}`;
   if (!viewer.open) {
@@ -30,18 +29,25 @@ function openImage(index, landmark) {
     byId("viewer-title").focus();
   }
   stage.setAttribute("aria-label", `Radiograph ${shown.image.id} with its landmarks`);
+  describeRun();
+  document.querySelectorAll("#runs output").forEach((output, run) => {
+    output.textContent = shownNumber(mean(known(errorOf(shown.image.runs[run]))));
+  });
   fillPoints();
   drawStage(true);
   drawMaps();
 }
 
-function describe(run, i) {
-  const errors = errorOf(run);
+function describeRun() {
+  const name = overview.runs.length > 1 ? `${overview.runs[chosenRun()]}: ` : "";
+  byId("viewer-errors").replaceChildren(...broken(name + errorsInWords(errorOf(ofRun()))));
+}
+
+function errorsInWords(errors) {
   const worst = largest(known(errors));
-  const name = overview.runs.length > 1 ? `${overview.runs[i]}: ` : "";
-  if (!known(errors).length) return `${name}no error known`;
+  if (!known(errors).length) return "no error known";
   const where = landmarks[errors.indexOf(worst)];
-  return `${name}mean ${shownNumber(mean(known(errors)))}, largest ${worst.toFixed(2)} ${unit} (${where})`;
+  return `mean ${shownNumber(mean(known(errors)))}, largest ${worst.toFixed(2)} ${unit} (${where})`;
 }
 
 /** Goes on in the order of the gallery, from its end to its beginning. */
@@ -55,7 +61,7 @@ function fillPoints() {
     element("td", { "data-value": value ?? "" }, shownNumber(value, digits));
   const rows = landmarks.map((name, k) => {
     const pressed = String(k === shown.landmark);
-    const button = element("button", { type: "button", "aria-pressed": pressed }, name);
+    const button = element("button", { type: "button", "aria-pressed": pressed }, ...broken(name));
     button.addEventListener("click", () => choose(k));
     return element("tr", {},
       element("th", { scope: "row", "data-value": name }, button),
@@ -125,29 +131,29 @@ function stageTraces() {
   });
   const traces = [];
   image.runs.forEach((run, i) => {
-    if (!isOn("predicted") || !isOn("annotated")) return;
+    if (!isPredictionOn(i) || !isOn("annotated")) return;
     const errors = run.points.map((point, k) => [point, image.truth[k]]);
-    traces.push({ ...segments(errors), line: { color: POINTS[i % 4], width: 1.5 } });
+    traces.push({ ...segments(errors), line: { color: pointColor(i), width: 1.5 } });
   });
   if (isOn("ellipses")) {
     const ellipses = ofRun().points.map((point, k) => ellipse(point, ofRun().spreads[k]));
-    traces.push({ ...segments(ellipses), line: { color: POINTS[chosenRun() % 4], width: 1 } });
+    traces.push({ ...segments(ellipses), line: { color: pointColor(chosenRun()), width: 1 } });
   }
   const marks = { mode: "markers", hoverinfo: "text", customdata: landmarks.map((_, k) => k) };
   if (isOn("annotated")) {
     traces.push(scatter(image.truth, {
       ...marks,
       text: landmarks.map((name) => `${plain(name)}<br>annotated`),
-      marker: { symbol: "circle-open", size: 11, color: ANNOTATED, line: { width: 2 } },
+      marker: { symbol: "circle-open", size: 11, color: color("annotated"), line: { width: 2 } },
     }));
   }
   const edge = { width: 1, color: "#000" };
   image.runs.forEach((run, i) => {
-    if (!isOn("predicted")) return;
+    if (!isPredictionOn(i)) return;
     traces.push(scatter(run.points, {
       ...marks,
       text: landmarks.map((name, k) => `${plain(name)}<br>${hoverText(run, i, k)}`),
-      marker: { symbol: SYMBOLS[i % 4], size: 7, color: POINTS[i % 4], line: edge },
+      marker: { symbol: symbolOf(i), size: 7, color: pointColor(i), line: edge },
     }));
   });
   const chosen = ofRun().points[shown.landmark];
@@ -161,9 +167,8 @@ function stageTraces() {
 function hoverText(run, i, k) {
   const errors = [[run.error_mm[k], 2, "mm"], [run.error_px[k], 1, "px"]];
   const texts = errors.map(([error, digits, of]) => error !== null && `${error.toFixed(digits)} ${of}`);
-  const name = overview.runs.length > 1 ? `${plain(overview.runs[i])}: ` : "";
   const error = texts.filter(Boolean).join(" = ") || "not annotated";
-  return `${name}${error}<br>confidence ${shownNumber(run.confidence[k])}`;
+  return `${runOf(i)}${error}<br>confidence ${shownNumber(run.confidence[k])}`;
 }
 
 /** The outline two standard deviations about a point, of the covariance (xx, xy, yy). */
@@ -278,8 +283,8 @@ for (const [id, key] of [["previous", "ArrowLeft"], ["next", "ArrowRight"], ["zo
 }
 byId("close").addEventListener("click", () => viewer.close());
 byId("window").addEventListener("input", applyWindow);
-byId("layers").addEventListener("change", () => drawStage());
-byId("run").addEventListener("change", () => { fillPoints(); drawStage(); drawMaps(); });
+for (const id of ["layers", "runs"]) byId(id)?.addEventListener("change", () => drawStage());
+byId("run").addEventListener("change", () => { describeRun(); fillPoints(); drawStage(); drawMaps(); });
 byId("correlation").addEventListener("toggle", drawMaps);
 gallery.addEventListener("click", (event) => {
   const button = event.target.closest("button");
