@@ -19,7 +19,9 @@ class Annotations:
 
     source: the file or folder. first_pixel: the coordinates, in x and in y alike, that the file
     gives the centre of the first pixel. places: where the file names each image. shapes: (H, W)
-    of each image, where the file states it. ignored: what the file holds and nobody reads.
+    of each image, where the file states it. ignored: what the file holds and nobody reads; people:
+    columns of those that seem to say of whom an image is. groups: the group of each image that has
+    one, where a column of groups was asked for.
     """
 
     def __init__(self, source: Path, landmarks: Iterable[str] = (), first_pixel: float = 0.0):
@@ -28,6 +30,8 @@ class Annotations:
         self.places: dict[str, str] = {}
         self.shapes: dict[str, tuple[int, int]] = {}
         self.ignored: list[str] = []
+        self.people: list[str] = []
+        self.groups: dict[str, str] = {}
         self._number = {name: k for k, name in enumerate(landmarks)}
         self._points: dict[str, dict[str, tuple[float, float]]] = {}
         self._point_places: dict[tuple[str, str], str] = {}
@@ -66,6 +70,15 @@ class Annotations:
         self._number.setdefault(landmark, len(self._number))
         self._points[image][landmark] = point
         self._point_places[image, landmark] = place
+
+    def add_group(self, image: str, group: str, place: str):
+        """Notes the group of an image.
+
+        Raises:
+            DataError: it was another before.
+        """
+        if (first := self.groups.setdefault(image, group)) != group:
+            raise DataError(f"{place}: image {image} is of group {group!r}, above of {first!r}")
 
     def points(self) -> dict[str, np.ndarray]:
         """(K, 2) by image, pixels with (0, 0) the centre of the first; NaN where not annotated."""

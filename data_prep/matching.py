@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from data_prep import common
@@ -13,17 +13,18 @@ from kerasland.folds import read_list
 from kerasland.image_files import image_stem, image_suffix
 
 
-def match_images(names: Sequence[str], folder: Path, out: Path) -> dict[str, Path]:
+def match_images(
+    names: Sequence[str], folder: Path, found: Mapping[str, Sequence[Path]]
+) -> dict[str, Path]:
     """The file of each image that the table names by file name, stem or path; in other letters
-    (`H0.PNG` of h0.png) where none has its own.
+    (`H0.PNG` of h0.png) where none has its own. `found`: the files below the folder, by stem.
 
     Where the table names folders and the file lies in folders, one must end in the other: neither
     `p1/hand.png` nor `p1/hand` is `p2/hand.png`. Images that are not there are left out.
 
     Raises:
-        DataError: no images, or a name that several files have.
+        DataError: a name that several files have.
     """
-    found = common.find_images(folder, out)
     by_name: dict[str, list[Path]] = {}
     for path in (path for paths in found.values() for path in paths):
         by_name.setdefault(path.name, []).append(path)
@@ -55,6 +56,22 @@ def match_images(names: Sequence[str], folder: Path, out: Path) -> dict[str, Pat
                 )
             matched[name] = common.best_file(files)
     return matched
+
+
+def left_out(
+    found: Mapping[str, Sequence[Path]], matched: Iterable[Path], others: Iterable[str]
+) -> list[Path]:
+    """A file of each image that no table names, neither as one `matched` nor as one of `others`."""
+    files = {
+        (path.parent.resolve(), stem): path
+        for stem, paths in found.items()
+        for path in reversed(paths)
+    }
+    for path in matched:
+        files.pop((path.parent.resolve(), image_stem(path)), None)
+    named = {PurePosixPath(name.replace("\\", "/")).name.lower() for name in others}
+    named |= {image_stem(name) for name in named}
+    return sorted(path for (_, stem), path in files.items() if stem.lower() not in named)
 
 
 def _one_ends_in_the_other(a: tuple[str, ...], b: tuple[str, ...]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -12,7 +13,7 @@ import numpy as np
 
 from data_prep import common
 from data_prep.annotations import Annotations
-from data_prep.matching import image_ids, match_images, named_in
+from data_prep.matching import image_ids, left_out, match_images, named_in
 from data_prep.points_files import read_points
 from kerasland import folds, preparation, prepared
 from kerasland.errors import DataError, UsageError, run
@@ -55,11 +56,15 @@ def choose_folds(
     test_fraction: float | None = None,
     sets: int | None = None,
     seed: int = 0,
+    groups: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, tuple[list[str], list[str]]], dict[str, tuple[list[str], list[str]]]]:
     """The folds that options of `prepare` name and those that they have drawn by chance, by name.
 
+    Images of one group, by image id, are all trained on or all tested on.
+
     Raises:
-        UsageError: a name comes twice, or options contradict each other.
+        DataError: in a fold that is named a group is in both lists.
+        UsageError: a name comes twice, options contradict each other, or too few groups.
     """
     if lists and test_fraction is not None:
         raise UsageError("--test-fraction: of the fold dev, which --fold replaces; leave one out")
@@ -69,11 +74,13 @@ def choose_folds(
     drawn = {}
     if not own and len(ids) > 1:
         fraction = TEST_FRACTION if test_fraction is None else test_fraction
-        drawn["dev"] = folds.split(ids.values(), fraction, seed)
+        drawn["dev"] = folds.split(ids.values(), fraction, seed, groups)
     if sets is not None:
-        drawn |= folds.disjoint_folds(ids.values(), sets, seed)
+        drawn |= folds.disjoint_folds(ids.values(), sets, seed, groups)
     if twice := sorted(set(own) & set(drawn)):
         raise UsageError(f"--fold {twice[0]}: --sets makes a fold of that name; rename yours")
+    for name, fold in {**own, **drawn}.items() if groups is not None else ():
+        folds.check_groups(name, fold, groups)
     return own, drawn
 
 
@@ -90,6 +97,7 @@ def prepare(
     test_fraction: float | None = None,
     sets: int | None = None,
     seed: int = 0,
+    group: str | None = None,
 ) -> prepared.Prepared:
     """Prepares the images that points are of; says what it left out.
 
@@ -106,6 +114,8 @@ def prepare(
         test_fraction: of the fold "dev"; by default `TEST_FRACTION`.
         sets: also so many folds that test each image once.
         seed: of folds that are drawn.
+        group: a column of the CSV, such as patient: images alike in it are all trained on or all
+            tested on, in every fold.
 
     Returns:
         The data set as `kerasland.prepared.read` opens it.
@@ -114,19 +124,20 @@ def prepare(
         DataError: something in the files can't be used; it names file, row or image.
         UsageError: options contradict each other, or `out` holds something else.
     """
-    table = read_points(source, first_pixel)
+    table = read_points(source, first_pixel, group)
     scale = choose_scale(table.landmarks, mm_per_px, scale_landmarks, length_mm)
     points = table.points()
     if not points:
         raise DataError(f"{source}: names no image")
     _check_pixels(points, source)
-    _check_zeros(table, points)
+    _check_placeholders(table, points)
     if table.ignored:
         print(f"not used: {common.some(table.ignored)}")
     annotated = [image for image, p in points.items() if np.isfinite(p).any()]
     if len(annotated) < len(points):
         print(f"{len(points) - len(annotated)} images have no point annotated: left out")
-    matched = match_images(annotated, images, out)
+    found = common.find_images(images, out)
+    matched = match_images(annotated, images, found)
     lacking = [image for image in annotated if image not in matched]
     if lacking:
         print(f"{len(lacking)} of {len(annotated)} images not found: {common.some(lacking)}")
@@ -141,7 +152,15 @@ def prepare(
     if scale.files:
         spacing, stated_by = common.stated_spacing({ids[n]: path for n, path in matched.items()})
         scale = prepared.Scale(files=stated_by)
-    own, drawn = choose_folds(ids, lists, test_fraction, sets, seed)
+    groups = None if group is None else _groups(table, ids, group)
+    own, drawn = choose_folds(ids, lists, test_fraction, sets, seed, groups)
+    if drawn and table.people and group is None:
+        column = table.people[0]
+        print(
+            f"images are split one by one: --group {shlex.quote(column)} would keep those of one "
+            f"{column} together",
+            file=sys.stderr,
+        )
     chosen = {**own, **drawn}
     records = ((ids[image], path, points[image]) for image, path in matched.items())
     dataset = preparation.write(
@@ -155,8 +174,22 @@ def prepare(
     )
     for fold, (train, test) in chosen.items():
         made = f", a split made here with seed {seed}" if fold in drawn else ""
-        print(f"fold {fold}: {len(train)} train, {len(test)} test{made}")
+        apart = f", no {group} in both" if groups else ""
+        print(f"fold {fold}: {len(train)} train, {len(test)} test{made}{apart}")
+    if rest := left_out(found, matched.values(), points.keys() - set(matched)):
+        print(f"{len(rest)} images without points left out: {common.some(p.name for p in rest)}")
     return dataset
+
+
+def _groups(table: Annotations, ids: Mapping[str, str], column: str) -> dict[str, str]:
+    """The group of each image, by id."""
+    for name in ids:
+        if name not in table.groups:
+            raise DataError(
+                f"{table.places[name]}: image {name} has no {column}: fill the cell, with a name "
+                "of its own where it is unknown"
+            )
+    return {image_id: table.groups[name] for name, image_id in ids.items()}
 
 
 def _check_pixels(points: Mapping[str, np.ndarray], source: Path) -> None:
@@ -171,20 +204,22 @@ def _check_pixels(points: Mapping[str, np.ndarray], source: Path) -> None:
         )
 
 
-def _check_zeros(table: Annotations, points: Mapping[str, np.ndarray]) -> None:
-    """Refuses 0, 0 where it comes twice: it stands for what was not annotated."""
-    zeros = [
-        (name, k)
-        for name, of_image in points.items()
-        for k in np.flatnonzero((of_image == -table.first_pixel).all(axis=1))
-    ]
-    if len(zeros) > 1:
-        name, k = zeros[0]
-        raise DataError(
-            f"{table.place(name, k)}: {table.landmarks[k]} lies at 0, 0, the corner, and "
-            f"{len(zeros) - 1} more points do: leave out what is not annotated (empty cells; in "
-            "COCO visibility 0)"
-        )
+def _check_placeholders(table: Annotations, points: Mapping[str, np.ndarray]) -> None:
+    """Refuses 0, 0, or -1, -1 and the like, where it comes twice: it stands for no annotation."""
+    found: dict[float, list[tuple[str, int]]] = {}
+    for name, of_image in points.items():
+        x, y = (of_image + table.first_pixel).T
+        for k in np.flatnonzero((x == y) & ((x == 0) | (x <= -1))):
+            found.setdefault(float(x[k]), []).append((name, k))
+    for value, places in found.items():
+        if len(places) > 1:
+            name, k = places[0]
+            where = "off the image" if value else "the corner"
+            raise DataError(
+                f"{table.place(name, k)}: {table.landmarks[k]} lies at {value:g}, {value:g}, "
+                f"{where}, and {len(places) - 1} more points do: leave out what is not annotated "
+                "(empty cells; in COCO visibility 0)"
+            )
 
 
 def _check_shape(path: Path, stated: tuple[int, int] | None, place: str) -> None:
@@ -210,7 +245,8 @@ def main(argv: list[str] | None = None) -> int:
         "Prepares your own images and points. The points are a CSV with a header, wide\n"
         "(image, then NAME_x, NAME_y of each landmark; empty cells are not annotated) or tidy\n"
         "(image, landmark, x, y); COCO keypoints (JSON); 'CVAT for images 1.1' (XML); or the\n"
-        "folder of labelme's JSON files. They are pixels, x to the right, y down.",
+        "folder of labelme's JSON files. They are pixels, x to the right, y down.\n"
+        "Folds are drawn image by image; --group patient keeps a patient's images together.",
         "--images chest/images --points chest/landmarks.csv --mm-per-px 0.35 --out data/chest",
     )
     add = parser.add_argument
@@ -246,6 +282,12 @@ def main(argv: list[str] | None = None) -> int:
         type=int,
         metavar="K",
         help="also K folds set1, set2, ... that test each image once, for kerasland crossvalidate",
+    )
+    add(
+        "--group",
+        metavar="COLUMN",
+        help="of the CSV, such as patient: images alike in it are all trained on or all tested on, "
+        "in dev and in --sets; a --fold that is otherwise is refused",
     )
     add(
         "--fold",

@@ -12,21 +12,26 @@ from data_prep.points_tables import read_table
 from kerasland.errors import DataError, UsageError
 
 
-def read_points(path: Path, first_pixel: float | None = None) -> Annotations:
+def read_points(
+    path: Path, first_pixel: float | None = None, group: str | None = None
+) -> Annotations:
     """Points of a CSV, a COCO keypoints file, CVAT's XML, or labelme's file or folder.
 
     Args:
         path: the file or folder.
         first_pixel: coordinates that the file gives the centre of the first pixel, in x and in y,
             if not those that are usual for its kind.
+        group: the column of a CSV that says which images belong together.
 
     Raises:
         DataError: missing, of no kind that is known, or a record that can't be read.
-        UsageError: `first_pixel` is not within 0 and 1.
+        UsageError: `first_pixel` is not within 0 and 1; no such column of groups.
     """
     if first_pixel is not None and not 0 <= first_pixel <= 1:
         raise UsageError(f"--first-pixel {first_pixel}: 0, 0.5 or 1")
     suffix = path.suffix.lower()
+    if group is not None and (path.is_dir() or suffix in (".xml", ".json")):
+        raise UsageError(f"--group {group}: needs a CSV, of which it is a column; not {path}")
     if path.is_dir():
         found = read_labelme(path)
     elif suffix == ".xml":
@@ -34,7 +39,7 @@ def read_points(path: Path, first_pixel: float | None = None) -> Annotations:
     elif suffix == ".json":
         found = _read_json(path)
     else:
-        found = read_table(path)
+        found = read_table(path, group)
     if first_pixel is not None:
         found.first_pixel = first_pixel
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import re
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from data_prep import common
 from data_prep.annotations import Annotations, finite
-from kerasland.errors import DataError
+from kerasland.errors import DataError, UsageError
 
 IMAGE_COLUMNS = (
     "image",
@@ -33,6 +34,17 @@ LANDMARK_COLUMNS = (
     "point_name",
     "keypoint",
 )
+PEOPLE_COLUMNS = (
+    "patient",
+    "patient_id",
+    "patientid",
+    "subject",
+    "subject_id",
+    "subjectid",
+    "study_subject",
+    "participant",
+    "participant_id",
+)
 MISSING = {"", "nan", "na", "n/a", "none", "null"}
 _COMMA, _POINT = re.compile(r"[-+]?\d+,\d+"), re.compile(r"[-+]?\d+\.\d+")
 EXPECTED = (
@@ -41,11 +53,16 @@ EXPECTED = (
 )
 
 
-def read_table(path: Path) -> Annotations:
+def read_table(path: Path, group: str | None = None) -> Annotations:
     """A table of points, wide or tidy; (0, 0) is the centre of the first pixel.
+
+    Args:
+        path: the file.
+        group: the column that says which images belong together.
 
     Raises:
         DataError: no such file, a header that can't be told, a row that can't be read (its line).
+        UsageError: no such column of groups, or it holds something else.
     """
     with common.open_table(path) as file:
         first, before = file.readline(), 0
@@ -66,24 +83,58 @@ def read_table(path: Path) -> Annotations:
             )
     lower = [column.lower() for column in header]
     image_column = next((lower.index(c) for c in IMAGE_COLUMNS if c in lower), 0)
+    groups = None if group is None else _group_column(path, header, group)
     if delimiter != ",":
         rows = _with_points(path, image_column, rows)
-    if {"x", "y"} <= set(lower) and not set(lower).isdisjoint(LANDMARK_COLUMNS):
-        table = _tidy(path, lower, image_column, rows)
+    name = _landmark_column(header, image_column)
+    if name is not None:
+        table, used = _tidy(path, lower, image_column, name, rows)
     else:
-        table = _wide(path, header, image_column, rows)
+        table, used = _wide(path, header, image_column, rows, groups)
     if not table.places:
         raise DataError(f"{path}: no points")
+    if groups in used:
+        raise UsageError(f"--group {group}: that column holds the images or points of {path}")
+    spare = [column for column in range(len(header)) if column not in {*used, groups}]
+    table.ignored = [f"column {header[c] or f'{c + 1} without a name'}" for c in spare]
+    table.people = [header[c] for c in spare if re.sub(r"\W", "_", lower[c]) in PEOPLE_COLUMNS]
+    for line, row in rows if groups is not None else ():
+        if (of_image := row[groups].strip()).lower() not in MISSING:
+            table.add_group(row[image_column].strip(), of_image, f"{path}, line {line}")
     return table
 
 
-def _tidy(path: Path, lower: list[str], image_column: int, rows: list) -> Annotations:
-    name = next(lower.index(c) for c in LANDMARK_COLUMNS if c in lower)
+def _group_column(path: Path, header: list[str], group: str) -> int:
+    for written in (str, str.casefold):
+        there = [c for c, text in enumerate(header) if written(text) == written(group)]
+        if len(there) == 1:
+            return there[0]
+        if there:
+            raise UsageError(f"--group {group}: {len(there)} columns of {path} are called so")
+    lower = {text.lower(): text for text in header if text}
+    near = difflib.get_close_matches(group.lower(), lower, 1)
+    hint = f"did you mean {lower[near[0]]}?" if near else f"there: {common.some(lower.values())}"
+    raise UsageError(f"--group {group}: no such column in {path}; {hint}")
+
+
+def _landmark_column(header: list[str], image_column: int) -> int | None:
+    """The column of landmarks of a tidy table; `name` is one where it is not that of the images."""
+    lower = [column.lower() for column in header]
+    if not {"x", "y"} <= set(lower):
+        return None
+    known = [lower.index(c) for c in LANDMARK_COLUMNS if c in lower]
+    if not known and "name" in lower and not any(map(_axis, header)):
+        known = [c for c in (lower.index("name"),) if c != image_column]
+    return known[0] if known else None
+
+
+def _tidy(
+    path: Path, lower: list[str], image_column: int, name: int, rows: list
+) -> tuple[Annotations, set[int]]:
     x, y = lower.index("x"), lower.index("y")
     if image_column in (name, x, y) or not lower[image_column]:
         raise DataError(f"{path}: header {','.join(lower)}: no column of images; {EXPECTED}")
     table = Annotations(path)
-    table.ignored = _columns(lower, [image_column, name, x, y])
     for line, row in rows:
         place = f"{path}, line {line}"
         image, landmark = _image(row, image_column, place), row[name].strip()
@@ -92,26 +143,27 @@ def _tidy(path: Path, lower: list[str], image_column: int, rows: list) -> Annota
         if image not in table.places:
             table.add_image(image, place)
         table.add_point(image, landmark, _point(row[x], row[y], place), place)
-    return table
+    return table, {image_column, name, x, y}
 
 
-def _wide(path: Path, header: list[str], image_column: int, rows: list) -> Annotations:
-    pairs, ignored = _pairs(path, header, image_column)
+def _wide(
+    path: Path, header: list[str], image_column: int, rows: list, groups: int | None
+) -> tuple[Annotations, set[int]]:
+    pairs = _pairs(path, header, image_column, groups)
     table = Annotations(path, pairs)
-    table.ignored = ignored
     for line, row in rows:
         place = f"{path}, line {line}"
         image = _image(row, image_column, place)
         table.add_image(image, place)
         for landmark, (x, y) in pairs.items():
             table.add_point(image, landmark, _point(row[x], row[y], place), place)
-    return table
+    return table, {image_column, *(column for pair in pairs.values() for column in pair)}
 
 
 def _pairs(
-    path: Path, header: list[str], image_column: int
-) -> tuple[dict[str, tuple[int, int]], list[str]]:
-    """The columns (x, y) of each landmark, and the columns that are none."""
+    path: Path, header: list[str], image_column: int, groups: int | None
+) -> dict[str, tuple[int, int]]:
+    """The columns (x, y) of each landmark."""
     axes: dict[str, dict[str, int]] = {}
     for column, text in enumerate(header):
         named = _axis(text)
@@ -119,17 +171,16 @@ def _pairs(
             continue
         name, axis = named
         if axis in axes.setdefault(name, {}):
-            return _alike(path, header, image_column), []
+            return _alike(path, header, (image_column, groups))
         axes[name][axis] = column
     if not axes:
-        return _alike(path, header, image_column), []
+        return _alike(path, header, (image_column, groups))
     for name, of_name in axes.items():
         if len(of_name) != 2:
             raise DataError(
                 f"{path}: header has {' and '.join(of_name)} of {name!r}, not x and y; {EXPECTED}"
             )
-    pairs = {name: (of_name["x"], of_name["y"]) for name, of_name in axes.items()}
-    return pairs, _columns(header, [image_column, *(c for pair in pairs.values() for c in pair)])
+    return {name: (of_name["x"], of_name["y"]) for name, of_name in axes.items()}
 
 
 def _axis(column: str) -> tuple[str, str] | None:
@@ -145,9 +196,11 @@ def _axis(column: str) -> tuple[str, str] | None:
     return None
 
 
-def _alike(path: Path, header: list[str], image_column: int) -> dict[str, tuple[int, int]]:
-    """Consecutive pairs that are named alike (a,a,b,b) or x,y,x,y."""
-    columns = [c for c in range(len(header)) if c != image_column]
+def _alike(
+    path: Path, header: list[str], others: tuple[int | None, ...]
+) -> dict[str, tuple[int, int]]:
+    """Consecutive pairs that are named alike (a,a,b,b) or x,y,x,y, but for other columns."""
+    columns = [c for c in range(len(header)) if c not in others]
     if len(columns) % 2 == 0 and columns:
         pairs = list(zip(columns[::2], columns[1::2], strict=True))
         names = [(header[x].lower(), header[y].lower()) for x, y in pairs]
@@ -157,15 +210,6 @@ def _alike(path: Path, header: list[str], image_column: int) -> dict[str, tuple[
             return {header[x]: (x, y) for x, y in pairs}
     shown = ",".join(header[:6]) + (",..." if len(header) > 6 else "")
     raise DataError(f"{path}: can't tell the columns of {shown!r}; {EXPECTED}")
-
-
-def _columns(header: list[str], used: list[int]) -> list[str]:
-    """The columns that are not used, for a message."""
-    return [
-        f"column {text or f'{column + 1} without a name'}"
-        for column, text in enumerate(header)
-        if column not in used
-    ]
 
 
 def _image(row: list[str], column: int, place: str) -> str:

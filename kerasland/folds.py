@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,41 +15,90 @@ _NOT_ALL = f"a fold can't be called {ALL!r}, which stands for all images: rename
 
 
 def split(
-    ids: Iterable[str], test_fraction: float = 0.2, seed: int = 0
+    ids: Iterable[str],
+    test_fraction: float = 0.2,
+    seed: int = 0,
+    groups: Mapping[str, str] | None = None,
 ) -> tuple[list[str], list[str]]:
     """A seeded split of image ids into train and test; neither is empty.
 
+    Groups are gone through at random, and tested on where that brings the number of images nearer
+    to the fraction asked for; scikit-learn's GroupShuffleSplit takes a fraction of the groups.
+
+    Args:
+        ids: of the images.
+        test_fraction: of the images.
+        seed: of the split.
+        groups: group by image id; those of one stay together. By default each is alone.
+
     Raises:
-        UsageError: fewer than two ids, or a fraction not between 0 and 1.
+        UsageError: fewer than two ids or groups, or a fraction not between 0 and 1.
     """
     ids = sorted(ids)
     if len(ids) < 2 or not 0 < test_fraction < 1:
         raise UsageError(f"can't split {len(ids)} images with a test fraction of {test_fraction}")
     count = min(max(round(test_fraction * len(ids)), 1), len(ids) - 1)
-    test = set(np.random.default_rng(seed).permutation(len(ids))[:count].tolist())
-    return (
-        [image_id for i, image_id in enumerate(ids) if i not in test],
-        [image_id for i, image_id in enumerate(ids) if i in test],
-    )
+    shuffled = _shuffled(ids, groups, seed)
+    if len(shuffled) < 2:
+        group = groups[ids[0]]
+        raise UsageError(f"can't split {len(ids)} images that are all of one group, {group!r}")
+    test: set[str] = set()
+    for members in shuffled:
+        more = len(test) + len(members)
+        if abs(more - count) < abs(len(test) - count) and more < len(ids):
+            test.update(members)
+    test = test or set(min(shuffled, key=len))  # where every group has many more than asked for
+    return [i for i in ids if i not in test], [i for i in ids if i in test]
 
 
 def disjoint_folds(
-    ids: Iterable[str], count: int, seed: int = 0
+    ids: Iterable[str], count: int, seed: int = 0, groups: Mapping[str, str] | None = None
 ) -> dict[str, tuple[list[str], list[str]]]:
     """Seeded folds, `set1` and on, train and test lists by name, that test each image once.
 
+    Images of one group stay together: groups go, largest first, to the set with the fewest images,
+    as in scikit-learn's GroupKFold, which takes no seed then.
+
     Raises:
-        UsageError: fewer than two, or more than images.
+        UsageError: fewer than two, or more than images or groups.
     """
     ids = sorted(ids)
-    if not 2 <= count <= len(ids):
-        raise UsageError(f"--sets {count}: expected 2 to {len(ids)}, the number of images")
-    parts = np.array_split(np.random.default_rng(seed).permutation(len(ids)), count)
-    tests = [{ids[i] for i in part} for part in parts]
+    shuffled = _shuffled(ids, groups, seed)
+    if not 2 <= count <= len(shuffled):
+        of = "images" if groups is None else "groups"
+        raise UsageError(f"--sets {count}: expected 2 to {len(shuffled)}, the number of {of}")
+    if groups is None:
+        parts = np.array_split(np.array([i for (i,) in shuffled]), count)
+        tests = [set(part.tolist()) for part in parts]
+    else:
+        tests = [set() for _ in range(count)]
+        for members in sorted(shuffled, key=len, reverse=True):
+            min(tests, key=len).update(members)
     return {
         f"set{k}": ([i for i in ids if i not in test], sorted(test))
         for k, test in enumerate(tests, start=1)
     }
+
+
+def _shuffled(ids: Sequence[str], groups: Mapping[str, str] | None, seed: int) -> list[list[str]]:
+    """The ids of each group, the groups in a random order."""
+    members: dict[str, list[str]] = {}
+    for image_id in ids:
+        members.setdefault(image_id if groups is None else groups[image_id], []).append(image_id)
+    names = sorted(members)
+    return [members[names[k]] for k in np.random.default_rng(seed).permutation(len(names))]
+
+
+def check_groups(
+    name: str, lists: tuple[Sequence[str], Sequence[str]], groups: Mapping[str, str]
+) -> None:
+    """Raises DataError where a group, by image id, is in both lists of a fold."""
+    first = {groups[i]: i for i in lists[0]}
+    for image_id in lists[1]:
+        if (group := groups[image_id]) in first:
+            raise DataError(
+                f"fold {name}: {group!r} is in train ({first[group]}) and in test ({image_id})"
+            )
 
 
 def fold_names(folder: Path) -> tuple[str, ...]:

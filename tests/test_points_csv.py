@@ -49,6 +49,7 @@ KINDS = {
     "semicolons": ("image,a_x,a_y,b_x,b_y\n" + WIDE).replace(",", ";"),
     "byte order mark": "\ufeffimage,a_y,a_x,b_x,b_y\np0,2,1,3.5,4\np1,6,5,,\n",
     "tidy": "image,landmark,x,y\np0,a,1,2\np0,b,3.5,4\np1.png,a,5,6\n",
+    "tidy, name": "image,name,x,y\np0,a,1,2\np0,b,3.5,4\np1.png,a,5,6\n",
     "tidy, other order": "y,x,landmark,image_id\n2,1,a,p0\n4,3.5,b,p0\n6,5,a,p1\n,,b,p1\n",
 }
 
@@ -91,6 +92,12 @@ def test_points_csv_numbered(own, header):
             [],
             1,
             "line 3: a lies at 0, 0, the corner, and 1 more points do: leave out what is not",
+        ),
+        (
+            "image,a_x,a_y,b_x,b_y\np0,5,5,-1,-1\np1,-1,-1,0,0\n",
+            [],
+            1,
+            "line 2: b lies at -1, -1, off the image, and 1 more points do: leave out what is not",
         ),
         ("image,a_x,a_y\np0,-1,-1\np1,5,5\n", [], 1, "if it is not annotated, leave the point out"),
         ("image,a_x,a_y\np0,1,2\n", ["--mm-per-px", "0"], 2, "a scale of 0.0 mm"),
@@ -191,6 +198,120 @@ def test_points_csv_sets_test_each_image_once(own, capsys):
         assert 2 <= len(test) <= 3
     assert own(table, "--sets", "9") == 2
     assert "--sets 9: expected 2 to 8" in capsys.readouterr().err
+
+
+OF = ["P1", "P2", "P1", "P3", "P2", "P1", "P4", "P5"]  # the patients of the eight images
+PATIENTS = "image,a_x,a_y,Patient\n" + "".join(f"p{i}.png,1,2,{of}\n" for i, of in enumerate(OF))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_points_csv_keeps_the_images_of_a_group_together(own, capsys, seed):
+    assert own(PATIENTS, "--group", "patient", "--sets", "3", "--seed", str(seed)) == 0
+    said = capsys.readouterr()
+    assert said.err == "" and "not used" not in said.out
+    assert f"2 test, a split made here with seed {seed}, no patient in both\n" in said.out
+    dataset = prepared.read(own.folder / "out")
+    assert dataset.folds() == ("dev", "set1", "set2", "set3")
+    for train, test in map(dataset.fold, dataset.folds()):
+        assert sorted(train + test) == list(dataset.ids)
+        assert not {OF[int(i[1:])] for i in train} & {OF[int(i[1:])] for i in test}
+    tests = [dataset.fold(f"set{k}")[1] for k in (1, 2, 3)]
+    assert sorted(map(len, tests)) == [2, 3, 3] and set().union(*tests) == set(dataset.ids)
+    expected = [dataset.fold(name) for name in dataset.folds()]
+    (own.folder / "points.csv").rename(own.folder / "table.csv")
+    again = [own.folder / name for name in ("mine", "table.csv", "again")]
+    dataset = points_csv.prepare(*again, sets=3, seed=seed, group="Patient")
+    assert [dataset.fold(name) for name in dataset.folds()] == expected
+
+
+def test_points_csv_groups_of_other_tables(own, capsys):
+    """Tidy, where one row of an image may name its group; columns that are named alike."""
+    tidy = "image,landmark,x,y,study\np0,a,1,2,A\np0,b,3,4,\np1,a,1,2,B\np2,a,1,2,A\n"
+    alike = "study,image,a,a,b,b\nA,p0,1,2,3,4\nB,p1,1,2,3,4\nA,p2,1,2,3,4\n"
+    for table in (tidy, alike):
+        assert own(table, "--group", "study", "--test-fraction", "0.4") == 0
+        assert prepared.read(own.folder / "out").fold("dev") == (("p0", "p2"), ("p1",))
+
+
+def test_points_csv_warns_that_patients_are_split(own, capsys):
+    assert own(PATIENTS) == 0
+    said = capsys.readouterr()
+    warning = (
+        "images are split one by one: --group Patient would keep those of one Patient together"
+    )
+    assert said.err == warning + "\n" and "not used: column Patient\n" in said.out
+    assert own(PATIENTS.replace("Patient", "Study Subject")) == 0
+    assert "--group 'Study Subject' would" in capsys.readouterr().err
+    for name in ("age", "inpatient"):
+        assert own(PATIENTS.replace("Patient", name)) == 0
+        assert capsys.readouterr().err == ""
+    for part, listed in (("train", "p0\np1\n"), ("test", "p3\n")):
+        (own.folder / part).write_text(listed)
+    mine = ["--fold", "mine", str(own.folder / "train"), str(own.folder / "test")]
+    assert own(PATIENTS, *mine) == 0  # nothing is drawn
+    assert capsys.readouterr().err == ""
+    assert own(PATIENTS, *mine, "--group", "Patient") == 0
+    (own.folder / "test").write_text("p3\np2\n")
+    assert own(PATIENTS, *mine, "--group", "Patient") == 1
+    assert "fold mine: 'P1' is in train (p0) and in test (p2)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("table", "options", "status", "expected"),
+    [
+        (PATIENTS, ["--group", "patients"], 2, "points.csv; did you mean Patient?"),
+        (PATIENTS, ["--group", "ward"], 2, "--group ward: no such column in"),
+        (PATIENTS, ["--group", "ward"], 2, "; there: image, a_x, a_y, Patient"),
+        (PATIENTS, ["--group", "image"], 2, "--group image: that column holds the images or poin"),
+        (PATIENTS, ["--group", "a_x"], 2, "--group a_x: that column holds the images or points"),
+        ("image,a,a\np0,1,2\n", ["--group", "A"], 2, "--group A: 2 columns of"),
+        (PATIENTS, ["--group", "Patient", "--sets", "6"], 2, "--sets 6: expected 2 to 5, the numb"),
+        (
+            "image,a_x,a_y,who\np0,1,2,A\np1,1,2,A\n",
+            ["--group", "who"],
+            2,
+            "can't split 2 images that are all of one group, 'A'",
+        ),
+        (
+            "image,a_x,a_y,who\np0,1,2,A\np1,1,2, \n",
+            ["--group", "who"],
+            1,
+            "line 3: image p1 has no who: fill the cell",
+        ),
+        (
+            "image,landmark,x,y,who\np0,a,1,2,A\np0,b,1,2,B\n",
+            ["--group", "who"],
+            1,
+            "line 3: image p0 is of group 'B', above of 'A'",
+        ),
+    ],
+)
+def test_points_csv_refuses_groups(own, capsys, table, options, status, expected):
+    assert own(table, *options) == status
+    said = capsys.readouterr().err
+    assert expected in said and said.startswith("error: ") and said.count("\n") == 1
+    assert not (own.folder / "out").exists()
+
+
+def test_points_csv_groups_need_a_table(tmp_path, capsys):
+    for name in ("points.json", "points.xml", ""):
+        paths = ["--images", str(tmp_path), "--points", str(tmp_path / name)]
+        assert points_csv.main([*paths, "--out", str(tmp_path / "out"), "--group", "patient"]) == 2
+        assert "--group patient: needs a CSV" in capsys.readouterr().err
+
+
+def test_points_csv_counts_images_without_points(own, capsys):
+    noise(own.folder / "mine" / "more" / "p0.png", seed=40)
+    noise(own.folder / "mine" / "p1.jpg", seed=41)  # p1 again, of a kind that is worse
+    assert own("image,a_x,a_y\np0.png,1,2\np1,1,2\np2.png,,\ngone,1,2\n") == 0
+    said = capsys.readouterr().out
+    assert "1 images have no point annotated: left out\n" in said
+    assert "\n6 images without points left out: p0.png, p3.png, p4.png, p5.png, p6.png, ..." in said
+    for i in range(3, 8):
+        (own.folder / "mine" / f"p{i}.png").unlink()
+    (own.folder / "mine" / "more" / "p0.png").unlink()
+    assert own("image,a_x,a_y\np0.png,1,2\nP1.PNG,1,2\np2,,\n") == 0
+    assert "without points" not in capsys.readouterr().out
 
 
 def test_points_csv_same_name_in_two_folders(own, capsys):
