@@ -151,9 +151,10 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--side",
         default="left",
-        metavar="left|right",
+        metavar="left|right|auto",
         help="right: mirrored before the network, for models of left hands as the pretrained one; "
-        "points are of the image as it is (default: left)",
+        "auto: mirrored where the landmarks form no hand otherwise; points are of the image as it "
+        "is (default: left)",
     )
 
     made = verb(

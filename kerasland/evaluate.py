@@ -21,6 +21,7 @@ from kerasland.prepared import Prepared
 
 WORST_IMAGES, WORST_POINTS = 6, 20
 CLOSEUP_MM, CLOSEUP_SHARE = 24.0, 0.12
+LARGEST_MM, LARGEST_PX = 10.0, 100.0  # of the curves
 
 
 def evaluate(
@@ -125,10 +126,12 @@ def write_figures(
     out: Path, data: Prepared, errors: pd.DataFrame, by_method: dict[str, pd.DataFrame]
 ) -> None:
     """Error curves of some methods; the worst images of one as overlays, its worst points close."""
-    if np.isfinite(errors["error_mm"]).any():
-        plots.save(plots.cumulative_error(by_method), out / "cumulative_error.png")
-    unit = "error_mm" if np.isfinite(errors["error_mm"]).any() else "error_px"
-    worst = errors.groupby("image_id")[unit].max().sort_values(ascending=False)
+    unit = tables.unit_of(errors)
+    column, largest = f"error_{unit}", LARGEST_MM if unit == "mm" else LARGEST_PX
+    if np.isfinite(errors[column]).any():
+        curves = plots.cumulative_error(by_method, largest, unit)
+        plots.save(curves, out / "cumulative_error.png")
+    worst = errors.groupby("image_id")[column].max().sort_values(ascending=False)
     items = []
     for image_id in worst.index[:WORST_IMAGES]:
         rows = errors[errors["image_id"] == image_id]
@@ -147,14 +150,14 @@ def write_figures(
 
 def _worst_points(data: Prepared, errors: pd.DataFrame, unit: str) -> list[closeups.Closeup]:
     """The points with the largest errors, the worst first."""
-    items = []
-    for row in errors.dropna(subset=[unit]).nlargest(WORST_POINTS, unit).itertuples():
+    column, items = f"error_{unit}", []
+    for row in errors.dropna(subset=[column]).nlargest(WORST_POINTS, column).itertuples():
         image = read_image(data.image_path(row.image_id))
         mm_per_px = float(data.mm_per_px[data.index([row.image_id])][0])
         side_px = CLOSEUP_MM / mm_per_px
         if not np.isfinite(side_px):
             side_px = CLOSEUP_SHARE * max(image.shape)
-        amount = f"{getattr(row, unit):.1f} {unit.removeprefix('error_')}"
+        amount = f"{getattr(row, column):.1f} {unit}"
         title = f"{row.image_id} {row.landmark}\n{amount}"
         items.append(
             closeups.Closeup(image, (row.x, row.y), (row.x_true, row.y_true), side_px, title)

@@ -36,7 +36,8 @@ def is_image(path: Path) -> bool:
 def find_images(
     paths: Iterable[str | os.PathLike], out: str | os.PathLike | None = None
 ) -> list[Path]:
-    """The files named, and the images in the folders named or that a pattern matches, in order.
+    """The files named, and the images in the folders named or that a pattern matches, in order;
+    each once.
 
     Args:
         paths: files, folders (the images directly in them) and patterns such as `study/**/*.dcm`,
@@ -58,9 +59,17 @@ def find_images(
             raise DataError(f"{path}: no such image")
         if not inside:
             what = "no image in this folder" if path.is_dir() else "matches no image"
-            raise DataError(f"{path}: {what} ({', '.join(SUFFIXES)})")
+            deeper = f"; '{path}/**' looks into its folders too" if _has_folders(path) else ""
+            raise DataError(f"{path}: {what} ({', '.join(SUFFIXES)}){deeper}")
         found.extend(inside)
-    return found
+    first: dict[str, Path] = {}
+    for path in found:
+        first.setdefault(os.path.abspath(path), path)
+    return list(first.values())
+
+
+def _has_folders(path: Path) -> bool:
+    return path.is_dir() and any(inside.is_dir() for inside in path.iterdir())
 
 
 def _images_in(folder: Path) -> list[Path]:

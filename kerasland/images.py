@@ -18,6 +18,7 @@ from kerasland.files import replacing
 
 READER = "2"  # another for each change of what pixels a file gives: prepared copies are made anew
 _TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS, _TIFF_PHOTOMETRIC, _ORIENTATION = 256, 257, 258, 262, 274
+_TIFF_KIND, _REDUCED = 254, 1
 
 
 def read_image(path: str | os.PathLike) -> np.ndarray:
@@ -103,7 +104,7 @@ def _picture_shape(path: Path) -> tuple[int, int]:
 def _read_picture(path: Path) -> np.ndarray:
     # Pillow maps files that it opens by name to memory, and then reads turned TIFFs wrongly
     with path.open("rb") as file, Image.open(file) as image:
-        if getattr(image, "n_frames", 1) > 1:
+        if not _others_are_previews(image):
             raise DataError(
                 f"{path}: holds {image.n_frames} pictures, expected one: save the radiograph in a "
                 "file of its own"
@@ -120,6 +121,21 @@ def _read_picture(path: Path) -> np.ndarray:
             white_is_zero = tags.get(_TIFF_PHOTOMETRIC) == 0  # Pillow inverts 8 bit only
             return 2 ** tags[_TIFF_BITS][0] - 1 - pixels if white_is_zero else pixels
         return np.asarray(image if image.mode in ("L", "I", "F") else image.convert("L"))
+
+
+def _others_are_previews(image: Image.Image) -> bool:
+    """Whether the pictures after the first, if any, show the same: those of a phone's JPEG (MPO),
+    and pages of a TIFF that say that they are reduced."""
+    if image.format != "TIFF":
+        return image.format == "MPO" or getattr(image, "n_frames", 1) == 1
+    try:
+        for page in range(1, image.n_frames):
+            image.seek(page)
+            if not image.tag_v2.get(_TIFF_KIND, 0) & _REDUCED:
+                return False
+        return True
+    finally:
+        image.seek(0)
 
 
 def pixel_hash(pixels: np.ndarray) -> str:

@@ -39,44 +39,47 @@ def save(figure: Figure, path: str | os.PathLike) -> None:
         figure.savefig(temporary)
 
 
-def cumulative_error(errors_by_method: Mapping[str, pd.DataFrame], max_mm: float = 10.0) -> Figure:
-    """The percentage of points with error <= x, for each method, with 2 and 4 mm marked.
+def cumulative_error(
+    errors_by_method: Mapping[str, pd.DataFrame], largest: float = 10.0, unit: str = "mm"
+) -> Figure:
+    """The percentage of points with error <= x, for each method; of millimetres 2 and 4 are marked.
 
     Args:
         errors_by_method: errors tables by the name to show.
-        max_mm: right end of the axis, which is logarithmic from 0.1 mm.
+        largest: right end of the axis, which is logarithmic from a hundredth of it.
+        unit: "mm" or "px".
 
     Returns:
         A figure; the legend gives the mean of each method.
 
     Raises:
-        DataError: A method has no error in millimetres.
+        DataError: A method has no error in that unit.
     """
     figure = Figure(figsize=(7.0, 4.6), dpi=DPI, layout="constrained")
     axes = figure.subplots()
-    for x in (2.0, 4.0):
+    for x in (2.0, 4.0) if unit == "mm" else ():
         axes.axvline(x, color="#AAAAAA", linewidth=1.0, linestyle=(0, (4, 3)), zorder=1)
     for i, (method, errors) in enumerate(errors_by_method.items()):
-        error_mm = np.sort(errors["error_mm"].to_numpy(dtype=np.float64))
-        error_mm = error_mm[np.isfinite(error_mm)]
-        if not error_mm.size:
-            raise DataError(f"{method}: no error in millimetres to draw")
-        share = 100.0 * np.arange(error_mm.size + 1) / error_mm.size
+        error = np.sort(errors[f"error_{unit}"].to_numpy(dtype=np.float64))
+        error = error[np.isfinite(error)]
+        if not error.size:
+            raise DataError(f"{method}: no error in {unit} to draw")
+        share = 100.0 * np.arange(error.size + 1) / error.size
         axes.step(
-            np.concatenate([[1e-6], error_mm, [1e6]]),
+            np.concatenate([[1e-6], error, [1e6]]),
             np.concatenate([share, share[-1:]]),
             where="post",
             color=CYCLE[i % len(CYCLE)],
             linewidth=1.8,
             linestyle=("-", "--", "-.")[i // len(CYCLE) % 3],
-            label=f"{method}: {error_mm.mean():.2f} mm",
+            label=f"{method}: {error.mean():.2f} {unit}",
         )
-    ticks = [x for x in (0.1, 0.2, 0.5, 1, 2, 4, 10, 20, 50, 100) if x <= max_mm]
+    ticks = [x for x in (0.1, 0.2, 0.5, 1, 2, 4, 10, 20, 50, 100) if largest / 100 <= x <= largest]
     axes.set_xscale("log")
     axes.set_xticks(ticks, [f"{x:g}" for x in ticks])
     axes.set_xticks([], minor=True)
-    axes.set(xlim=(0.1, max_mm), ylim=(0, 101))
-    axes.set_xlabel("error, mm", fontsize=10, color=INK)
+    axes.set(xlim=(largest / 100, largest), ylim=(0, 101))
+    axes.set_xlabel(f"error, {unit}", fontsize=10, color=INK)
     axes.set_ylabel("points with error ≤ x, %", fontsize=10, color=INK)
     legend = axes.legend(
         title="Mean error",

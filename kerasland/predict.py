@@ -21,7 +21,7 @@ from kerasland.errors import DataError, KeraslandError, UsageError
 from kerasland.geometry import Spacing
 from kerasland.image_files import find_images, image_stem
 from kerasland.images import pixel_spacing, read_image
-from kerasland.layers import ExpectedError
+from kerasland.layers import ExpectedError, ShapePrior
 from kerasland.models import landmark_names
 from kerasland.pictures import draw
 from kerasland.prepared_tables import Scale
@@ -30,6 +30,7 @@ from kerasland.threads import WORKERS, ahead
 from kerasland.volumes import is_nifti
 
 SIDES = ("left", "right")
+AUTO = "auto"
 SMALLEST_PX = 32
 SHOWN = 5
 BATCH = 4  # images a pass, where there are that many; 8 cost no less each
@@ -47,8 +48,9 @@ def localizer(model: keras.Model, side: str = "left") -> Localizer:
     Raises:
         UsageError: another side.
     """
-    frame_shape, side = model.input_shape[1:3], _checked(side)
-    locate = frame_localizer(model)
+    if side not in SIDES:
+        raise UsageError(f"side {side!r}: expected {' or '.join(SIDES)}")
+    frame_shape, locate = model.input_shape[1:3], frame_localizer(model)
 
     def localize(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         frame = geometry.letterboxed(_seen(image, side), frame_shape)
@@ -113,7 +115,9 @@ def predict_files(
         out: folder for `landmarks.csv` and `landmarks.json`, see `predictions.writing`, and
             `overlays/` (a JPEG an image). Points are pixels of each image as `images.read_image`
             gives it: of the whole file, after the orientation that it states.
-        side: see `localizer`.
+        side: see `localizer`; or "auto": an image whose landmarks form no shape as it is is looked
+            at mirrored as well, and counts as a right hand if they do then; for models that know
+            shapes, see `layers.ShapePrior`. The table says which side each image was taken for.
         scale: two landmarks a known length apart, in whose millimetres the model's errors are, and
             the scale of images that state no pixel spacing; see `model_notes.model_scale`. None
             where that is not known: images that state a spacing then get no expected errors.
@@ -123,37 +127,44 @@ def predict_files(
 
     Raises:
         DataError: naming the images that could not be read, after all others were written; each is
-            said on stderr when it is met.
+            said on stderr when it is met. `out` is a file.
+        UsageError: another side, or "auto" of a model that knows no shapes.
     """
-    out, side = Path(out), _checked(side)
+    out = Path(out)
+    _check_side(side, model)
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out}: is a file; --out names the folder to write to")
     paths = find_images(images, out)
     if not paths:
         raise UsageError("no image named")
     names, locate = landmark_names(model), frame_localizer(model)
     expected, failed, taken = _expected_errors(model), [], {}
-    read = partial(_read, side=side, frame_shape=model.input_shape[1:3])
+    first = SIDES[0] if side == AUTO else side
+    read = partial(_read, side=first, frame_shape=model.input_shape[1:3])
 
-    def written(
-        jobs: Iterator[Future[_Radiograph]],
-    ) -> Iterator[tuple[np.ndarray, np.ndarray, Path]]:
-        for seen, points, confidence in _located(_readable(jobs, len(paths), failed), locate, side):
+    def written(jobs: Iterator[Future[_Radiograph]]) -> Iterator[_Drawing]:
+        readable = _readable(jobs, len(paths), failed)
+        for seen, points, confidence, of_side in _located(readable, locate, side):
             derived = _spacing_by(scale, points, confidence, names)
             spacing = seen.spacing or derived
-            warn_of_no_shape(seen.path, confidence)
-            found = predictions.Prediction(str(seen.path), points, confidence, side, spacing)
+            warn_of_no_shape(seen.path, confidence, side)
+            found = predictions.Prediction(
+                str(seen.path), seen.image.shape, points, confidence, of_side, spacing
+            )
             errors = _rescaled(expected(confidence), scale, derived, spacing)
             write(found._replace(**errors))
             name = _free_name(image_stem(seen.path), taken)
-            yield seen.image, points, out / "overlays" / f"{name}.jpg"
+            yield _Drawing(seen.image, points, confidence, out / "overlays" / f"{name}.jpg")
 
     with predictions.writing(out, names) as write:
         with ThreadPoolExecutor(WORKERS) as pool:
             for job in ahead(pool, _draw, written(ahead(pool, read, paths))):
                 job.result()
         if len(failed) == len(paths):
-            raise _all_that(failed)
+            raise DataError(_all_of(failed))
     if failed:
-        raise _all_that(failed)
+        count = len(paths) - len(failed)
+        raise DataError(f"{count} of {len(paths)} images, written to {out}; not {_all_of(failed)}")
     return len(paths)
 
 
@@ -164,6 +175,15 @@ class _Radiograph(NamedTuple):
     image: np.ndarray
     frame: np.ndarray
     spacing: Spacing | None
+
+
+class _Drawing(NamedTuple):
+    """image: (H, W). points: (K, 2), its pixels. confidence: (K,). path: of the picture."""
+
+    image: np.ndarray
+    points: np.ndarray
+    confidence: np.ndarray
+    path: Path
 
 
 def _read(path: Path, side: str, frame_shape: tuple[int, int]) -> _Radiograph:
@@ -194,22 +214,32 @@ def _readable(
 
 def _located(
     radiographs: Iterator[_Radiograph], locate: Localizer, side: str
-) -> Iterator[tuple[_Radiograph, np.ndarray, np.ndarray]]:
-    """Each with its landmarks (K, 2), in its own pixels, and their confidence (K,)."""
+) -> Iterator[tuple[_Radiograph, np.ndarray, np.ndarray, str]]:
+    """Each with its landmarks (K, 2), in its own pixels, their confidence (K,), and its side."""
     while batch := list(itertools.islice(radiographs, BATCH)):
-        found = locate(np.stack([seen.frame for seen in batch]))
-        for seen, points, confidence in zip(batch, *found, strict=True):
-            points = geometry.letterbox(seen.image.shape, seen.frame.shape).invert(points)
-            yield seen, _unseen(points, seen.image, side), confidence
+        points, confidence = locate(np.stack([seen.frame for seen in batch]))
+        sides = [SIDES[0] if side == AUTO else side] * len(batch)
+        odd = np.flatnonzero(~confidence.any(axis=1)) if side == AUTO else ()
+        if len(odd):
+            mirrored = [_seen(batch[i].image, "right") for i in odd]
+            frame_shape = batch[0].frame.shape
+            frames = np.stack([geometry.letterboxed(image, frame_shape) for image in mirrored])
+            for i, of_right, sure in zip(odd, *locate(frames), strict=True):
+                if sure.any():
+                    points[i], confidence[i], sides[i] = of_right, sure, "right"
+        for i, seen in enumerate(batch):
+            found = geometry.letterbox(seen.image.shape, seen.frame.shape).invert(points[i])
+            yield seen, _unseen(found, seen.image, sides[i]), confidence[i], sides[i]
 
 
-def warn_of_no_shape(path: Path, confidence: np.ndarray) -> None:
+def warn_of_no_shape(path: Path, confidence: np.ndarray, side: str = SIDES[0]) -> None:
     """Says so where the landmarks of an image contradict each other, see `layers.ShapePrior`."""
     if not confidence.any():
+        other = "" if side == AUTO else "the other side (predict --side auto tries both), "
         turned = " (NIfTI made from DICOM has its rows upside down)" if is_nifti(path) else ""
         print(
-            f"doubtful: {path}: its landmarks form no shape like those trained on: the other side "
-            f"(predict --side), another position{turned}, or something else; their confidence is 0",
+            f"doubtful: {path}: its landmarks form no shape like those trained on: {other}another "
+            f"position{turned}, or something else; their confidence is 0",
             file=sys.stderr,
         )
 
@@ -228,10 +258,14 @@ def _expected_errors(model: keras.Model) -> Callable[[np.ndarray], dict[str, np.
     return expected
 
 
-def _checked(side: str) -> str:
-    if side not in SIDES:
-        raise UsageError(f"side {side!r}: expected {' or '.join(SIDES)}")
-    return side
+def _check_side(side: str, model: keras.Model) -> None:
+    if side not in (*SIDES, AUTO):
+        raise UsageError(f"side {side!r}: expected {', '.join(SIDES)} or {AUTO}")
+    if side == AUTO and not any(isinstance(layer, ShapePrior) for layer in model.layers):
+        raise UsageError(
+            f"side {AUTO}: this model does not tell one side from the other: it was trained "
+            f"without shape_prior=true; choose {' or '.join(SIDES)}"
+        )
 
 
 def _seen(image: np.ndarray, side: str) -> np.ndarray:
@@ -270,9 +304,9 @@ def _rescaled(
     return {name: factor * errors for name, errors in expected.items()}
 
 
-def _all_that(failed: list[str]) -> DataError:
+def _all_of(failed: list[str]) -> str:
     more = f"; and {len(failed) - SHOWN} more" if len(failed) > SHOWN else ""
-    return DataError("; ".join(failed[:SHOWN]) + more)
+    return "; ".join(failed[:SHOWN]) + more
 
 
 def _free_name(stem: str, taken: dict[str, int]) -> str:
@@ -291,7 +325,6 @@ def _free_name(stem: str, taken: dict[str, int]) -> str:
     return name
 
 
-def _draw(item: tuple[np.ndarray, np.ndarray, Path]) -> None:
-    image, points, path = item
-    with files.replacing(path) as temporary:
-        draw(image, points).save(temporary, quality=85, subsampling=0)
+def _draw(item: _Drawing) -> None:
+    with files.replacing(item.path) as temporary:
+        draw(item.image, item.points, item.confidence).save(temporary, quality=85, subsampling=0)

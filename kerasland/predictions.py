@@ -24,13 +24,14 @@ _TEXTS = ("image", "landmark", "scale")
 class Prediction(NamedTuple):
     """The landmarks of one image.
 
-    image: its path. points: (K, 2), its pixels. confidence: (K,). side: "left" or "right".
-    spacing: its scale, if any is known. error_mm, error_mm_95: (K,), the expected error, and the
-    radius within which 95 % of errors lie, of a calibrated model, by the same scale; NaN where the
-    confidence is 0.
+    image: its path. shape: (H, W). points: (K, 2), its pixels. confidence: (K,). side: "left" or
+    "right". spacing: its scale, if any is known. error_mm, error_mm_95: (K,), the expected error,
+    and the radius within which 95 % of errors lie, of a calibrated model, by the same scale; NaN
+    where the confidence is 0.
     """
 
     image: str
+    shape: tuple[int, int]
     points: np.ndarray
     confidence: np.ndarray
     side: str = "left"
@@ -47,9 +48,9 @@ def writing(out: Path, names: Sequence[str]) -> Iterator[Callable[[Prediction], 
     error_mm and error_mm_95 as in `Prediction`, empty (in JSON null) if they are not known; x_mm
     and y_mm are x and y by the scale that the last column names, empty where none is known.
     Distances between (x_mm, y_mm) are millimetres also where pixels are not square.
-    `landmarks.json` is a list with an object an image: image, side, scale, mm_per_px ([x, y] or
-    null), landmarks (landmark, x, y, confidence, and of a calibrated model error_mm and
-    error_mm_95).
+    `landmarks.json` is a list with an object an image: image, width, height, side, scale,
+    mm_per_px ([x, y] or null), landmarks (landmark, x, y, confidence, and of a calibrated model
+    error_mm and error_mm_95). Numbers have seven digits, all that the network's have.
 
     Args:
         out: folder. Both files appear when the block ends, neither if it raises.
@@ -75,21 +76,23 @@ def writing(out: Path, names: Sequence[str]) -> Iterator[Callable[[Prediction], 
             scale = "" if found.spacing is None else found.spacing.source
             unknown = [""] * len(names)
             columns = {
-                "x": found.points[:, 0].tolist(),
-                "y": found.points[:, 1].tolist(),
-                "confidence": found.confidence.tolist(),
+                "x": _digits(found.points[:, 0]),
+                "y": _digits(found.points[:, 1]),
+                "confidence": _digits(found.confidence),
             }
             for name in ERRORS:
                 said = getattr(found, name)
-                columns[name] = unknown if said is None else without_nan(said.tolist())
+                columns[name] = unknown if said is None else _digits(said)
             kept = {name: values for name, values in columns.items() if values is not unknown}
             columns["x_mm"], columns["y_mm"] = (
-                (found.points * mm_per_px).T.tolist() if mm_per_px else (unknown, unknown)
+                map(_digits, (found.points * mm_per_px).T) if mm_per_px else (unknown, unknown)
             )
             for name, *values in zip(names, *columns.values(), strict=True):
                 rows.writerow([found.image, name, *values, scale])  # None as an empty field
             entry = {
                 "image": found.image,
+                "width": found.shape[1],
+                "height": found.shape[0],
                 "side": found.side,
                 "scale": scale,
                 "mm_per_px": mm_per_px,
@@ -103,6 +106,10 @@ def writing(out: Path, names: Sequence[str]) -> Iterator[Callable[[Prediction], 
 
         yield write
         document.write("]\n")
+
+
+def _digits(values: np.ndarray) -> list[float | None]:
+    return without_nan([float(f"{value:.7g}") for value in values])
 
 
 def read_table(out: Path) -> pd.DataFrame:

@@ -99,7 +99,7 @@ def reproduce(
         f"seed{'s' if seeds > 1 else ''}; scale: {data.scale.describe(data.landmarks)}."
     )
     tables.write_table(table, out / "ablation", caption)
-    if table["error_mm_mean"].notna().all():
+    if table["error_px_mean"].notna().all():
         tables.write_table(_comparisons(pooled), out / "paired", f"Paired over images. {caption}")
     evaluate.write_figures(out, data, pooled[list(METHODS)[-1]], pooled)
     return table
@@ -108,7 +108,11 @@ def reproduce(
 def _comparisons(pooled: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """Each regularised row against the plain U-Net."""
     plain, *others = METHODS
+    unit = tables.unit_of(pooled[plain])
     return pd.DataFrame(
-        {"method": f"{method} - {plain}", **tables.paired(pooled[plain], pooled[method])}
+        {
+            "method": f"{method} - {plain}",
+            **tables.paired(pooled[plain], pooled[method], unit=unit),
+        }
         for method in others
     )

@@ -51,6 +51,8 @@ def _text(decimals: int, value: object) -> str:
 
 
 _MEAN_SD, _LIMITS = ("error_mm_mean", "error_mm_sd"), ("error_mm_mean_low", "error_mm_mean_high")
+_LIMITS_PX = ("error_px_mean_low", "error_px_mean_high")
+_WITHOUT_MM = (_LIMITS_PX[0], "ipe_px_mean")  # the reader has them in millimetres, where known
 _COLUMNS = (
     _Column("Method", "", "Method", ("method",), _text),
     _Column("Landmark", "", "Landmark", ("landmark",), _text),
@@ -63,6 +65,8 @@ _COLUMNS = (
     _Column(
         "PE mean ± SD, px", "PE, px", "mean ± SD", ("error_px_mean", "error_px_sd"), _plus_minus
     ),
+    _Column("95 % CI, px", "PE, px", "95 % CI", _LIMITS_PX, _interval),
+    _Column("IPE mean ± SD, px", "IPE, px", "mean ± SD", ("ipe_px_mean", "ipe_px_sd"), _plus_minus),
     _Column("PE mean, px", "PE, px", "mean", ("error_px_mean",), _number),
     *(
         _Column(
@@ -84,6 +88,13 @@ _COLUMNS = (
         "PE, mm",
         ("difference_mm_mean", "difference_mm_low", "difference_mm_high"),
         lambda decimals, *of: _difference(decimals + 1, *of),
+    ),
+    _Column(
+        "Difference, px (95 % CI)",
+        "Difference (95 % CI)",
+        "PE, px",
+        ("difference_px_mean", "difference_px_low", "difference_px_high"),
+        _difference,
     ),
     _Column("Wilcoxon p", "", "Wilcoxon p", ("wilcoxon_p",), lambda _, value: f"{value:.2g}"),
     _Column(
@@ -109,7 +120,13 @@ def _shown_columns(table: pd.DataFrame) -> list[_Column]:
             shown.setdefault(column.sources[0], column)
     used = {source for column in shown.values() for source in column.sources}
     others = [_Column(str(c), "", str(c), (c,), _text) for c in table if c not in used]
-    return [c for c in (*shown.values(), *others) if table[c.sources[0]].notna().any()]
+    in_mm = "error_mm_mean" in table and table["error_mm_mean"].notna().any()
+    return [
+        column
+        for column in (*shown.values(), *others)
+        if table[column.sources[0]].notna().any()
+        and not (in_mm and column.sources[0] in _WITHOUT_MM)
+    ]
 
 
 def _cells(table: pd.DataFrame, columns: list[_Column], decimals: int) -> list[list[str]]:
@@ -122,12 +139,16 @@ def _cells(table: pd.DataFrame, columns: list[_Column], decimals: int) -> list[l
 def _explained(columns: list[_Column], caption: str) -> str:
     if any(column.group.startswith(("#O", "SDR")) for column in columns):
         caption += " #Or: points with error > r mm, strictly; SDR r: 100 % − their percentage."
-    if any(column.sources == _LIMITS for column in columns):
+    if any(column.sources in (_LIMITS, _LIMITS_PX) for column in columns):
         caption += " CI: of the mean, bootstrap over images."
     if any("sdr_2mm_difference" in column.sources for column in columns):
         caption += (
             " Differences as the rows name them: better where below 0 in mm, above 0 in SDR 2 mm, "
             "the percentage of points within 2 mm. CI: bootstrap over images."
+        )
+    if any("difference_px_mean" in column.sources for column in columns):
+        caption += (
+            " Differences as the rows name them: better where below 0. CI: bootstrap over images."
         )
     return caption
 

@@ -83,6 +83,28 @@ def _bootstrap_interval(
     return float(low), float(high)
 
 
+def unit_of(errors: pd.DataFrame) -> str:
+    """The unit in which a reader wants the errors: "mm" where any is known, else "px"."""
+    return "mm" if _finite(errors["error_mm"]).size else "px"
+
+
+def _interval_of_mean(errors: pd.DataFrame, name: str, samples: int, seed: int) -> dict[str, float]:
+    """`name`_mean_low and `name`_mean_high, when images are resampled with all their points."""
+    known = errors[np.isfinite(errors[name].to_numpy(dtype=np.float64))]
+    of_image = known.groupby("image_id")[name].agg(["sum", "count"])
+    sums, counts = of_image["sum"].to_numpy(), of_image["count"].to_numpy()
+    low, high = _bootstrap_interval(sums, counts, samples, seed)
+    return {f"{name}_mean_low": low, f"{name}_mean_high": high}
+
+
+def _of_images(errors: pd.DataFrame, unit: str) -> dict[str, float]:
+    """Mean and SD over the mean error of each image, each seed for itself."""
+    keys = ["image_id", *(column for column in errors if column == "seed")]
+    known = errors[np.isfinite(errors[f"error_{unit}"].to_numpy(dtype=np.float64))]
+    found = _statistics(known.groupby(keys)[f"error_{unit}"].mean().to_numpy(), f"ipe_{unit}")
+    return {name: found[name] for name in (f"ipe_{unit}_mean", f"ipe_{unit}_sd")}
+
+
 def summarize(errors: pd.DataFrame, samples: int = 10_000, seed: int = 0) -> dict[str, float]:
     """The statistics of one table row.
 
@@ -97,31 +119,23 @@ def summarize(errors: pd.DataFrame, samples: int = 10_000, seed: int = 0) -> dic
         error_mm_median, error_mm_mean, error_mm_sd (over points), error_mm_mean_low and
         error_mm_mean_high (95 % interval of the mean; NaN with fewer than two images),
         outliers_{2,4,10}mm (counts), sdr_{2,2_5,3,4,10}mm (percent), ipe_mm_mean and ipe_mm_sd
-        (over the mean error of each image, each seed for itself), error_px_median, error_px_mean,
-        error_px_sd, points (finite error_px), images (with such a point), seeds. What is in
-        millimetres covers the points whose scale is known, and is NaN if there are none.
+        (over the mean error of each image, each seed for itself); of pixels error_px_median,
+        ..._mean, ..._sd, ..._mean_low, ..._mean_high, ipe_px_mean, ipe_px_sd; points (finite
+        error_px), images (with such a point), seeds. What is in millimetres covers the points
+        whose scale is known, and is NaN if there are none.
     """
     seeds = errors["seed"] if "seed" in errors else pd.Series(0, index=errors.index)
-    known = np.isfinite(errors["error_mm"].to_numpy(dtype=np.float64))
     error_mm, error_px = _finite(errors["error_mm"]), _finite(errors["error_px"])
     annotated = np.isfinite(errors["error_px"].to_numpy(dtype=np.float64))
-
-    by_image = errors.loc[known].groupby("image_id")["error_mm"].agg(["sum", "count"])
-    low, high = _bootstrap_interval(
-        by_image["sum"].to_numpy(), by_image["count"].to_numpy(), samples, seed
-    )
-    keys = [errors.loc[known, "image_id"], seeds[known]]
-    ipe_mm = errors.loc[known].groupby(keys, sort=False)["error_mm"].mean().to_numpy()
-    ipe = _statistics(ipe_mm, "ipe_mm")
     return {
         **_statistics(error_mm, "error_mm"),
-        "error_mm_mean_low": low,
-        "error_mm_mean_high": high,
+        **_interval_of_mean(errors, "error_mm", samples, seed),
         **{f"outliers_{_radius_name(r)}": _outliers(error_mm, r) for r in OUTLIERS_MM},
         **{f"sdr_{_radius_name(r)}": _sdr(error_mm, r) for r in THRESHOLDS_MM},
-        "ipe_mm_mean": ipe["ipe_mm_mean"],
-        "ipe_mm_sd": ipe["ipe_mm_sd"],
+        **_of_images(errors, "mm"),
         **_statistics(error_px, "error_px"),
+        **_interval_of_mean(errors, "error_px", samples, seed),
+        **_of_images(errors, "px"),
         "points": int(error_px.size),
         "images": int(errors.loc[annotated, "image_id"].nunique()),
         "seeds": int(seeds.nunique()),
@@ -158,7 +172,11 @@ def per_landmark(errors: pd.DataFrame) -> pd.DataFrame:
 
 
 def paired(
-    errors_a: pd.DataFrame, errors_b: pd.DataFrame, samples: int = 10_000, seed: int = 0
+    errors_a: pd.DataFrame,
+    errors_b: pd.DataFrame,
+    samples: int = 10_000,
+    seed: int = 0,
+    unit: str = "mm",
 ) -> dict[str, float]:
     """Compares two methods on the same points, image by image.
 
@@ -167,50 +185,52 @@ def paired(
             error the mean over its points.
         samples: resamples of the bootstrap over images.
         seed: of the bootstrap.
+        unit: "mm" or "px".
 
     Returns:
         difference_mm_mean (mean over images of b - a: negative where b is better),
         difference_mm_low, difference_mm_high (95 % interval), wilcoxon_p (two-sided signed-rank
-        test over images; 1 where no image differs), sdr_2mm_difference (mean over images of b - a
-        in the percentage of points, of all seeds, within 2 mm: positive where b is better),
-        sdr_2mm_difference_low, sdr_2mm_difference_high, images.
+        test over images; 1 where no image differs), in millimetres also sdr_2mm_difference (mean
+        over images of b - a in the percentage of points, of all seeds, within 2 mm: positive where
+        b is better), sdr_2mm_difference_low, sdr_2mm_difference_high; images.
 
     Raises:
-        DataError: A point is known in millimetres on one side only, or nowhere.
+        DataError: A point is known in that unit on one side only, or nowhere.
     """
-    points, within = [], []
+    name, points, within = f"error_{unit}", [], []
     for errors in (errors_a, errors_b):
-        known = errors[np.isfinite(errors["error_mm"].to_numpy(dtype=np.float64))]
-        points.append(known.groupby(["image_id", "landmark"], sort=True)["error_mm"].mean())
-        within.append(100.0 * (known["error_mm"] <= 2.0).groupby(known["image_id"]).mean())
-    for name, here, there in (("second", *points), ("first", *points[::-1])):
+        known = errors[np.isfinite(errors[name].to_numpy(dtype=np.float64))]
+        points.append(known.groupby(["image_id", "landmark"], sort=True)[name].mean())
+        within.append(100.0 * (known[name] <= 2.0).groupby(known["image_id"]).mean())
+    for which, here, there in (("second", *points), ("first", *points[::-1])):
         missing = here.index.difference(there.index)
         if len(missing):
             shown = "; ".join(f"image {i}, landmark {k}" for i, k in missing[:3])
             more = " ..." if len(missing) > 3 else ""
             raise DataError(
-                f"the {name} table of errors lacks {len(missing)} of the other's points: "
+                f"the {which} table of errors lacks {len(missing)} of the other's points: "
                 f"{shown}{more}"
             )
     if points[0].empty:
-        raise DataError("neither table of errors holds an error in millimetres")
+        raise DataError(f"neither table of errors holds an error in {unit}")
     mean_a, mean_b = (point.groupby(level="image_id").mean() for point in points)
     difference = (mean_b - mean_a).to_numpy()
     each = np.ones(len(difference))
     low, high = _bootstrap_interval(difference, each, samples, seed)
     p = float(stats.wilcoxon(difference).pvalue) if np.any(difference) else 1.0
-    gain = (within[1] - within[0]).to_numpy()
-    gain_low, gain_high = _bootstrap_interval(gain, each, samples, seed)
-    return {
-        "difference_mm_mean": float(difference.mean()),
-        "difference_mm_low": low,
-        "difference_mm_high": high,
+    compared = {
+        f"difference_{unit}_mean": float(difference.mean()),
+        f"difference_{unit}_low": low,
+        f"difference_{unit}_high": high,
         "wilcoxon_p": p,
-        "sdr_2mm_difference": float(gain.mean()),
-        "sdr_2mm_difference_low": gain_low,
-        "sdr_2mm_difference_high": gain_high,
-        "images": len(difference),
     }
+    if unit == "mm":
+        gain = (within[1] - within[0]).to_numpy()
+        gain_low, gain_high = _bootstrap_interval(gain, each, samples, seed)
+        compared["sdr_2mm_difference"] = float(gain.mean())
+        compared["sdr_2mm_difference_low"] = gain_low
+        compared["sdr_2mm_difference_high"] = gain_high
+    return {**compared, "images": len(difference)}
 
 
 def read_summary(path: str | os.PathLike) -> dict:

@@ -30,9 +30,9 @@ def names(study, *paths, out=None):
 def test_files_and_folders(study):
     assert names(study, study) == ["a.JPG", "b.png"]
     assert names(study, study / "one") == ["one/c.tif", "one/e.nii.gz"]
-    # what is named is meant, twice if named twice
-    twice = [study / "notes.txt", study / "b.png", study / "b.png"]
-    assert names(study, *twice) == ["notes.txt", "b.png", "b.png"]
+    # what is named is meant, once however often and in whatever way
+    twice = [study / "notes.txt", study / "b.png", study / "one" / ".." / "b.png", study]
+    assert names(study, *twice) == ["notes.txt", "b.png", "a.JPG"]
 
 
 def test_patterns(study):
@@ -62,8 +62,19 @@ def test_dicom_needs_no_suffix(study):
 def test_nothing_there_is_said(study, path):
     (study / "empty").mkdir()
     said = {"gone.png": "no such image", "empty": "no image in this folder"}
-    with pytest.raises(DataError, match=said.get(path, "matches no image")):
+    with pytest.raises(DataError, match=said.get(path, "matches no image")) as raised:
         find_images([study / path])
+    assert "/**" not in str(raised.value).removeprefix(f"{study / path}")
+
+
+def test_images_in_folders_further_down_are_thought_of(study):
+    (study / "above").mkdir()
+    (study / "one").rename(study / "above" / "one")
+    with pytest.raises(DataError, match=r"no image in this folder .*above/\*\*' looks into"):
+        find_images([study / "above"])
+    assert names(study, f"{study / 'above'}/**") == [
+        f"above/one/{name}" for name in ("c.tif", "e.nii.gz", "two/d.png")
+    ]
 
 
 def test_names():

@@ -272,6 +272,20 @@ def unreadable(folder):
     }
 
 
+def test_previews_are_no_other_pictures(tmp_path):
+    """A phone's JPEG holds a second one for other screens, a TIFF perhaps a page to show small."""
+    whole, small = Image.fromarray(GREY), Image.fromarray(GREY[::2, ::2])
+    whole.save(tmp_path / "phone.jpg", "MPO", save_all=True, append_images=[small], quality=100)
+    small.encoderinfo, small.encoderconfig = {"tiffinfo": {254: 1}}, ()
+    whole.save(tmp_path / "preview.tif", save_all=True, append_images=[small])
+    for name, off in (("phone.jpg", 2), ("preview.tif", 0)):
+        with Image.open(tmp_path / name) as image:
+            assert image.n_frames == 2
+        read = images.read_image(tmp_path / name)
+        assert read.shape == images.image_shape(tmp_path / name) == GREY.shape
+        assert np.abs(read.astype(int) - GREY).max() <= off
+
+
 def test_unreadable_images_are_named(tmp_path, capfd):
     pytest.importorskip("SimpleITK")
     for name, said in unreadable(tmp_path).items():

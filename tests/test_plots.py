@@ -200,8 +200,12 @@ def test_cumulative_error_reads_as_a_percentage():
     assert read == {0.5: 0, 1.0: 25, 2.0: 50, 2.9: 50, 4: 75, 10: 75}
     assert axes.get_xlim()[1] == 10.0
     rendered(figure)
-    with pytest.raises(DataError, match="empty"):
-        plots.cumulative_error({"empty": table.assign(error_mm=np.nan)})
+    unknown = {"empty": table.assign(error_mm=np.nan)}
+    with pytest.raises(DataError, match="empty: no error in mm"):
+        plots.cumulative_error(unknown)
+    in_px = plots.cumulative_error(unknown, largest=100.0, unit="px").axes[0]
+    assert in_px.get_xlabel() == "error, px" and in_px.get_xlim() == (1.0, 100.0)
+    assert [label.get_text() for label in in_px.get_xticklabels()][0] == "1"
 
 
 def test_correlation_maps_share_a_scale_and_centre_the_difference():

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from benchmarks import predict_folder
 from kerasland import geometry, model_files, model_notes, phantom, predict
 from kerasland.errors import DataError, UsageError
 from kerasland.images import read_image
@@ -170,8 +171,10 @@ def test_no_image_is_refused(tmp_path):
 
 
 def test_an_interrupt_leaves_nothing_half_written(tmp_path, monkeypatch):
-    model, image = model_files.load_pretrained(), tmp_path / "0.png"
-    Image.fromarray(phantom.hand(0, (300, 220))[0]).save(image)
+    model, images = model_files.load_pretrained(), [tmp_path / f"{i}.png" for i in range(100)]
+    Image.fromarray(phantom.hand(0, (300, 220))[0]).save(images[0])
+    for other in images[1:]:
+        other.hardlink_to(images[0])
     made, read = predict.frame_localizer(model), []
 
     def network(_):
@@ -187,13 +190,23 @@ def test_an_interrupt_leaves_nothing_half_written(tmp_path, monkeypatch):
     monkeypatch.setattr(predict, "frame_localizer", network)
     monkeypatch.setattr(predict, "read_image", lambda path: read.append(path) or read_image(path))
     with pytest.raises(KeyboardInterrupt):
-        predict.predict([image] * 100, model, tmp_path / "out")
+        predict.predict(images, model, tmp_path / "out")
     assert len(read) < 50
     written = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
     assert 0 < len(written) <= 2 * predict.BATCH
     for path in written:
         assert not path.name.startswith(".") and path.suffix == ".jpg"
         Image.open(path).load()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no peak memory to read")
+def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
+    predict_folder.make_radiographs(tmp_path / "images", 96)  # 288 MB of pixels
+    few, many = (
+        predict_folder.peak_kib(tmp_path / "images", count, tmp_path / "out") for count in (12, 96)
+    )
+    assert many < 1.15 * few
 
 
 @pytest.mark.slow

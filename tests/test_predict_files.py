@@ -16,6 +16,7 @@ from kerasland import geometry, model_files, model_notes, phantom, predict, pred
 from kerasland.__main__ import main
 from kerasland.errors import DataError, UsageError
 from kerasland.images import read_image
+from kerasland.models import unet
 
 SHAPE = (560, 400)
 
@@ -87,14 +88,14 @@ def test_the_scale_is_that_of_the_file_or_of_the_wrist(hand, model, tmp_path):
     assert list(table)[-3:] == ["x_mm", "y_mm", "scale"]
     by_file, by_wrist = table[:37], table[37:]
     assert set(by_file["scale"]) == {"ImagerPixelSpacing"}
-    np.testing.assert_allclose(by_file["x_mm"], 0.2 * by_file["x"])
-    np.testing.assert_allclose(by_file["y_mm"], 0.3 * by_file["y"])
+    np.testing.assert_allclose(by_file["x_mm"], 0.2 * by_file["x"], rtol=2e-6)  # seven digits
+    np.testing.assert_allclose(by_file["y_mm"], 0.3 * by_file["y"], rtol=2e-6)
     (said,) = set(by_wrist["scale"])
     assert said.endswith("(0, 4) = 50 mm")
     in_mm = by_wrist[["x_mm", "y_mm"]].to_numpy()
     assert np.linalg.norm(in_mm[0] - in_mm[4]) == pytest.approx(50)
     wrist_mm_per_px = in_mm[0, 0] / by_wrist["x"].iloc[0]
-    np.testing.assert_allclose(in_mm / by_wrist[["x", "y"]], wrist_mm_per_px)
+    np.testing.assert_allclose(in_mm / by_wrist[["x", "y"]], wrist_mm_per_px, rtol=2e-6)
     # one picture, one expected error in its pixels, whatever the millimetres are
     for column in predictions.ERRORS:
         in_px = [by_file[column] / 0.25, by_wrist[column] / wrist_mm_per_px]
@@ -166,9 +167,45 @@ def test_the_side_matters_on_a_real_radiograph(hand_atlas, model):
     assert error_mm["right"] < 1.5 and error_mm["left"] > 10
 
 
+def test_sides_are_told_apart(hand, model, tmp_path, capsys):
+    pixels = hand[0]
+    pictures = {"a": pixels, "b": pixels[:, ::-1], "c": np.rot90(pixels), "d": pixels[:, ::-1]}
+    for name, picture in pictures.items():
+        Image.fromarray(picture).save(tmp_path / f"{name}.png")
+    table = predict.predict([tmp_path], model, tmp_path / "out", "auto")
+    document = json.loads((tmp_path / "out" / "landmarks.json").read_text())
+    assert [entry["side"] for entry in document] == ["left", "right", "left", "right"]
+    size = {"width": SHAPE[1], "height": SHAPE[0]}
+    assert size.items() <= document[0].items()
+    found = {name: points_of(table, tmp_path / f"{name}.png") for name in pictures}
+    for name in "bd":
+        np.testing.assert_allclose(found[name], mirrored(found["a"], SHAPE[1]), atol=1e-3)
+    said = capsys.readouterr().err
+    assert said.count("doubtful: ") == 1 and "c.png: its landmarks form no shape" in said
+    assert "--side" not in said
+    # rings where nothing is sure: the hole in the middle shows the picture
+    for name, sure in (("a", True), ("c", False)):
+        drawn = np.asarray(Image.open(tmp_path / "out" / "overlays" / f"{name}.jpg"), dtype=int)
+        height, width = pictures[name].shape
+        within = [(x, y) for x, y in found[name] if 0 <= x < width and 0 <= y < height]
+        places = np.rint((np.array(within) + 0.5) * len(drawn) / height - 0.5).astype(int)
+        orange = np.ptp(drawn[places[:, 1], places[:, 0]], axis=1) > 100
+        assert orange.mean() > 0.8 if sure else orange.mean() < 0.2
+
+
+def test_a_file_is_no_folder_to_write_to(model, tmp_path):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(UsageError, match="out: is a file"):
+        predict.predict([tmp_path], model, tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "mine"
+
+
 def test_a_side_that_is_none(model, tmp_path, capsys):
     with pytest.raises(UsageError, match="side 'up': expected left or right"):
         predict.localizer(model, "up")
+    simple = unet(5, (64, 64), width=4, depth=2)
+    with pytest.raises(UsageError, match="side auto: this model does not tell .* shape_prior"):
+        predict.predict_files([tmp_path], simple, tmp_path / "out", "auto")
     Image.fromarray(np.eye(90, dtype=np.uint8)).save(tmp_path / "a.png")
     out = ["--out", str(tmp_path / "out"), "--side", "up"]
     assert main(["predict", str(tmp_path / "a.png"), *out]) == 2
@@ -197,7 +234,8 @@ def test_each_that_fails_is_said_and_the_others_are_written(hand, tmp_path, caps
         ("broken.png", "of no known format"),
     ):
         assert any(name in line and words in line for line in skipped), name
-    assert said.splitlines()[-1].startswith("error: ") and "dot.png" in said.splitlines()[-1]
+    last = said.splitlines()[-1]
+    assert last.startswith(f"error: 2 of 6 images, written to {out}; not ") and "dot.png" in last
     table = pd.read_csv(out / "landmarks.csv")
     assert [path.split("/")[-1] for path in table["image"].unique()] == ["fine.png", "good.png"]
     assert len(json.loads((out / "landmarks.json").read_text())) == 2

@@ -95,6 +95,8 @@ def test_summary_against_loops(with_seeds):
     assert (summary["images"], summary["seeds"]) == (12, 2 if with_seeds else 1)
     limits = (summary["error_mm_mean_low"], summary["error_mm_mean_high"])
     assert limits == pytest.approx(naive.bootstrap_over_images(table, 300, 5), rel=1e-12)
+    for key in ("error_{}_mean_low", "error_{}_mean_high", "ipe_{}_mean", "ipe_{}_sd"):
+        assert summary[key.format("px")] == pytest.approx(10 * summary[key.format("mm")]), key
 
 
 def test_bootstrap_in_several_chunks_is_the_same():
@@ -210,6 +212,22 @@ def test_paired_tables_say_which_way_is_better(by_hand, tmp_path):
     assert "-0.500 (-0.500 to -0.500) & " in latex
 
 
+def test_without_millimetres_a_reader_has_pixels(by_hand, tmp_path):
+    known = by_hand.assign(error_mm=NAN)
+    better = known.assign(error_px=known["error_px"] - 5)
+    assert (tables.unit_of(by_hand), tables.unit_of(known)) == ("mm", "px")
+    row = {"method": "b - a", **tables.paired(known, better, unit="px")}
+    assert row["difference_px_mean"] == -5.0 and not [key for key in row if "mm" in key]
+    tables.write_table(pd.DataFrame([row]), tmp_path / "paired", "Two runs.")
+    text = (tmp_path / "paired.md").read_text(encoding="utf-8")
+    assert " -5.00 (-5.00 to -5.00) |" in text and "better where below 0. CI" in text
+    for errors, shown in ((known, True), (by_hand, False)):
+        tables.write_table(pd.DataFrame([tables.summarize(errors)]), tmp_path / "t", "Pixels.")
+        text = (tmp_path / "t.md").read_text(encoding="utf-8")
+        assert ("IPE mean ± SD, px" in text) == ("95 % CI, px" in text) == shown
+        assert "CI: of the mean, bootstrap over images" in text
+
+
 def test_paired_without_a_difference(by_hand):
     result = tables.paired(by_hand, by_hand)
     assert result == {
@@ -229,7 +247,7 @@ def test_paired_names_what_is_missing(by_hand):
         tables.paired(by_hand, by_hand.drop(index=[2, 4]))
     with pytest.raises(DataError, match="first .* lacks 1 .* image a, landmark base"):
         tables.paired(by_hand.drop(index=1), by_hand)
-    with pytest.raises(DataError, match="millimetres"):
+    with pytest.raises(DataError, match="an error in mm"):
         tables.paired(by_hand.assign(error_mm=NAN), by_hand.assign(error_mm=NAN))
 
 

@@ -67,7 +67,7 @@ def as_grey(data: bytes) -> np.ndarray:
         with Image.open(io.BytesIO(data)) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise HTTPException(413, f"more than {MOST_PIXELS} pixels")
-            if getattr(image, "n_frames", 1) > 1:
+            if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # a phone's JPEG
                 raise HTTPException(400, "several pictures in one file")
             if image.mode in ("LA", "RGB", "RGBA") and any(";16" in str(t[3]) for t in image.tile):
                 # of which Pillow would keep the higher 8: save it in 16-bit grey
@@ -80,7 +80,11 @@ def as_grey(data: bytes) -> np.ndarray:
     except Image.DecompressionBombError:  # Pillow's own limit, before the size can be asked for
         raise HTTPException(413, f"more than {MOST_PIXELS} pixels") from None
     except (OSError, SyntaxError, ValueError):
-        raise HTTPException(400, "the body is not an image file that Pillow can read") from None
+        raise HTTPException(
+            400,
+            "the body is not an image file that Pillow can read; curl sends one as it is with "
+            "--data-binary @FILE",
+        ) from None
     pixels = -pixels if inverted else pixels
     low, high = pixels.min(), pixels.max()
     return ((pixels - low) * (255 / max(high - low, 1))).round().astype(np.uint8)
