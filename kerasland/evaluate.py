@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from kerasland import closeups, files, overlays, plots, tables
+from kerasland import closeups, files, overlays, plots, tables, tensorboard_log
 from kerasland import experiment as experiments
 from kerasland.errors import DataError, UsageError
 from kerasland.folds import ALL, check_list
@@ -38,7 +38,8 @@ def evaluate(
         data: prepared data set.
         fold: its test list is evaluated; by default the fold that the run was trained on.
         ids: images to evaluate, instead of a fold.
-        out: folder to write; by default `evaluation/` in the run's folder.
+        out: folder to write; by default `evaluation/` in the run's folder, and TensorBoard's log
+            gets the errors of the fold's test list too.
 
     Returns:
         What `summary.json` holds: `tables.summarize` of the model, and of the mean shape of those
@@ -49,8 +50,9 @@ def evaluate(
         UsageError: if the run has no fold, and neither a fold nor ids are given.
     """
     run = Path(run)
-    out = Path(out) if out else run / tables.EVALUATION
     experiment, notes = experiments.load(run / experiments.EXPERIMENT)
+    own_test_list = not (out or ids) and fold in (None, notes["fold"])
+    out = Path(out) if out else run / tables.EVALUATION
     model = load_model(run)
     if not (ids or fold) and notes["fold"] == ALL:
         raise UsageError(f"{run}: was trained on all images; say what to evaluate: --fold or --ids")
@@ -87,6 +89,10 @@ def evaluate(
         "mean_shape": rows.get("mean_shape"),
     }
     write(out, data, errors, rows, summary)
+    if own_test_list:
+        unit = tables.unit_of(errors[experiment.method])
+        shown = {name: summary[name] for name in (f"error_{unit}_mean", "sdr_2mm")}
+        tensorboard_log.log_test(run / tensorboard_log.FOLDER, experiment.epochs, shown)
     return summary
 
 

@@ -16,6 +16,7 @@ from kerasland.dataset import Frames
 from kerasland.experiment import Experiment
 from kerasland.prepared import Prepared
 
+FOLDER = "tensorboard"  # in that of a run
 MOMENTS = 4  # of a training, about, besides its first epoch, at which pictures are drawn
 IMAGES = 3
 DPI = 100
@@ -146,6 +147,23 @@ class TensorBoardLog(keras.callbacks.Callback):
             for vectors in (found[:1], wanted)
         )
         return plots.single_correlation_maps(predicted, annotated)
+
+
+def log_test(folder: Path, epochs: int, errors: dict[str, float]) -> None:
+    """Adds the errors of test images to the log of a training, for the tab HPARAMS too.
+
+    Args:
+        folder: the log's; where it holds none, nothing is written.
+        epochs: of the training.
+        errors: by name, such as "error_mm_mean"; what is not known is left out.
+    """
+    watched = next((p for name in ("validation", "train") if (p := folder / name).is_dir()), None)
+    if watched is None:
+        return
+    with tf.summary.create_file_writer(str(watched)).as_default(step=epochs):
+        for name, value in errors.items():
+            if np.isfinite(value):
+                tf.summary.scalar(f"test/{name}", value, description="Of the fold's test list.")
 
 
 def _write(tag: str, figures: list[Figure], description: str) -> None:

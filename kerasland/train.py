@@ -11,7 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from kerasland import dataset, devices, optimizers, run_folder, shapes
+from kerasland import dataset, devices, optimizers, run_folder, shapes, tensorboard_log
 from kerasland import experiment as experiments
 from kerasland.callbacks import (
     CHECKPOINTS,
@@ -28,7 +28,6 @@ from kerasland.model_files import load_model, take_weights
 from kerasland.model_notes import MODEL
 from kerasland.models import unet
 from kerasland.prepared import Prepared, Scale
-from kerasland.tensorboard_log import TensorBoardLog
 
 BETA_2 = 0.99  # of AdamW: Keras's 0.999 looks back over more steps than a short training has
 WATCHED = 8  # validation images a step
@@ -208,8 +207,8 @@ def _train(
     own = [
         Reseeding(experiment.seed),
         # before the averaging, so that its pictures show the averaged weights
-        TensorBoardLog(
-            run / "tensorboard",
+        tensorboard_log.TensorBoardLog(
+            run / tensorboard_log.FOLDER,
             experiment,
             data,
             watched or frames,

@@ -9,7 +9,7 @@ import urllib.request
 
 import pytest
 
-from kerasland import synthetic, train
+from kerasland import evaluate, synthetic, train
 from kerasland.experiment import Experiment
 
 LIMIT_S = 60
@@ -27,7 +27,7 @@ TABS = {
     "scalars": ("error/radial_error_mm", "error/sdr_2mm", "loss/total"),
     "images": ("overlays/", "similarity/"),
     "text": ("image_shape", "64"),
-    "hparams": ("maps", "both", "none", "first/", "second/"),
+    "hparams": ("maps", "both", "none", "first/", "second/", "test/error_mm_mean"),
 }
 # all that a page shows, whatever the components it is hidden in
 EVERYTHING = """
@@ -50,6 +50,7 @@ def address(tmp_path_factory):
     for name, maps in (("first", "both"), ("second", "none")):
         experiment = TINY.replace(maps=maps)
         train.train(hands, experiment, folder / "runs" / name, "dev", quiet=True)
+        evaluate.evaluate(folder / "runs" / name, hands)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
