@@ -20,8 +20,8 @@ class Annotations:
     source: the file or folder. first_pixel: the coordinates, in x and in y alike, that the file
     gives the centre of the first pixel. places: where the file names each image. shapes: (H, W)
     of each image, where the file states it. ignored: what the file holds and nobody reads; people:
-    columns of those that seem to say of whom an image is. groups: the group of each image that has
-    one, where a column of groups was asked for.
+    columns of those that seem to say of whom an image is, several of the same. groups: the group
+    of each image that has one, where a column of groups was asked for.
     """
 
     def __init__(self, source: Path, landmarks: Iterable[str] = (), first_pixel: float = 0.0):

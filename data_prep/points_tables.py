@@ -85,7 +85,7 @@ def read_table(path: Path, group: str | None = None) -> Annotations:
     image_column = next((lower.index(c) for c in IMAGE_COLUMNS if c in lower), 0)
     groups = None if group is None else _group_column(path, header, group)
     if delimiter != ",":
-        rows = _with_points(path, image_column, rows)
+        rows = _with_points(path, {image_column, groups}, rows)
     name = _landmark_column(header, image_column)
     if name is not None:
         table, used = _tidy(path, lower, image_column, name, rows)
@@ -97,11 +97,22 @@ def read_table(path: Path, group: str | None = None) -> Annotations:
         raise UsageError(f"--group {group}: that column holds the images or points of {path}")
     spare = [column for column in range(len(header)) if column not in {*used, groups}]
     table.ignored = [f"column {header[c] or f'{c + 1} without a name'}" for c in spare]
-    table.people = [header[c] for c in spare if re.sub(r"\W", "_", lower[c]) in PEOPLE_COLUMNS]
+    table.people = [
+        header[c]
+        for c in spare
+        if re.sub(r"\W", "_", lower[c]) in PEOPLE_COLUMNS and _some_share(rows, image_column, c)
+    ]
     for line, row in rows if groups is not None else ():
         if (of_image := row[groups].strip()).lower() not in MISSING:
             table.add_group(row[image_column].strip(), of_image, f"{path}, line {line}")
     return table
+
+
+def _some_share(rows: list, image_column: int, column: int) -> bool:
+    """Whether several images have the same in a column."""
+    pairs = {(row[column].strip(), row[image_column].strip()) for _, row in rows}
+    values = [value for value, _ in pairs if value.lower() not in MISSING]
+    return len(set(values)) < len(values)
 
 
 def _group_column(path: Path, header: list[str], group: str) -> int:
@@ -227,14 +238,15 @@ def _point(x: str, y: str, place: str) -> tuple[float, float]:
     return finite(x, y, place)
 
 
-def _with_points(path: Path, image_column: int, rows: list) -> list:
-    """Rows of a table without commas between its columns, whose `10,5` become `10.5`.
+def _with_points(path: Path, names: set[int | None], rows: list) -> list:
+    """Rows of a table without commas between its columns, whose `10,5` become `10.5`, but in the
+    columns of names.
 
     Raises:
         DataError: a comma may also stand between thousands: there are decimal points too, or three
             digits behind every comma.
     """
-    cells = [c.strip() for _, row in rows for k, c in enumerate(row) if k != image_column]
+    cells = [c.strip() for _, row in rows for k, c in enumerate(row) if k not in names]
     commas = [cell for cell in cells if _COMMA.fullmatch(cell)]
     thousands = all(len(cell.split(",")[1]) == 3 for cell in commas)
     if commas and (thousands or any(_POINT.fullmatch(cell) for cell in cells)):
@@ -247,7 +259,7 @@ def _with_points(path: Path, image_column: int, rows: list) -> list:
         (
             line,
             [
-                cell.replace(",", ".") if k != image_column and cell.strip() in known else cell
+                cell.replace(",", ".") if k not in names and cell.strip() in known else cell
                 for k, cell in enumerate(row)
             ],
         )

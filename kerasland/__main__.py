@@ -100,13 +100,13 @@ def _evaluate(args) -> None:
     from kerasland import folds, model_notes, prepared, tables
 
     model_notes.existing(args.run)
-    out = args.out or args.run / tables.EVALUATION
     ids = folds.read_ids(args.ids) if args.ids else None
     data = prepared.read(args.data)
     _start_tensorflow()
     from kerasland import evaluate
 
-    evaluate.evaluate(args.run, data, args.fold, ids, out)
+    evaluate.evaluate(args.run, data, args.fold, ids, args.out)
+    out = args.out or args.run / tables.EVALUATION
     print((out / "table.md").read_text(encoding="utf-8"))
     print(f"written to {out}")
 

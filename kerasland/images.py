@@ -40,7 +40,8 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
         (H, W), uint8 or uint16.
 
     Raises:
-        DataError: missing, truncated or no image; several pages, frames or slices; values that are
+        DataError: missing, truncated or no image; several pages, frames or slices (reduced pages
+            of a TIFF and the second picture of a phone's JPEG are not looked at); values that are
             not finite.
     """
     path = Path(path)

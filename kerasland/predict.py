@@ -127,8 +127,8 @@ def predict_files(
 
     Raises:
         DataError: naming the images that could not be read, after all others were written; each is
-            said on stderr when it is met. `out` is a file.
-        UsageError: another side, or "auto" of a model that knows no shapes.
+            said on stderr when it is met.
+        UsageError: another side, "auto" of a model that knows no shapes, or `out` is a file.
     """
     out = Path(out)
     _check_side(side, model)
@@ -139,8 +139,7 @@ def predict_files(
         raise UsageError("no image named")
     names, locate = landmark_names(model), frame_localizer(model)
     expected, failed, taken = _expected_errors(model), [], {}
-    first = SIDES[0] if side == AUTO else side
-    read = partial(_read, side=first, frame_shape=model.input_shape[1:3])
+    read = partial(_read, side=_first(side), frame_shape=model.input_shape[1:3])
 
     def written(jobs: Iterator[Future[_Radiograph]]) -> Iterator[_Drawing]:
         readable = _readable(jobs, len(paths), failed)
@@ -218,7 +217,7 @@ def _located(
     """Each with its landmarks (K, 2), in its own pixels, their confidence (K,), and its side."""
     while batch := list(itertools.islice(radiographs, BATCH)):
         points, confidence = locate(np.stack([seen.frame for seen in batch]))
-        sides = [SIDES[0] if side == AUTO else side] * len(batch)
+        sides = [_first(side)] * len(batch)
         odd = np.flatnonzero(~confidence.any(axis=1)) if side == AUTO else ()
         if len(odd):
             mirrored = [_seen(batch[i].image, "right") for i in odd]
@@ -263,9 +262,14 @@ def _check_side(side: str, model: keras.Model) -> None:
         raise UsageError(f"side {side!r}: expected {', '.join(SIDES)} or {AUTO}")
     if side == AUTO and not any(isinstance(layer, ShapePrior) for layer in model.layers):
         raise UsageError(
-            f"side {AUTO}: this model does not tell one side from the other: it was trained "
-            f"without shape_prior=true; choose {' or '.join(SIDES)}"
+            f"side {AUTO}: this model does not tell one side from the other, it knows no shapes "
+            f"(shape_prior=true and enough images to train on); choose {' or '.join(SIDES)}"
         )
+
+
+def _first(side: str) -> str:
+    """What each hand is taken for at first."""
+    return SIDES[0] if side == AUTO else side
 
 
 def _seen(image: np.ndarray, side: str) -> np.ndarray:

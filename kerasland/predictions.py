@@ -50,7 +50,7 @@ def writing(out: Path, names: Sequence[str]) -> Iterator[Callable[[Prediction], 
     Distances between (x_mm, y_mm) are millimetres also where pixels are not square.
     `landmarks.json` is a list with an object an image: image, width, height, side, scale,
     mm_per_px ([x, y] or null), landmarks (landmark, x, y, confidence, and of a calibrated model
-    error_mm and error_mm_95). Numbers have seven digits, all that the network's have.
+    error_mm and error_mm_95). Numbers of landmarks have seven digits, all that the network's have.
 
     Args:
         out: folder. Both files appear when the block ends, neither if it raises.

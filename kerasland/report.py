@@ -56,7 +56,7 @@ def report(
     runs = report_runs.read(runs)
     data = report_runs.data_of(runs, data)
     ids, names = runs[0].ids, data.landmarks
-    unit = "mm" if np.isfinite(runs[0].errors["error_mm"]).any() else "px"
+    unit = tables.unit_of(runs[0].errors)
     errors = [(run.name, run.errors) for run in runs]
     if baseline := _mean_shape(runs[0], data):
         errors.insert(0, (MEAN_SHAPE, pd.concat(baseline)))
@@ -250,8 +250,8 @@ def _per_landmark(run: Run, unit: str) -> Grid:
 
 def _comparison(first: Run, other: Run, unit: str) -> dict:
     """The paired test of two runs, in millimetres or else in pixels, and their landmarks."""
-    pair = [run.errors.assign(error_mm=run.errors[f"error_{unit}"]) for run in (first, other)]
-    means = [errors.groupby("landmark", sort=False)["error_mm"].mean() for errors in pair]
+    pair = [run.errors for run in (first, other)]
+    means = [errors.groupby("landmark", sort=False)[f"error_{unit}"].mean() for errors in pair]
     table = pd.DataFrame(
         {
             f"{first.name}, {unit}": means[0],
@@ -266,7 +266,7 @@ def _comparison(first: Run, other: Run, unit: str) -> dict:
     return {
         "first": first,
         "other": other,
-        "paired": tables.paired(*pair),
+        "paired": tables.paired(*pair, unit=unit),
         "landmarks": grid(table.rename_axis("landmark").reset_index(), caption),
     }
 

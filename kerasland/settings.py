@@ -26,8 +26,8 @@ def choice(*names: str, default: str, help: str):
 
 
 def option(default, help: str, **limits):
-    """A field of the type that it states; `limits`: "above" what it must be, or "least" and
-    "below"."""
+    """A field of the type that it states; `limits`: "above" what it must be, or "least", with or
+    without "below"."""
     return dataclasses.field(default=default, metadata={"help": help, **limits})
 
 
@@ -55,7 +55,7 @@ def check(instance) -> None:
         if "below" in limits and not limits["least"] <= value < limits["below"]:
             refuse(instance, key, f"must be in [{limits['least']}, {limits['below']})")
         if "least" in limits and value < limits["least"]:
-            refuse(instance, key, "must not be negative")
+            refuse(instance, key, f"must be at least {limits['least']}")
 
 
 def refuse(instance, key: str, reason: str) -> typing.NoReturn:

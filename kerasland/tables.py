@@ -212,7 +212,8 @@ def paired(
                 f"{shown}{more}"
             )
     if points[0].empty:
-        raise DataError(f"neither table of errors holds an error in {unit}")
+        hint = "; unit='px' compares pixels" if unit == "mm" else ""
+        raise DataError(f"neither table of errors holds an error in {unit}{hint}")
     mean_a, mean_b = (point.groupby(level="image_id").mean() for point in points)
     difference = (mean_b - mean_a).to_numpy()
     each = np.ones(len(difference))

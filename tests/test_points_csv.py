@@ -233,6 +233,15 @@ def test_points_csv_groups_of_other_tables(own, capsys):
         assert prepared.read(own.folder / "out").fold("dev") == (("p0", "p2"), ("p1",))
 
 
+def test_points_csv_takes_no_group_for_a_number(own, capsys):
+    """Where commas are no columns, 1.0 and 1,0 may be patients beside coordinates."""
+    for patient, x in (("{}.0", "1,5"), ("{},0", "1.5")):
+        rows = (f"p{i};{patient.format(i // 2)};{x};2" for i in range(6))
+        table = "\n".join(["image;patient;a_x;a_y", *rows, ""])
+        assert own(table, "--group", "patient") == 0, capsys.readouterr().err
+        assert prepared.read(own.folder / "out").points[:, 0, 0].tolist() == [1.5] * 6
+
+
 def test_points_csv_warns_that_patients_are_split(own, capsys):
     assert own(PATIENTS) == 0
     said = capsys.readouterr()
@@ -245,6 +254,8 @@ def test_points_csv_warns_that_patients_are_split(own, capsys):
     for name in ("age", "inpatient"):
         assert own(PATIENTS.replace("Patient", name)) == 0
         assert capsys.readouterr().err == ""
+    alone = "image,a_x,a_y,patient\n" + "".join(f"p{i},1,2,{i}\n" for i in range(8))
+    assert own(alone) == 0 and capsys.readouterr().err == ""  # nobody has two images
     for part, listed in (("train", "p0\np1\n"), ("test", "p3\n")):
         (own.folder / part).write_text(listed)
     mine = ["--fold", "mine", str(own.folder / "train"), str(own.folder / "test")]

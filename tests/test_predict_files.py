@@ -204,7 +204,7 @@ def test_a_side_that_is_none(model, tmp_path, capsys):
     with pytest.raises(UsageError, match="side 'up': expected left or right"):
         predict.localizer(model, "up")
     simple = unet(5, (64, 64), width=4, depth=2)
-    with pytest.raises(UsageError, match="side auto: this model does not tell .* shape_prior"):
+    with pytest.raises(UsageError, match="side auto: .* knows no shapes"):
         predict.predict_files([tmp_path], simple, tmp_path / "out", "auto")
     Image.fromarray(np.eye(90, dtype=np.uint8)).save(tmp_path / "a.png")
     out = ["--out", str(tmp_path / "out"), "--side", "up"]

@@ -9,7 +9,8 @@ import urllib.request
 
 import pytest
 
-from kerasland import evaluate, synthetic, train
+from kerasland import synthetic, train
+from kerasland.__main__ import main
 from kerasland.experiment import Experiment
 
 LIMIT_S = 60
@@ -50,7 +51,7 @@ def address(tmp_path_factory):
     for name, maps in (("first", "both"), ("second", "none")):
         experiment = TINY.replace(maps=maps)
         train.train(hands, experiment, folder / "runs" / name, "dev", quiet=True)
-        evaluate.evaluate(folder / "runs" / name, hands)
+        assert main(["evaluate", str(folder / "runs" / name), "--data", str(hands.folder)]) == 0
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
