@@ -98,10 +98,11 @@ def test_the_commands_for_the_digital_hand_atlas(hand_atlas, tmp_path):
 
 @pytest.mark.slow
 def test_the_commands_for_chest_radiographs(chest, tmp_path):
-    """The trainings cut short, all else word for word."""
+    """The trainings cut short and of one seed, all else word for word."""
     (tmp_path / "chest").symlink_to(chest)
     assert [line.split()[1] for line in shown("own_data")[2:]] == ["reproduce", "train", "evaluate"]
     for command in shown("own_data"):
+        command = command.replace(" --seeds 3", "")
         if " --set " in command:
             command += " epochs=1 image_shape=64x64 sigma_px=1.5 validation_images=0"
             if "--init" not in command:
