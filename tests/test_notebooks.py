@@ -161,13 +161,25 @@ InteractiveShell.instance().run_cell(sys.argv[1]).raise_error()
 """
 
 
+UPLOAD = """
+import pathlib
+import shutil
+
+def upload():
+    (wheel,) = pathlib.Path({made!r}).iterdir()
+    shutil.copy(wheel, ".")
+    return {{wheel.name: wheel.read_bytes()}}
+"""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "alone"), [("1_data", False), ("4_export", False), ("1_data", True)]
+    ("name", "source"),
+    [("1_data", "checkout"), ("4_export", "checkout"), ("1_data", "wheel"), ("1_data", "colab")],
 )
-def test_the_first_cell_installs_what_is_missing(name, alone, tmp_path):
-    """In an environment that lacks the package alone: from a checkout, or, as in Colab, a notebook
-    in an empty folder, from a wheel."""
+def test_the_first_cell_installs_what_is_missing(name, source, tmp_path):
+    """In an environment that lacks the package alone: from a checkout; from a wheel beside the
+    notebook; or from one that Colab is given when it asks."""
     pytest.importorskip("ipykernel", reason="not installed: pip install -e '.[dev]'")
     root = FOLDER.parent
     for part in ("setup.py", "requirements.txt", "README.md", "pyproject.toml"):
@@ -177,14 +189,19 @@ def test_the_first_cell_installs_what_is_missing(name, alone, tmp_path):
     started = tmp_path / "notebooks"
     started.mkdir()
     cell = _source(_code(_notebook(name))[0])
-    if alone:
-        build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", tmp_path, "-w", started]
+    if source != "checkout":
+        made = started if source == "wheel" else tmp_path / "made"
+        build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", tmp_path, "-w", made]
         subprocess.run(build, check=True)
         (tmp_path / "setup.py").unlink()  # nothing but the wheel to install from
     venv.create(tmp_path / "environment", with_pip=True)
     (there,) = (tmp_path / "environment" / "lib").glob("python*/site-packages")
     # its packages, but not what its own .pth files add, such as an editable install
     (there / "others.pth").write_text(sysconfig.get_path("purelib"))
+    if source == "colab":
+        (there / "google" / "colab").mkdir(parents=True)
+        (there / "google" / "colab" / "files.py").write_text(UPLOAD.format(made=str(made)))
+        cell = f"import google.colab\n{cell}"  # as it is in every kernel there
     done = subprocess.run(
         [tmp_path / "environment/bin/python", "-c", INSTALLS, cell],
         cwd=started,
