@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 import timeit
 import zipfile
 from pathlib import Path
@@ -248,10 +249,11 @@ def test_computed_in_fewer_bits_it_is_small_and_quick_and_stays_near(
     assert len(pictures) == 10
     runs = started(full), started(small)
     found = [np.concatenate([run(picture) for picture in pictures]) for run in runs]
-    seconds = [float("inf")] * 2
+    seconds = [float("inf")] * 2  # of the processor: a clock would count what other tests take
     for _ in range(9):  # in turns, and of each the fastest
         for i, run in enumerate(runs):
-            seconds[i] = min(seconds[i], timeit.timeit(lambda run=run: run(pictures[0]), number=1))
+            clock = timeit.Timer(lambda run=run: run(pictures[0]), timer=time.process_time)
+            seconds[i] = min(seconds[i], clock.timeit(number=1))
     apart = np.linalg.norm(found[0] - found[1], axis=-1)
     assert 0.01 < np.median(apart) < 1.0 and np.quantile(apart, 0.99) < 10
     cpuinfo = Path("/proc/cpuinfo")
