@@ -51,8 +51,8 @@ def evaluate(
     """
     run = Path(run)
     experiment, notes = experiments.load(run / experiments.EXPERIMENT)
-    own_test_list = not (out or ids) and fold in (None, notes["fold"])
-    own_test_list = own_test_list and data.hash == notes["data"]["hash"]
+    own_fold = fold in (None, notes["fold"]) and data.hash == notes["data"]["hash"]
+    own_test_list = own_fold and not (out or ids)
     out = Path(out) if out else run / tables.EVALUATION
     model = load_model(run)
     if not (ids or fold) and notes["fold"] == ALL:

@@ -83,6 +83,11 @@ def _bootstrap_interval(
     return float(low), float(high)
 
 
+def _known(errors: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The rows whose error in that column is known."""
+    return errors[np.isfinite(errors[name].to_numpy(dtype=np.float64))]
+
+
 def unit_of(errors: pd.DataFrame) -> str:
     """The unit in which a reader wants the errors: "mm" where any is known, else "px"."""
     return "mm" if _finite(errors["error_mm"]).size else "px"
@@ -90,8 +95,7 @@ def unit_of(errors: pd.DataFrame) -> str:
 
 def _interval_of_mean(errors: pd.DataFrame, name: str, samples: int, seed: int) -> dict[str, float]:
     """`name`_mean_low and `name`_mean_high, when images are resampled with all their points."""
-    known = errors[np.isfinite(errors[name].to_numpy(dtype=np.float64))]
-    of_image = known.groupby("image_id")[name].agg(["sum", "count"])
+    of_image = _known(errors, name).groupby("image_id")[name].agg(["sum", "count"])
     sums, counts = of_image["sum"].to_numpy(), of_image["count"].to_numpy()
     low, high = _bootstrap_interval(sums, counts, samples, seed)
     return {f"{name}_mean_low": low, f"{name}_mean_high": high}
@@ -100,9 +104,9 @@ def _interval_of_mean(errors: pd.DataFrame, name: str, samples: int, seed: int) 
 def _of_images(errors: pd.DataFrame, unit: str) -> dict[str, float]:
     """Mean and SD over the mean error of each image, each seed for itself."""
     keys = ["image_id", *(column for column in errors if column == "seed")]
-    known = errors[np.isfinite(errors[f"error_{unit}"].to_numpy(dtype=np.float64))]
-    found = _statistics(known.groupby(keys)[f"error_{unit}"].mean().to_numpy(), f"ipe_{unit}")
-    return {name: found[name] for name in (f"ipe_{unit}_mean", f"ipe_{unit}_sd")}
+    name = f"error_{unit}"
+    found = _statistics(_known(errors, name).groupby(keys)[name].mean().to_numpy(), f"ipe_{unit}")
+    return {key: found[key] for key in (f"ipe_{unit}_mean", f"ipe_{unit}_sd")}
 
 
 def summarize(errors: pd.DataFrame, samples: int = 10_000, seed: int = 0) -> dict[str, float]:
@@ -126,7 +130,6 @@ def summarize(errors: pd.DataFrame, samples: int = 10_000, seed: int = 0) -> dic
     """
     seeds = errors["seed"] if "seed" in errors else pd.Series(0, index=errors.index)
     error_mm, error_px = _finite(errors["error_mm"]), _finite(errors["error_px"])
-    annotated = np.isfinite(errors["error_px"].to_numpy(dtype=np.float64))
     return {
         **_statistics(error_mm, "error_mm"),
         **_interval_of_mean(errors, "error_mm", samples, seed),
@@ -137,7 +140,7 @@ def summarize(errors: pd.DataFrame, samples: int = 10_000, seed: int = 0) -> dic
         **_interval_of_mean(errors, "error_px", samples, seed),
         **_of_images(errors, "px"),
         "points": int(error_px.size),
-        "images": int(errors.loc[annotated, "image_id"].nunique()),
+        "images": int(_known(errors, "error_px")["image_id"].nunique()),
         "seeds": int(seeds.nunique()),
     }
 
@@ -199,7 +202,7 @@ def paired(
     """
     name, points, within = f"error_{unit}", [], []
     for errors in (errors_a, errors_b):
-        known = errors[np.isfinite(errors[name].to_numpy(dtype=np.float64))]
+        known = _known(errors, name)
         points.append(known.groupby(["image_id", "landmark"], sort=True)[name].mean())
         within.append(100.0 * (known[name] <= 2.0).groupby(known["image_id"]).mean())
     for which, here, there in (("second", *points), ("first", *points[::-1])):
