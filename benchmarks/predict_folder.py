@@ -54,12 +54,12 @@ def against_the_network(paths: list[Path], out: Path) -> measure.Ratio:
     """Seconds an image of `predict`, over those of the network on frames that are there already."""
     from unittest import mock
 
-    from kerasland import model_files, predict
+    from kerasland import localizers, model_files, predict
     from kerasland.geometry import letterboxed
     from kerasland.images import read_image
 
     model = model_files.load_pretrained()
-    locate = predict.frame_localizer(model)  # a folder is one call: its graph is made once
+    locate = localizers.frame_localizer(model)  # a folder is one call: its graph is made once
     chunks = iter(np.array_split(np.array(paths), measure.PAIRS + 1))
     frames = np.stack(
         [letterboxed(read_image(path), model.input_shape[1:3]) for path in paths[:48]]
@@ -67,11 +67,11 @@ def against_the_network(paths: list[Path], out: Path) -> measure.Ratio:
 
     def ours() -> float:
         chunk = list(next(chunks))
-        with mock.patch.object(predict, "frame_localizer", lambda _: locate):
+        with mock.patch.object(localizers, "frame_localizer", lambda _: locate):
             return measure.seconds(lambda: predict.predict(chunk, model, out)) / len(chunk)
 
     def alone() -> float:
-        batches = np.split(frames, range(predict.BATCH, len(frames), predict.BATCH))
+        batches = np.split(frames, range(localizers.BATCH, len(frames), predict.BATCH))
         return measure.seconds(lambda: [locate(batch) for batch in batches]) / len(frames)
 
     return measure.compare(ours, alone)

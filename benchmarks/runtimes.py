@@ -96,12 +96,12 @@ def serve(runtime: str, path: str, out: str, image_paths: Sequence[str]) -> None
 
 def measure(data: prepared.Prepared, fold: str, source: str, pairs: int) -> pd.DataFrame:
     """A row a runtime and type of weights, for those runtimes that are installed."""
-    from kerasland import export, model_files, predict
+    from kerasland import export, localizers, model_files
 
     learnt, ids = data.fold(fold)
     rows, paths = data.index(ids), [data.image_path(image_id) for image_id in ids]
     model = model_files.load_model(source)
-    localize = predict.localizer(model)
+    localize = localizers.localizer(model)
     wanted = [localize(images.read_image(path))[0] for path in paths]
     found = []
     with tempfile.TemporaryDirectory() as folder:

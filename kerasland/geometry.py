@@ -16,6 +16,7 @@ from scipy import sparse
 # source pixels by which a target pixel's centre may lie outside the image and count as inside:
 # where the image's edge falls on one, as with 1850 x 1600 in 640 x 480, rounding must not decide
 EDGE = 0.01
+BAND = 128  # rows resampled at once: as many as stay in a processor's cache
 
 
 class Similarity(NamedTuple):
@@ -77,8 +78,14 @@ def resample(image: np.ndarray, target_shape: tuple[int, int], fit: Similarity) 
         `target_shape`; 0 outside the image.
     """
     rows = resample_matrix(image.shape[0], target_shape[0], fit.scale, fit.shift_y)
-    columns = resample_matrix(image.shape[1], target_shape[1], fit.scale, fit.shift_x)
-    return np.ascontiguousarray(rows @ image.astype(np.float32) @ columns.T)
+    columns = resample_matrix(image.shape[1], target_shape[1], fit.scale, fit.shift_x).T
+    bands = []
+    for start in range(0, target_shape[0], BAND):
+        band = rows[start : start + BAND]
+        first, last = band.indices.min(initial=image.shape[0]), band.indices.max(initial=-1)
+        seen = np.s_[first : last + 1]
+        bands.append(band[:, seen] @ image[seen].astype(np.float32) @ columns)
+    return np.concatenate(bands)
 
 
 def letterboxed(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

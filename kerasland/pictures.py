@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import numpy as np
-from PIL import Image, ImageColor
+from PIL import Image
 
 from kerasland import geometry
 
@@ -19,46 +19,63 @@ _SURE = 0.5  # below this confidence a landmark is drawn as a ring
 _RING = 1.6  # radius of a ring, of a disc's
 
 
-def draw(
-    image: np.ndarray, points: np.ndarray, confidence: np.ndarray | None = None
-) -> Image.Image:
-    """The radiograph in grey with its landmarks as discs, in a small part of the time of a figure
-    (`overlays.overlay`).
+class Drawing:
+    """A radiograph in grey to draw landmarks on, in a small part of the time of a figure
+    (`overlays.overlay`) and of the memory of the image.
 
     Args:
-        image: (H, W) or (H, W, 1), any number type; shown as by `scaled`.
-        points: (K, 2), landmarks, pixels of the image; those outside or with NaN are left out.
-        confidence: (K,); landmarks with less than 0.5 are rings instead, which are larger.
+        image: (H, W) or (H, W, 1), any number type; shown as by `scaled`, in 8 bits. The longer
+            side of the picture is 1000 pixels, or, of larger images, 750 to 1500, a whole number of
+            times smaller.
+    """
+
+    def __init__(self, image: np.ndarray):
+        self.image_shape = np.shape(image)[:2]
+        longer = max(self.image_shape)
+        whole = max(1, round(longer / _DRAWN_PX))
+        self._scale = 1.0 / whole if longer > _DRAWN_PX else _DRAWN_PX / longer
+        self._grey = _in_8_bits(_resized(image, self._scale))
+
+    def marked(self, points: np.ndarray, confidence: np.ndarray | None = None) -> Image.Image:
+        """The picture with landmarks as discs.
+
+        Args:
+            points: (K, 2), pixels of the image; those outside or with NaN are left out.
+            confidence: (K,); landmarks with less than 0.5 are rings instead, which are larger.
+        """
+        canvas = self._grey.convert("RGB")
+        radius, edge = np.array([_DISC_PX, _EDGE_PX]) * max(canvas.size) / _DRAWN_PX
+        points, limits = np.asarray(points), np.array(self.image_shape[::-1]) - 0.5
+        within = ((points >= -0.5) & (points <= limits)).all(axis=-1)
+        sure = np.ones(len(points)) if confidence is None else np.asarray(confidence)
+        places = geometry.Similarity(self._scale, 0.0, 0.0).apply(points[within])
+        corners = np.rint(places).astype(int) - (int(np.ceil(_RING * radius)) + 2)
+        doubtful = sure[within] < _SURE
+        outer = np.where(doubtful, _RING, 1.0) * radius
+        hole = np.where(doubtful, outer - 3 * edge, -1.0)
+        black, orange = (_rings(places - corners, size, hole) for size in (outer, outer - edge))
+        for corner, edge_mask, disc_mask in zip(corners.tolist(), black, orange, strict=True):
+            canvas.paste("black", tuple(corner), Image.fromarray(edge_mask))
+            canvas.paste(PREDICTED, tuple(corner), Image.fromarray(disc_mask))
+        return canvas
+
+
+def _rings(centres: np.ndarray, outer: np.ndarray, hole: np.ndarray) -> np.ndarray:
+    """How much of each pixel N rings cover, 0 to 255, in squares with the centres in their middle.
+
+    Args:
+        centres: (N, 2), (x, y), pixels of the squares.
+        outer, hole: (N,), radii, pixels; a hole below 0 is none.
 
     Returns:
-        A picture in the shape of the image. Its longer side is 1000 pixels, or, of larger images,
-        750 to 1500, a whole number of times smaller.
+        (N, S, S), uint8.
     """
-    longer = max(np.shape(image)[:2])
-    whole = max(1, round(longer / _DRAWN_PX))
-    grey, scale = scaled(image, 1.0 / whole if longer > _DRAWN_PX else _DRAWN_PX / longer)
-    height, width = grey.shape
-    radius, edge = np.array([_DISC_PX, _EDGE_PX]) * max(height, width) / _DRAWN_PX
-    reach = int(np.ceil(_RING * radius)) + 2
-    canvas = np.array(Image.fromarray((255 * grey + 0.5).astype(np.uint8)).convert("RGB"))
-    points, limits = np.asarray(points), np.array(np.shape(image)[1::-1]) - 0.5
-    within = ((points >= -0.5) & (points <= limits)).all(axis=-1)
-    sure = np.ones(len(points)) if confidence is None else np.asarray(confidence)
-    places = geometry.Similarity(scale, 0.0, 0.0).apply(points[within])
-    for (x, y), doubtful in zip(places, sure[within] < _SURE, strict=True):
-        rows = np.arange(max(0, round(y) - reach), min(height, round(y) + reach + 1))
-        columns = np.arange(max(0, round(x) - reach), min(width, round(x) + reach + 1))
-        distance = np.hypot(rows[:, None] - y, columns - x)[..., None]
-        place = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        patch = canvas[place].astype(np.float64)
-        outer = _RING * radius if doubtful else radius
-        hole = outer - 3 * edge if doubtful else -1.0
-        for size, color in ((outer, "black"), (outer - edge, PREDICTED)):
-            cover = np.clip(size + 0.5 - distance, 0.0, 1.0)
-            cover -= np.clip(hole + 0.5 - distance, 0.0, 1.0)
-            patch += cover * (np.array(ImageColor.getrgb(color)) - patch)
-        canvas[place] = np.rint(patch)
-    return Image.fromarray(canvas)
+    pixels = np.arange(2 * int(centres.max(initial=0.0) + 0.5) + 1)
+    x, y = (centres[:, i, None, None] for i in (0, 1))
+    distance = np.hypot(pixels - x, pixels[:, None] - y)
+    outer, hole = outer[:, None, None], hole[:, None, None]
+    cover = np.clip(outer + 0.5 - distance, 0.0, 1.0) - np.clip(hole + 0.5 - distance, 0.0, 1.0)
+    return np.rint(255 * cover).astype(np.uint8)
 
 
 def scaled(image: np.ndarray, scale: float) -> tuple[np.ndarray, float]:
@@ -71,23 +88,41 @@ def scaled(image: np.ndarray, scale: float) -> tuple[np.ndarray, float]:
     Returns:
         Grey, float32, 0..1, and the scale.
     """
+    image = _resized(image, scale)
+    return _stretched(image, *_limits(image)), scale
+
+
+def _resized(image: np.ndarray, scale: float) -> np.ndarray:
     image = np.asarray(image)
     image = image[..., 0] if image.ndim == 3 else image
-    if scale != 1.0:
-        rows, columns = (max(1, int(size * scale + 1e-6)) for size in image.shape)
-        whole = round(1.0 / scale)
-        if image.dtype == np.uint8 and whole * scale == 1.0 and whole <= min(image.shape):
-            box = (0, 0, whole * columns, whole * rows)
-            image = np.asarray(Image.fromarray(image).reduce(whole, box))  # five times as fast
-        else:
-            fit = geometry.Similarity(scale, 0.0, 0.0)
-            image = geometry.resample(image, (rows, columns), fit)
-    image = image.astype(np.float32, copy=False)
+    if scale == 1.0:
+        return image
+    rows, columns = (max(1, int(size * scale + 1e-6)) for size in image.shape)
+    whole = round(1.0 / scale)
+    if image.dtype == np.uint8 and whole * scale == 1.0 and whole <= min(image.shape):
+        box = (0, 0, whole * columns, whole * rows)
+        return np.asarray(Image.fromarray(image).reduce(whole, box))  # five times as fast
+    return geometry.resample(image, (rows, columns), geometry.Similarity(scale, 0.0, 0.0))
+
+
+def _limits(image: np.ndarray) -> tuple[float, float]:
+    """The values to be shown as black and as white."""
     step = max(1, image.shape[0] // _SAMPLED_ROWS)
     dark, bright = np.percentile(image[::step, ::step], (0.5, 99.5))
-    if bright <= dark:
-        dark, bright = image.min(), image.max()
-    grey = image - np.float32(dark)
+    return (dark, bright) if bright > dark else (image.min(), image.max())
+
+
+def _stretched(values: np.ndarray, dark: float, bright: float) -> np.ndarray:
+    """Grey, float32, 0..1."""
+    grey = values.astype(np.float32) - np.float32(dark)
     flat = bright - dark <= 1e-5 * abs(bright)  # but for what resampling rounds
     grey *= np.float32(0.0 if flat else 1.0 / (bright - dark))
-    return np.clip(grey, 0.0, 1.0, out=grey), scale
+    return np.clip(grey, 0.0, 1.0, out=grey)
+
+
+def _in_8_bits(image: np.ndarray) -> Image.Image:
+    """As `_stretched`, as a picture; of 8 bits by a table, in a third of the time."""
+    limits, by_table = _limits(image), image.dtype == np.uint8
+    values = np.arange(256) if by_table else image
+    grey = (255 * _stretched(values, *limits) + 0.5).astype(np.uint8)
+    return Image.fromarray(image).point(grey.tolist()) if by_table else Image.fromarray(grey)

@@ -9,8 +9,8 @@ import pandas as pd
 from kerasland import geometry, tables
 from kerasland.errors import DataError
 from kerasland.images import image_shape, read_image
+from kerasland.localizers import BATCH, batch_localizer, in_frame, warn_of_no_shape
 from kerasland.models import landmark_names
-from kerasland.predict import BATCH, frame_localizer, warn_of_no_shape
 from kerasland.prepared import Prepared
 from kerasland.progress import track
 
@@ -32,15 +32,14 @@ def model_errors(model: keras.Model, data: Prepared, ids: tuple[str, ...]) -> pd
             gives no numbers.
     """
     check_landmarks(model, data)
-    locate, frame_shape = frame_localizer(model), model.input_shape[1:3]
+    localize, frame_shape = batch_localizer(model), model.input_shape[1:3]
     points, confidence = [], []
     parts = [ids[i : i + BATCH] for i in range(0, len(ids), BATCH)]
     for part in track(parts, "evaluating"):
-        pictures = [read_image(data.image_path(image_id)) for image_id in part]
-        frames = np.stack([geometry.letterboxed(image, frame_shape) for image in pictures])
-        found, sure = locate(frames)
-        for image, of_image in zip(pictures, found, strict=True):
-            points.append(geometry.letterbox(image.shape, frame_shape).invert(of_image))
+        images = [read_image(data.image_path(image_id)) for image_id in part]
+        frames = np.stack([in_frame(image, frame_shape) for image in images])
+        found, sure, _ = localize(frames, [image.shape for image in images])
+        points.extend(found)
         confidence.extend(sure)
     points, confidence = np.stack(points), np.stack(confidence)
     for image_id, of_image in zip(ids, confidence, strict=True):

@@ -1,88 +1,37 @@
-"""A trained model at work: landmarks of raw images in their own pixels."""
+"""A trained model on image files: their landmarks as a table, a document and pictures."""
 
 from __future__ import annotations
 
 import itertools
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import keras
 import numpy as np
 import pandas as pd
-import tensorflow as tf
 
-from kerasland import files, geometry, machine, predictions
+from kerasland import files, predictions
 from kerasland.errors import DataError, KeraslandError, UsageError
 from kerasland.geometry import Spacing
 from kerasland.image_files import find_images, image_stem
 from kerasland.images import pixel_spacing, read_image
-from kerasland.layers import ExpectedError, ShapePrior
+from kerasland.layers import ExpectedError
+from kerasland.localizers import BATCH, batch_localizer, in_frame, warn_of_no_shape
 from kerasland.models import landmark_names
-from kerasland.pictures import draw
+from kerasland.pictures import Drawing
 from kerasland.prepared_tables import Scale
 from kerasland.progress import track
 from kerasland.threads import WORKERS, ahead
-from kerasland.volumes import is_nifti
 
-SIDES = ("left", "right")
-AUTO = "auto"
 SMALLEST_PX = 32
 SHOWN = 5
-BATCH = 4  # images a pass, where there are that many; 8 cost no less each
-Localizer = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
-
-
-def localizer(model: keras.Model, side: str = "left") -> Localizer:
-    """A function from a raw image (H, W) to landmarks (K, 2), its pixels, and confidence (K,).
-
-    Args:
-        model: what `model_files.load_model` returns.
-        side: "left", or "right" for the other hand where the model knows left ones: the network
-            sees the image mirrored, and the landmarks are mirrored back.
-
-    Raises:
-        UsageError: another side.
-    """
-    if side not in SIDES:
-        raise UsageError(f"side {side!r}: expected {' or '.join(SIDES)}")
-    frame_shape, locate = model.input_shape[1:3], frame_localizer(model)
-
-    def localize(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        frame = geometry.letterboxed(_seen(image, side), frame_shape)
-        landmarks, confidence = locate(frame[None])
-        landmarks = geometry.letterbox(image.shape, frame_shape).invert(landmarks[0])
-        return _unseen(landmarks, image, side), confidence[0]
-
-    return localize
-
-
-def frame_localizer(model: keras.Model) -> Localizer:
-    """As `localizer`, for images that are in the frame of the network already, and in its pixels.
-
-    Returns:
-        A function from frames (N, H, W), any range of intensities, to landmarks (N, K, 2), pixels
-        of the frame, and confidence (N, K). One graph,
-        whatever N is and the sizes of the images were before `geometry.letterboxed`.
-    """
-    spec = tf.TensorSpec((None, *model.input_shape[1:3], 1), tf.float32)
-
-    @tf.function(input_signature=[spec])
-    def graph(frames):
-        outputs = model(frames, training=False)
-        return outputs["landmarks"], outputs["confidence"]
-
-    def locate(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        twice = len(frames) == 1 and machine.slow_alone()
-        seen = np.repeat(frames, 2, axis=0) if twice else frames
-        landmarks, confidence = graph(tf.constant(seen[..., None]))
-        return landmarks.numpy()[: len(frames)], confidence.numpy()[: len(frames)]
-
-    return locate
+T = TypeVar("T")
+PASSES = 2  # of the network at once: where one waits for its slowest core, the other goes on
 
 
 def predict(
@@ -106,7 +55,7 @@ def predict_files(
 ) -> int:
     """Localises the landmarks of image files and writes them with an overlay each.
 
-    Other threads read ahead and draw behind while the network works; memory does not grow with the
+    Threads read ahead, find landmarks and draw behind; memory does not grow with the
     number of images, but for their names.
 
     Args:
@@ -115,9 +64,8 @@ def predict_files(
         out: folder for `landmarks.csv` and `landmarks.json`, see `predictions.writing`, and
             `overlays/` (a JPEG an image). Points are pixels of each image as `images.read_image`
             gives it: of the whole file, after the orientation that it states.
-        side: see `localizer`; or "auto": an image whose landmarks form no shape as it is is looked
-            at mirrored as well, and counts as a right hand if they do then; for models that know
-            shapes, see `layers.ShapePrior`. The table says which side each image was taken for.
+        side: see `localizers.batch_localizer`; the document says which side each image was taken
+            for.
         scale: two landmarks a known length apart, in whose millimetres the model's errors are, and
             the scale of images that state no pixel spacing; see `model_notes.model_scale`. None
             where that is not known: images that state a spacing then get no expected errors.
@@ -131,33 +79,38 @@ def predict_files(
         UsageError: another side, "auto" of a model that knows no shapes, or `out` is a file.
     """
     out = Path(out)
-    _check_side(side, model)
+    localize, expected = batch_localizer(model, side), _expected_errors(model)
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out}: is a file; --out names the folder to write to")
     paths = find_images(images, out)
     if not paths:
         raise UsageError("no image named")
-    names, locate = landmark_names(model), frame_localizer(model)
-    expected, failed, taken = _expected_errors(model), [], {}
-    read = partial(_read, side=_first(side), frame_shape=model.input_shape[1:3])
+    names, failed, taken = landmark_names(model), [], {}
+    read = partial(_read, side=side, frame_shape=model.input_shape[1:3])
 
-    def written(jobs: Iterator[Future[_Radiograph]]) -> Iterator[_Drawing]:
-        readable = _readable(jobs, len(paths), failed)
-        for seen, points, confidence, of_side in _located(readable, locate, side):
+    def located(batch: list[_Radiograph]) -> Iterable[tuple]:
+        frames = np.stack([seen.frame for seen in batch])
+        shapes = [seen.drawing.image_shape for seen in batch]
+        points, confidence, sides = localize(frames, shapes)
+        return zip(batch, points, confidence, sides, expected(confidence), strict=True)
+
+    def written(passes: Iterator[Future[Iterable[tuple]]]) -> Iterator[_Overlay]:
+        for seen, points, confidence, of_side, errors in _each(passes):
             derived = _spacing_by(scale, points, confidence, names)
             spacing = seen.spacing or derived
             warn_of_no_shape(seen.path, confidence, side)
             found = predictions.Prediction(
-                str(seen.path), seen.image.shape, points, confidence, of_side, spacing
+                str(seen.path), seen.drawing.image_shape, points, confidence, of_side, spacing
             )
-            errors = _rescaled(expected(confidence), scale, derived, spacing)
-            write(found._replace(**errors))
+            write(found._replace(**_rescaled(errors, scale, derived, spacing)))
             name = _free_name(image_stem(seen.path), taken)
-            yield _Drawing(seen.image, points, confidence, out / "overlays" / f"{name}.jpg")
+            yield _Overlay(seen.drawing, points, confidence, out / "overlays" / f"{name}.jpg")
 
     with predictions.writing(out, names) as write:
-        with ThreadPoolExecutor(WORKERS) as pool:
-            for job in ahead(pool, _draw, written(ahead(pool, read, paths))):
+        with ThreadPoolExecutor(WORKERS) as pool, ThreadPoolExecutor(PASSES) as network:
+            readable = _readable(ahead(pool, read, paths), len(paths), failed)
+            passes = ahead(network, located, _batches(readable), most=PASSES + 1)
+            for job in ahead(pool, _draw, written(passes)):
                 job.result()
         if len(failed) == len(paths):
             raise DataError(_all_of(failed))
@@ -168,18 +121,18 @@ def predict_files(
 
 
 class _Radiograph(NamedTuple):
-    """image: (H, W). frame: of the network, (h, w). spacing: that the file states."""
+    """What is kept of an image: frame: of the network, (h, w). spacing: that the file states."""
 
     path: Path
-    image: np.ndarray
+    drawing: Drawing
     frame: np.ndarray
     spacing: Spacing | None
 
 
-class _Drawing(NamedTuple):
-    """image: (H, W). points: (K, 2), its pixels. confidence: (K,). path: of the picture."""
+class _Overlay(NamedTuple):
+    """points: (K, 2), pixels of the image. confidence: (K,). path: of the picture."""
 
-    image: np.ndarray
+    drawing: Drawing
     points: np.ndarray
     confidence: np.ndarray
     path: Path
@@ -195,8 +148,8 @@ def _read(path: Path, side: str, frame_shape: tuple[int, int]) -> _Radiograph:
         )
     if image.min() == image.max():
         raise DataError(f"{path}: all pixels are alike, there is nothing to find landmarks in")
-    frame = geometry.letterboxed(_seen(image, side), frame_shape)
-    return _Radiograph(path, image, frame, pixel_spacing(path))
+    frame = in_frame(image, frame_shape, side)
+    return _Radiograph(path, Drawing(image), frame, pixel_spacing(path))
 
 
 def _readable(
@@ -211,75 +164,29 @@ def _readable(
             print(f"skipped: {failed[-1]}", file=sys.stderr)
 
 
-def _located(
-    radiographs: Iterator[_Radiograph], locate: Localizer, side: str
-) -> Iterator[tuple[_Radiograph, np.ndarray, np.ndarray, str]]:
-    """Each with its landmarks (K, 2), in its own pixels, their confidence (K,), and its side."""
+def _batches(radiographs: Iterator[_Radiograph]) -> Iterator[list[_Radiograph]]:
     while batch := list(itertools.islice(radiographs, BATCH)):
-        points, confidence = locate(np.stack([seen.frame for seen in batch]))
-        sides = [_first(side)] * len(batch)
-        odd = np.flatnonzero(~confidence.any(axis=1)) if side == AUTO else ()
-        if len(odd):
-            mirrored = [_seen(batch[i].image, "right") for i in odd]
-            frame_shape = batch[0].frame.shape
-            frames = np.stack([geometry.letterboxed(image, frame_shape) for image in mirrored])
-            for i, of_right, sure in zip(odd, *locate(frames), strict=True):
-                if sure.any():
-                    points[i], confidence[i], sides[i] = of_right, sure, "right"
-        for i, seen in enumerate(batch):
-            found = geometry.letterbox(seen.image.shape, seen.frame.shape).invert(points[i])
-            yield seen, _unseen(found, seen.image, sides[i]), confidence[i], sides[i]
+        yield batch
 
 
-def warn_of_no_shape(path: Path, confidence: np.ndarray, side: str = SIDES[0]) -> None:
-    """Says so where the landmarks of an image contradict each other, see `layers.ShapePrior`."""
-    if not confidence.any():
-        other = "" if side == AUTO else "the other side (predict --side auto tries both), "
-        turned = " (NIfTI made from DICOM has its rows upside down)" if is_nifti(path) else ""
-        print(
-            f"doubtful: {path}: its landmarks form no shape like those trained on: {other}another "
-            f"position{turned}, or something else; their confidence is 0",
-            file=sys.stderr,
-        )
+def _each(passes: Iterator[Future[Iterable[T]]]) -> Iterator[T]:
+    for job in passes:
+        yield from job.result()
 
 
-def _expected_errors(model: keras.Model) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """From confidence (K,) what a calibrated model says of its errors, for `Prediction`."""
+def _expected_errors(model: keras.Model) -> Callable[[np.ndarray], list[dict[str, np.ndarray]]]:
+    """From the confidence (N, K) of N images what a calibrated model says of its errors in each,
+    for `Prediction`."""
     calibrated = [layer for layer in model.layers if isinstance(layer, ExpectedError)]
     if not calibrated:
-        return lambda confidence: {}
+        return lambda confidence: [{}] * len(confidence)
     layer, ratio = calibrated[0], calibrated[0].ratio(0.95)
 
-    def expected(confidence: np.ndarray) -> dict[str, np.ndarray]:
-        error_mm = np.asarray(layer(confidence[None])[0], np.float64)
-        return {"error_mm": error_mm, "error_mm_95": ratio * error_mm}
+    def expected(confidence: np.ndarray) -> list[dict[str, np.ndarray]]:
+        of_images = np.asarray(layer(confidence), np.float64)
+        return [{"error_mm": errors, "error_mm_95": ratio * errors} for errors in of_images]
 
     return expected
-
-
-def _check_side(side: str, model: keras.Model) -> None:
-    if side not in (*SIDES, AUTO):
-        raise UsageError(f"side {side!r}: expected {', '.join(SIDES)} or {AUTO}")
-    if side == AUTO and not any(isinstance(layer, ShapePrior) for layer in model.layers):
-        raise UsageError(
-            f"side {AUTO}: this model does not tell one side from the other, it knows no shapes "
-            f"(shape_prior=true and enough images to train on); choose {' or '.join(SIDES)}"
-        )
-
-
-def _first(side: str) -> str:
-    """What each hand is taken for at first."""
-    return SIDES[0] if side == AUTO else side
-
-
-def _seen(image: np.ndarray, side: str) -> np.ndarray:
-    """The image as the network is to see it."""
-    return image[:, ::-1] if side == "right" else image
-
-
-def _unseen(points: np.ndarray, image: np.ndarray, side: str) -> np.ndarray:
-    """Points in the image as the network saw it, in the image as it is."""
-    return geometry.mirrored(points, image.shape[1]) if side == "right" else points
 
 
 def _spacing_by(
@@ -329,6 +236,6 @@ def _free_name(stem: str, taken: dict[str, int]) -> str:
     return name
 
 
-def _draw(item: _Drawing) -> None:
+def _draw(item: _Overlay) -> None:
     with files.replacing(item.path) as temporary:
-        draw(item.image, item.points, item.confidence).save(temporary, quality=85, subsampling=0)
+        item.drawing.marked(item.points, item.confidence).save(temporary, quality=85, subsampling=0)

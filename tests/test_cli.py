@@ -16,9 +16,9 @@ from PIL import Image
 from kerasland import (
     arguments,
     experiment,
+    localizers,
     machine,
     model_files,
-    predict,
     preparation,
     prepared,
     synthetic,
@@ -419,11 +419,11 @@ def test_predict_works_straight_after_install(hands, tmp_path):
 
     In the command's process TensorFlow has oneDNN, and a batch, in this one neither.
     """
-    images = [hands.image_path(image_id) for image_id in hands.ids[: predict.BATCH + 1]]
+    images = [hands.image_path(image_id) for image_id in hands.ids[: localizers.BATCH + 1]]
     done = kerasland("predict", *images, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     table = pd.read_csv(tmp_path / "out" / "landmarks.csv")
-    localize = predict.localizer(model_files.load_pretrained())
+    localize = localizers.localizer(model_files.load_pretrained())
     points, confidence = zip(*(localize(read_image(image)) for image in images), strict=True)
     np.testing.assert_allclose(table[["x", "y"]], np.concatenate(points), atol=0.02)
     np.testing.assert_allclose(table["confidence"], np.concatenate(confidence), atol=1e-3)

@@ -15,7 +15,7 @@ import tensorflow as tf
 from PIL import Image
 
 from benchmarks.shape_prior import hidden
-from kerasland import export, geometry, model_files, model_notes, phantom, predict
+from kerasland import export, geometry, localizers, model_files, model_notes, phantom, predict
 from kerasland.errors import UsageError
 from kerasland.geometry import letterboxed
 from kerasland.inference_models import pipeline, with_shapes
@@ -340,7 +340,7 @@ def test_onnx_of_a_network_of_other_settings(normalization, tmp_path):
         keras.config.set_dtype_policy("float32")
     export.export(model, tmp_path / "m.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
-    localize = predict.localizer(model)
+    localize = localizers.localizer(model)
     image = np.random.default_rng(0).integers(0, 256, (90, 71)).astype(np.uint8)
     landmarks, confidence = localize(image)
     found = session.run(["landmarks", "confidence"], {"image": image[None, ..., None]})

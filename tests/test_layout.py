@@ -64,6 +64,7 @@ FLOORS = [
         "calibration",
         "callbacks",
         "export",
+        "localizers",
         "model_files",
         "report_data",
         "synthetic",

@@ -83,7 +83,7 @@ def test_draw_puts_discs_where_the_points_are(shape, dtype, scale):
     height, width = shape[:2]
     point, corner = np.array([0.3 * width + 0.21, 0.7 * height]), np.array([width - 1, 0])
     outside = np.array([[np.nan, 5.0], [-9.0, 5.0], [width + 1, 5], [5.0, height + 1]])
-    picture = pictures.draw(np.zeros(shape, dtype), np.stack([point, corner, *outside]))
+    picture = pictures.Drawing(np.zeros(shape, dtype)).marked([point, corner, *outside])
     assert picture.size == pytest.approx((width * scale, height * scale), abs=1)
     y, x = np.nonzero(coloured(np.asarray(picture), overlays.PREDICTED))
     expected = (np.stack([point, corner]) + 0.5) * scale - 0.5
@@ -99,13 +99,13 @@ def test_draw_puts_discs_where_the_points_are(shape, dtype, scale):
 def test_draw_shows_the_image_itself(dtype, dark, bright):
     image = np.full((2000, 1500), dark, dtype)
     image[500:700, 1000:1300] = bright
-    drawn = np.asarray(pictures.draw(image, np.full((3, 2), np.nan)))
+    drawn = np.asarray(pictures.Drawing(image).marked(np.full((3, 2), np.nan)))
     assert drawn.shape == (1000, 750, 3)
     assert (drawn[252:348, 502:648] == 255).all()
     drawn = drawn.copy()
     drawn[248:352, 498:652] = 0
     assert (drawn == 0).all()
-    assert np.asarray(pictures.draw(np.full((50, 40), 7), np.zeros((0, 2)))).max() == 0
+    assert np.asarray(pictures.Drawing(np.full((50, 40), 7)).marked(np.zeros((0, 2)))).max() == 0
 
 
 def test_overlay_shows_the_image_itself_where_it_is():

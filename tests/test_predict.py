@@ -10,7 +10,7 @@ import tensorflow as tf
 from PIL import Image
 
 from benchmarks import predict_folder
-from kerasland import geometry, model_files, model_notes, phantom, predict
+from kerasland import geometry, localizers, model_files, model_notes, phantom, predict
 from kerasland.errors import DataError, UsageError
 from kerasland.images import read_image
 from kerasland.inference_models import pipeline
@@ -20,7 +20,7 @@ from kerasland.models import landmark_names
 def test_predict_equals_the_pipeline_in_a_graph():
     """Which fits the image into the frame, and points back, by `resampling`, not `geometry`."""
     model = model_files.load_pretrained()
-    localize, whole = predict.localizer(model), pipeline(model)
+    localize, whole = localizers.localizer(model), pipeline(model)
     for seed, shape in enumerate([(700, 500), (333, 431)]):
         image, _ = phantom.hand(seed, shape)
         outputs = whole(image[None, ..., None])
@@ -36,7 +36,7 @@ def test_weights_of_drawn_hands_find_real_ones(hand_atlas):
     paths = sorted((hand_atlas / "images").glob("*.jpg"))[::11]
     assert len(paths) > 8 and notes["data"]["name"] == "synthetic"
     assert not set(table.index) & set(notes["train_ids"] + notes["validation_ids"])
-    localize = predict.localizer(model_files.load_pretrained("drawn_hands"))
+    localize = localizers.localizer(model_files.load_pretrained("drawn_hands"))
     errors = []
     for path in paths:
         truth = table.loc[path.stem].to_numpy(float).reshape(-1, 2)
@@ -54,7 +54,7 @@ def test_names_of_what_ships():
 
 
 def test_depth_and_range_do_not_matter():
-    localize = predict.localizer(model_files.load_pretrained())
+    localize = localizers.localizer(model_files.load_pretrained())
     image, _ = phantom.hand(0, (350, 250))
     eight, _ = localize(image)
     sixteen, _ = localize(image.astype(np.uint16) * 257)
@@ -63,7 +63,7 @@ def test_depth_and_range_do_not_matter():
 
 def test_a_folder_gives_what_its_images_give_in_their_order(tmp_path, monkeypatch):
     model = model_files.load_pretrained()
-    localize = predict.localizer(model)
+    localize = localizers.localizer(model)
     shapes = [(300, 220), (200, 260), (310, 200), (512, 384), (90, 70), (222, 333)]
     (tmp_path / "images").mkdir()
     wanted = {}
@@ -104,7 +104,7 @@ def test_a_folder_gives_what_its_images_give_in_their_order(tmp_path, monkeypatc
 
 @pytest.mark.parametrize("name", ["hand.nii", "hand.png"])
 def test_rows_upside_down_are_thought_of_where_nifti_has_them(capsys, name):
-    predict.warn_of_no_shape(Path(name), np.zeros(37))
+    localizers.warn_of_no_shape(Path(name), np.zeros(37))
     assert ("rows upside down" in capsys.readouterr().err) == (name == "hand.nii")
 
 
@@ -139,7 +139,7 @@ def test_images_go_through_the_network_together(tmp_path, monkeypatch, images, b
         seen.append(len(frames))
         return np.full((len(frames), 37, 2), 50.0), np.full((len(frames), 37), 0.5)
 
-    monkeypatch.setattr(predict, "frame_localizer", lambda _: locate)
+    monkeypatch.setattr(localizers, "frame_localizer", lambda _: locate)
     paths = [tmp_path / f"{i}.png" for i in range(images)]
     for path in paths:
         Image.fromarray(phantom.hand(0, (90, 70))[0]).save(path)
@@ -161,7 +161,7 @@ def test_no_frame_goes_through_onednn_alone(monkeypatch, frames, onednn, batch):
             points = tf.ones([tf.shape(images)[0], 2, 2])
             return {"landmarks": points, "confidence": points[..., 0]}
 
-    points, confidence = predict.frame_localizer(Model())(np.zeros((frames, 8, 6), np.float32))
+    points, confidence = localizers.frame_localizer(Model())(np.zeros((frames, 8, 6), np.float32))
     assert seen == [batch] and (len(points), len(confidence)) == (frames, frames)
 
 
@@ -175,7 +175,7 @@ def test_an_interrupt_leaves_nothing_half_written(tmp_path, monkeypatch):
     Image.fromarray(phantom.hand(0, (300, 220))[0]).save(images[0])
     for other in images[1:]:
         other.hardlink_to(images[0])
-    made, read = predict.frame_localizer(model), []
+    made, read = localizers.frame_localizer(model), []
 
     def network(_):
         calls = iter(range(9))
@@ -187,13 +187,13 @@ def test_an_interrupt_leaves_nothing_half_written(tmp_path, monkeypatch):
 
         return locate
 
-    monkeypatch.setattr(predict, "frame_localizer", network)
+    monkeypatch.setattr(localizers, "frame_localizer", network)
     monkeypatch.setattr(predict, "read_image", lambda path: read.append(path) or read_image(path))
     with pytest.raises(KeyboardInterrupt):
         predict.predict(images, model, tmp_path / "out")
     assert len(read) < 50
     written = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
-    assert 0 < len(written) <= 2 * predict.BATCH
+    assert 0 < len(written) <= 2 * localizers.BATCH
     for path in written:
         assert not path.name.startswith(".") and path.suffix == ".jpg"
         Image.open(path).load()
@@ -204,7 +204,7 @@ def test_an_interrupt_leaves_nothing_half_written(tmp_path, monkeypatch):
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
     predict_folder.make_radiographs(tmp_path / "images", 96)  # 288 MB of pixels
     few, many = (
-        predict_folder.peak_kib(tmp_path / "images", count, tmp_path / "out") for count in (12, 96)
+        predict_folder.peak_kib(tmp_path / "images", count, tmp_path / "out") for count in (24, 96)
     )
     assert many < 1.15 * few
 
@@ -212,7 +212,7 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
 @pytest.mark.slow
 def test_the_pretrained_model_finds_real_hands(hand_atlas):
     """A floor far below what is claimed: the shipped weights are those of a trained model."""
-    localize = predict.localizer(model_files.load_pretrained())
+    localize = localizers.localizer(model_files.load_pretrained())
     rows = pd.read_csv(hand_atlas / "all.csv", header=None, dtype={0: str}).set_index(0)
     path = hand_atlas / "images" / "3144.jpg"
     truth = rows.loc["3144"].to_numpy(float).reshape(37, 2)

@@ -12,7 +12,7 @@ import pytest
 from dicom_files import write_dicom
 from PIL import Image
 
-from kerasland import geometry, model_files, model_notes, phantom, predict, predictions
+from kerasland import geometry, localizers, model_files, model_notes, phantom, predict, predictions
 from kerasland.__main__ import main
 from kerasland.errors import DataError, UsageError
 from kerasland.images import read_image
@@ -128,8 +128,8 @@ def test_model_scale_is_that_of_its_run(tmp_path):
 
 def test_a_mirrored_image_gives_mirrored_landmarks(hand, model, tmp_path):
     pixels, truth = hand
-    left, confidence = predict.localizer(model)(pixels)
-    right, same = predict.localizer(model, "right")(pixels[:, ::-1])
+    left, confidence = localizers.localizer(model)(pixels)
+    right, same = localizers.localizer(model, "right")(pixels[:, ::-1])
     np.testing.assert_allclose(right, mirrored(left, SHAPE[1]), atol=1e-3)
     np.testing.assert_allclose(same, confidence, atol=1e-6)
 
@@ -150,7 +150,7 @@ def test_a_mirrored_image_gives_mirrored_landmarks(hand, model, tmp_path):
     assert np.abs(drawn - other[:, ::-1]).mean() < np.abs(drawn - other).mean() / 2
 
     wrist_px = np.linalg.norm(truth[0] - truth[4])
-    as_left, _ = predict.localizer(model)(pixels[:, ::-1])
+    as_left, _ = localizers.localizer(model)(pixels[:, ::-1])
     truth = mirrored(truth, SHAPE[1])
     wrong, fine = (np.linalg.norm(p - truth, axis=1).mean() for p in (as_left, right))
     assert fine < 0.1 * wrist_px and wrong > 3 * fine
@@ -161,8 +161,8 @@ def test_the_side_matters_on_a_real_radiograph(hand_atlas, model):
     image = read_image(hand_atlas / "images" / "3144.jpg")[:, ::-1]
     truth = mirrored(rows.loc["3144"].to_numpy(float).reshape(37, 2), image.shape[1])
     error_mm = {}
-    for side in predict.SIDES:
-        off = np.linalg.norm(predict.localizer(model, side)(image)[0] - truth, axis=1)
+    for side in localizers.SIDES:
+        off = np.linalg.norm(localizers.localizer(model, side)(image)[0] - truth, axis=1)
         error_mm[side] = off.mean() * geometry.mm_per_px(truth, (0, 4), 50.0)
     assert error_mm["right"] < 1.5 and error_mm["left"] > 10
 
@@ -201,8 +201,8 @@ def test_a_file_is_no_folder_to_write_to(model, tmp_path):
 
 
 def test_a_side_that_is_none(model, tmp_path, capsys):
-    with pytest.raises(UsageError, match="side 'up': expected left or right"):
-        predict.localizer(model, "up")
+    with pytest.raises(UsageError, match="side 'up': expected left, right or auto"):
+        localizers.localizer(model, "up")
     simple = unet(5, (64, 64), width=4, depth=2)
     with pytest.raises(UsageError, match="side auto: .* knows no shapes"):
         predict.predict_files([tmp_path], simple, tmp_path / "out", "auto")

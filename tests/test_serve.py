@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kerasland import export, model_files, model_notes, phantom, predict
+from kerasland import export, localizers, model_files, model_notes, phantom
 from kerasland.models import landmark_names
 
 APP = Path(__file__).resolve().parents[1] / "examples" / "serve" / "app.py"
@@ -87,7 +87,7 @@ def test_healthz(address):
 
 
 def test_landmarks_are_those_of_predict(address, model):
-    localize = predict.localizer(model)
+    localize = localizers.localizer(model)
     for seed, shape in enumerate([(350, 250), (700, 640)]):
         image, _ = phantom.hand(seed, shape)
         status, answer = curl(f"{address}/landmarks", encoded(image))
