@@ -65,17 +65,32 @@ class Peer:
         self.process.wait()
 
 
-def serve(runtime: str, path: str, shape: tuple[int, int], dtype: str) -> None:
+def serve(runtime: str, path: str, shape: tuple[int, int]) -> None:
     """The process behind a `Peer` of ours: a pass is one image of `shape` through a model file.
 
     A drawn hand: what is none takes longer, since the shape prior then asks the points many times.
     """
     from kerasland import phantom
 
-    image = phantom.hand(0, shape)[0][None, ..., None].astype(dtype)
-    once = RUNTIMES[runtime](path, image)
+    once = RUNTIMES[runtime](path, phantom.hand(0, shape)[0][None, ..., None])
     for _ in sys.stdin:
         print(fastest(once, PASSES), flush=True)
+
+
+def serve_share(runtime: str, path: str, frame: tuple[int, int]) -> None:
+    """The process that answers with the share of a pass of `whole` that `network` does not take.
+
+    One process, since two differ from each other by more than that share.
+    """
+    from kerasland import phantom
+
+    def once(name: str, shape: tuple[int, int], dtype: str) -> Callable[[], object]:
+        image = phantom.hand(0, shape)[0][None, ..., None].astype(dtype)
+        return RUNTIMES[runtime](path.replace("whole", name), image)
+
+    network, whole = once("network", frame, "float32"), once("whole", TYPICAL, "uint8")
+    for _ in sys.stdin:
+        print(1.0 - fastest(network, PASSES) / fastest(whole, PASSES), flush=True)
 
 
 def _tensorflow(path: str, image: np.ndarray) -> Callable[[], object]:
@@ -166,10 +181,11 @@ def write_models(source: str, folder: Path) -> tuple[int, int]:
 def measure(folder: Path, frame: tuple[int, int], python: Path, pairs: int) -> list[dict]:
     """All rows, for the models in a folder."""
 
-    def ours(runtime: str, name: str, shape: tuple[int, int], dtype: str = "uint8") -> Peer:
-        path = folder / (name if runtime == "tensorflow" else f"{name}.onnx")
-        command = [sys.executable, "-m", "benchmarks.inference", "--serve", runtime, path]
-        return Peer(*command, *shape, dtype)
+    def model_file(runtime: str, name: str) -> Path:
+        return folder / (name if runtime == "tensorflow" else f"{name}.onnx")
+
+    def ours(*arguments: object) -> Peer:
+        return Peer(sys.executable, "-m", "benchmarks.inference", *arguments)
 
     def in_turn(one: Peer, other: Peer) -> Ratio:
         quotients = ()
@@ -180,14 +196,16 @@ def measure(folder: Path, frame: tuple[int, int], python: Path, pairs: int) -> l
 
     def against_prototype(runtime: str, name: str, shape: tuple[int, int]) -> Ratio:
         prototype = Peer(python, PROTOTYPE, "infer", *frame, PASSES, "--threads", THREADS)
-        ratio = in_turn(ours(runtime, name, shape), prototype)
+        ratio = in_turn(ours("--serve", runtime, model_file(runtime, name), *shape), prototype)
         print(f"{runtime}, {name}, image of {_by(shape)}: {ratio.median:.2f}", file=sys.stderr)
         return ratio
 
     def share(runtime: str) -> Ratio:
-        network = ours(runtime, "network", frame, "float32")
-        ratio = in_turn(network, ours(runtime, "whole", TYPICAL))
-        return Ratio(tuple(1.0 - part for part in ratio.quotients))
+        path, parts = model_file(runtime, "whole"), []
+        for _ in range(STARTS):
+            with ours("--share", runtime, path, *frame) as both:
+                parts += [both() for _ in range(pairs + 1)][1:]
+        return Ratio(tuple(parts))
 
     peer = f"forward pass of the prototype in PyTorch at {_by(frame)}"
     rows = []
@@ -231,12 +249,14 @@ def main() -> None:
     parser.add_argument("--model", default="pretrained", help="default: pretrained")
     parser.add_argument("--peer-python", type=Path, help="a Python that has PyTorch")
     parser.add_argument("--pairs", type=int, default=5, help="of each start; default: 5")
-    parser.add_argument("--serve", nargs=5, help=argparse.SUPPRESS)
+    parser.add_argument("--serve", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--share", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.serve:
-        runtime, path, height, width, dtype = args.serve
-        serve(runtime, path, (int(height), int(width)), dtype)
-        return
+    for asked, process in ((args.serve, serve), (args.share, serve_share)):
+        if asked:
+            runtime, path, height, width = asked
+            process(runtime, path, (int(height), int(width)))
+            return
     python = peer_python(TORCH, args.peer_python)
     with tempfile.TemporaryDirectory() as folder:
         frame = write_models(args.model, Path(folder))

@@ -20,8 +20,8 @@ class Annotations:
     source: the file or folder. first_pixel: the coordinates, in x and in y alike, that the file
     gives the centre of the first pixel. places: where the file names each image. shapes: (H, W)
     of each image, where the file states it. ignored: what the file holds and nobody reads; people:
-    columns of those that seem to say of whom an image is, several of the same. groups: the group
-    of each image that has one, where a column of groups was asked for.
+    columns of those that seem to say of whom an image is, several of the same. said: of each column
+    that was asked for, what it says of each image, where it says anything.
     """
 
     def __init__(self, source: Path, landmarks: Iterable[str] = (), first_pixel: float = 0.0):
@@ -31,7 +31,7 @@ class Annotations:
         self.shapes: dict[str, tuple[int, int]] = {}
         self.ignored: list[str] = []
         self.people: list[str] = []
-        self.groups: dict[str, str] = {}
+        self.said: dict[str, dict[str, str]] = {}
         self._number = {name: k for k, name in enumerate(landmarks)}
         self._points: dict[str, dict[str, tuple[float, float]]] = {}
         self._point_places: dict[tuple[str, str], str] = {}
@@ -71,14 +71,14 @@ class Annotations:
         self._points[image][landmark] = point
         self._point_places[image, landmark] = place
 
-    def add_group(self, image: str, group: str, place: str):
-        """Notes the group of an image.
+    def say(self, column: str, image: str, text: str, place: str):
+        """Notes what a column says of an image.
 
         Raises:
-            DataError: it was another before.
+            DataError: it was another text before.
         """
-        if (first := self.groups.setdefault(image, group)) != group:
-            raise DataError(f"{place}: image {image} is of group {group!r}, above of {first!r}")
+        if (first := self.said.setdefault(column, {}).setdefault(image, text)) != text:
+            raise DataError(f"{place}: {column} of image {image} is {text!r}, above {first!r}")
 
     def points(self) -> dict[str, np.ndarray]:
         """(K, 2) by image, pixels with (0, 0) the centre of the first; NaN where not annotated."""

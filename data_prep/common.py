@@ -6,7 +6,7 @@ import argparse
 import codecs
 import csv
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
@@ -128,17 +128,23 @@ def stated_spacing(paths: Mapping[str, Path]) -> tuple[dict[str, tuple[float, fl
         DataError: no file states one.
     """
     spacings = {image_id: pixel_spacing(path) for image_id, path in paths.items()}
-    lacking = [image_id for image_id, spacing in spacings.items() if spacing is None]
-    if len(lacking) == len(paths):
-        raise DataError(
-            f"no file states a pixel spacing ({some(map(str, paths.values()))}): "
-            "give it in mm, or two landmarks and their distance"
-        )
-    if lacking:
-        print(f"{len(lacking)} of {len(paths)} images without pixel spacing: {some(lacking)}")
     known = {image_id: spacing for image_id, spacing in spacings.items() if spacing}
+    files = some(map(str, paths.values()))
+    check_spacings(paths, known, f"no file states a pixel spacing ({files})")
     sources = sorted({spacing.source for spacing in known.values()})
     return {image_id: spacing[:2] for image_id, spacing in known.items()}, some(sources)
+
+
+def check_spacings(ids: Collection[str], known: Collection[str], nothing: str) -> None:
+    """Says which images have no pixel spacing.
+
+    Raises:
+        DataError: none has, in the words of `nothing`.
+    """
+    if not known:
+        raise DataError(f"{nothing}: give it in mm, or two landmarks and their distance")
+    if lacking := [image_id for image_id in ids if image_id not in known]:
+        print(f"{len(lacking)} of {len(ids)} images without pixel spacing: {some(lacking)}")
 
 
 def some(names: Iterable[str], at_most: int = 5) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,7 @@ from kerasland.images import image_shape
 from kerasland.progress import track
 
 TEST_FRACTION = 0.25
+FILE = "file"
 
 
 def choose_scale(
@@ -30,8 +30,8 @@ def choose_scale(
     length_mm: float | None = None,
 ) -> prepared.Scale:
     """The scale that options of `prepare` state."""
-    by_files = mm_per_px == "file"
-    spacing = {"files": "as stated"} if by_files else {"mm_per_px": mm_per_px}
+    of_each = isinstance(mm_per_px, str)
+    spacing = {"files": mm_per_px} if of_each else {"mm_per_px": mm_per_px}
     if scale_landmarks is None:
         return prepared.Scale(length_mm=length_mm, **spacing)
     numbers = []
@@ -107,7 +107,8 @@ def prepare(
         out: folder to write.
         name: of the data set; by default that of its folder.
         first_pixel: coordinate of the centre of the first pixel; by default as the format has it.
-        mm_per_px: millimetres a pixel, or "file" for what each image file states.
+        mm_per_px: millimetres a pixel; "file" for what each image file states; or a column of the
+            CSV that says it of each image.
         scale_landmarks: two landmarks, by name or counted from zero.
         length_mm: the distance between those.
         lists: folds (name, train list, test list), instead of "dev".
@@ -124,7 +125,10 @@ def prepare(
         DataError: something in the files can't be used; it names file, row or image.
         UsageError: options contradict each other, or `out` holds something else.
     """
-    table = read_points(source, first_pixel, group)
+    columns = {} if group is None else {"--group": group}
+    if isinstance(mm_per_px, str) and mm_per_px != FILE:
+        columns["--mm-per-px"] = mm_per_px
+    table = read_points(source, first_pixel, columns)
     scale = choose_scale(table.landmarks, mm_per_px, scale_landmarks, length_mm)
     points = table.points()
     if not points:
@@ -149,9 +153,12 @@ def prepare(
         common.check_inside(points[image], path, where, table.landmarks)
     ids = image_ids(matched, images)
     spacing = None
-    if scale.files:
-        spacing, stated_by = common.stated_spacing({ids[n]: path for n, path in matched.items()})
-        scale = prepared.Scale(files=stated_by)
+    if scale.files == FILE:
+        spacing, said_by = common.stated_spacing({ids[n]: path for n, path in matched.items()})
+    elif scale.files:
+        spacing, said_by = _spacings(table, ids, scale.files), f"column {scale.files}"
+    if spacing is not None:
+        scale = prepared.Scale(files=said_by)
     groups = None if group is None else _groups(table, ids, group)
     own, drawn = choose_folds(ids, lists, test_fraction, sets, seed, groups)
     if drawn and table.people and group is None:
@@ -184,12 +191,38 @@ def prepare(
 def _groups(table: Annotations, ids: Mapping[str, str], column: str) -> dict[str, str]:
     """The group of each image, by id."""
     for name in ids:
-        if name not in table.groups:
+        if name not in table.said.get(column, {}):
             raise DataError(
                 f"{table.places[name]}: image {name} has no {column}: fill the cell, with a name "
                 "of its own where it is unknown"
             )
-    return {image_id: table.groups[name] for name, image_id in ids.items()}
+    return {image_id: table.said[column][name] for name, image_id in ids.items()}
+
+
+def _spacings(
+    table: Annotations, ids: Mapping[str, str], column: str
+) -> dict[str, tuple[float, float]]:
+    """The pixel spacing (x, y) of each image that has one in a column, by id."""
+    found = {}
+    for name, text in table.said.get(column, {}).items():
+        if name in ids:
+            value = _number(text)
+            if not (np.isfinite(value) and value > 0):
+                raise DataError(
+                    f"{table.places[name]}: {column} of image {name} is {text!r}: expected "
+                    "millimetres a pixel, a number above 0"
+                )
+            found[ids[name]] = (value, value)
+    nothing = f"{table.source}: column {column} gives no image a pixel spacing"
+    common.check_spacings(ids.values(), found, nothing)
+    return found
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return np.nan
 
 
 def _check_pixels(points: Mapping[str, np.ndarray], source: Path) -> None:
@@ -233,9 +266,9 @@ def _check_shape(path: Path, stated: tuple[int, int] | None, place: str) -> None
 
 def _mm_per_px(text: str) -> float | str:
     try:
-        return text if text == "file" else float(text)
+        return float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a number or 'file'") from None
+        return text
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -270,8 +303,9 @@ def main(argv: list[str] | None = None) -> int:
     add(
         "--mm-per-px",
         type=_mm_per_px,
-        metavar="MM|file",
-        help="millimetres a pixel, or 'file': what each DICOM, MetaImage or NIfTI file states",
+        metavar="MM|file|COLUMN",
+        help="millimetres a pixel; 'file': what each DICOM, MetaImage or NIfTI file states; or the "
+        "column of the CSV that says it of each image",
     )
     add("--scale-landmarks", nargs=2, metavar=("A", "B"), help="two landmarks, by name or number")
     add("--length-mm", type=float, help="the distance between those two")

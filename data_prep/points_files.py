@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from data_prep.annotations import Annotations, read_json
 from data_prep.points_coco import read_coco
@@ -13,7 +15,7 @@ from kerasland.errors import DataError, UsageError
 
 
 def read_points(
-    path: Path, first_pixel: float | None = None, group: str | None = None
+    path: Path, first_pixel: float | None = None, columns: Mapping[str, str] = MappingProxyType({})
 ) -> Annotations:
     """Points of a CSV, a COCO keypoints file, CVAT's XML, or labelme's file or folder.
 
@@ -21,17 +23,18 @@ def read_points(
         path: the file or folder.
         first_pixel: coordinates that the file gives the centre of the first pixel, in x and in y,
             if not those that are usual for its kind.
-        group: the column of a CSV that says which images belong together.
+        columns: of a CSV that say something of each image, by the option that asks for each.
 
     Raises:
         DataError: missing, of no kind that is known, or a record that can't be read.
-        UsageError: `first_pixel` is not within 0 and 1; no such column of groups.
+        UsageError: `first_pixel` is not within 0 and 1; no such column.
     """
     if first_pixel is not None and not 0 <= first_pixel <= 1:
         raise UsageError(f"--first-pixel {first_pixel}: 0, 0.5 or 1")
     suffix = path.suffix.lower()
-    if group is not None and (path.is_dir() or suffix in (".xml", ".json")):
-        raise UsageError(f"--group {group}: needs a CSV, of which it is a column; not {path}")
+    for option, column in columns.items():
+        if path.is_dir() or suffix in (".xml", ".json"):
+            raise UsageError(f"{option} {column}: needs a CSV, of which it is a column; not {path}")
     if path.is_dir():
         found = read_labelme(path)
     elif suffix == ".xml":
@@ -39,7 +42,7 @@ def read_points(
     elif suffix == ".json":
         found = _read_json(path)
     else:
-        found = read_table(path, group)
+        found = read_table(path, columns)
     if first_pixel is not None:
         found.first_pixel = first_pixel
     return found

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import difflib
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -53,16 +55,16 @@ EXPECTED = (
 )
 
 
-def read_table(path: Path, group: str | None = None) -> Annotations:
+def read_table(path: Path, columns: Mapping[str, str] = MappingProxyType({})) -> Annotations:
     """A table of points, wide or tidy; (0, 0) is the centre of the first pixel.
 
     Args:
         path: the file.
-        group: the column that says which images belong together.
+        columns: that say something of each image, by the option that asks for each.
 
     Raises:
         DataError: no such file, a header that can't be told, a row that can't be read (its line).
-        UsageError: no such column of groups, or it holds something else.
+        UsageError: no such column, or it holds something else.
     """
     with common.open_table(path) as file:
         first, before = file.readline(), 0
@@ -83,28 +85,33 @@ def read_table(path: Path, group: str | None = None) -> Annotations:
             )
     lower = [column.lower() for column in header]
     image_column = next((lower.index(c) for c in IMAGE_COLUMNS if c in lower), 0)
-    groups = None if group is None else _group_column(path, header, group)
+    asked = {option: _asked(path, header, option, name) for option, name in columns.items()}
     if delimiter != ",":
-        rows = _with_points(path, {image_column, groups}, rows)
+        rows = _with_points(path, {image_column, asked.get("--group")}, rows)
     name = _landmark_column(header, image_column)
     if name is not None:
         table, used = _tidy(path, lower, image_column, name, rows)
     else:
-        table, used = _wide(path, header, image_column, rows, groups)
+        table, used = _wide(path, header, image_column, rows, {*asked.values()})
     if not table.places:
         raise DataError(f"{path}: no points")
-    if groups in used:
-        raise UsageError(f"--group {group}: that column holds the images or points of {path}")
-    spare = [column for column in range(len(header)) if column not in {*used, groups}]
+    for option, column in asked.items():
+        if column in used:
+            raise UsageError(
+                f"{option} {columns[option]}: that column holds the images or points of {path}"
+            )
+    spare = [c for c in range(len(header)) if c not in {*used, *asked.values()}]
     table.ignored = [f"column {header[c] or f'{c + 1} without a name'}" for c in spare]
     table.people = [
         header[c]
         for c in spare
         if re.sub(r"\W", "_", lower[c]) in PEOPLE_COLUMNS and _some_share(rows, image_column, c)
     ]
-    for line, row in rows if groups is not None else ():
-        if (of_image := row[groups].strip()).lower() not in MISSING:
-            table.add_group(row[image_column].strip(), of_image, f"{path}, line {line}")
+    for option, column in asked.items():
+        for line, row in rows:
+            if (text := row[column].strip()).lower() not in MISSING:
+                image, place = row[image_column].strip(), f"{path}, line {line}"
+                table.say(columns[option], image, text, place)
     return table
 
 
@@ -115,17 +122,18 @@ def _some_share(rows: list, image_column: int, column: int) -> bool:
     return len(set(values)) < len(values)
 
 
-def _group_column(path: Path, header: list[str], group: str) -> int:
+def _asked(path: Path, header: list[str], option: str, name: str) -> int:
+    """The column that an option names."""
     for written in (str, str.casefold):
-        there = [c for c, text in enumerate(header) if written(text) == written(group)]
+        there = [c for c, text in enumerate(header) if written(text) == written(name)]
         if len(there) == 1:
             return there[0]
         if there:
-            raise UsageError(f"--group {group}: {len(there)} columns of {path} are called so")
+            raise UsageError(f"{option} {name}: {len(there)} columns of {path} are called so")
     lower = {text.lower(): text for text in header if text}
-    near = difflib.get_close_matches(group.lower(), lower, 1)
+    near = difflib.get_close_matches(name.lower(), lower, 1)
     hint = f"did you mean {lower[near[0]]}?" if near else f"there: {common.some(lower.values())}"
-    raise UsageError(f"--group {group}: no such column in {path}; {hint}")
+    raise UsageError(f"{option} {name}: no such column in {path}; {hint}")
 
 
 def _landmark_column(header: list[str], image_column: int) -> int | None:
@@ -158,9 +166,9 @@ def _tidy(
 
 
 def _wide(
-    path: Path, header: list[str], image_column: int, rows: list, groups: int | None
+    path: Path, header: list[str], image_column: int, rows: list, asked: set[int]
 ) -> tuple[Annotations, set[int]]:
-    pairs = _pairs(path, header, image_column, groups)
+    pairs = _pairs(path, header, image_column, asked)
     table = Annotations(path, pairs)
     for line, row in rows:
         place = f"{path}, line {line}"
@@ -172,7 +180,7 @@ def _wide(
 
 
 def _pairs(
-    path: Path, header: list[str], image_column: int, groups: int | None
+    path: Path, header: list[str], image_column: int, asked: set[int]
 ) -> dict[str, tuple[int, int]]:
     """The columns (x, y) of each landmark."""
     axes: dict[str, dict[str, int]] = {}
@@ -182,10 +190,10 @@ def _pairs(
             continue
         name, axis = named
         if axis in axes.setdefault(name, {}):
-            return _alike(path, header, (image_column, groups))
+            return _alike(path, header, {image_column, *asked})
         axes[name][axis] = column
     if not axes:
-        return _alike(path, header, (image_column, groups))
+        return _alike(path, header, {image_column, *asked})
     for name, of_name in axes.items():
         if len(of_name) != 2:
             raise DataError(
@@ -207,9 +215,7 @@ def _axis(column: str) -> tuple[str, str] | None:
     return None
 
 
-def _alike(
-    path: Path, header: list[str], others: tuple[int | None, ...]
-) -> dict[str, tuple[int, int]]:
+def _alike(path: Path, header: list[str], others: set[int]) -> dict[str, tuple[int, int]]:
     """Consecutive pairs that are named alike (a,a,b,b) or x,y,x,y, but for other columns."""
     columns = [c for c in range(len(header)) if c not in others]
     if len(columns) % 2 == 0 and columns:

@@ -147,7 +147,7 @@ class Letterbox(keras.layers.Layer):
         height, width = self.image_shape
         frame = resampling.resample(ops.squeeze(image, axis=-1), height, scale, shift_y)
         frame = resampling.resample(ops.transpose(frame, (0, 2, 1)), width, scale, shift_x)
-        return ops.transpose(frame, (0, 2, 1))[..., None]
+        return ops.expand_dims(ops.transpose(frame, (0, 2, 1)), -1)  # [..., None] would copy it
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], *self.image_shape, 1)

@@ -67,12 +67,14 @@ def pixel_spacing(path: str | os.PathLike) -> geometry.Spacing | None:
     """The pixel spacing that a DICOM, MetaImage or NIfTI file states, from its header alone.
 
     None where it states none. Resolutions in PNG, TIFF and JPEG are of the paper or the scanner
-    that somebody thought of, or a default such as 72 dpi, not of the patient: they are not used.
+    that somebody thought of, or a default such as 72 dpi, not of the patient: such files are not
+    even opened.
 
     Raises:
-        DataError: missing or no image.
+        DataError: one of those three that is missing or no image.
     """
-    return _header(Path(path))[1]
+    path = Path(path)
+    return _header(path)[1] if _module(path) else None
 
 
 def _module(path: Path) -> ModuleType | None:

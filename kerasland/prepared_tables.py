@@ -26,7 +26,7 @@ class Scale:
 
     landmarks: the two landmarks, counted from zero. length_mm: their distance.
     mm_per_px: the spacing of every image, where it is known.
-    files: what states the spacing of each image in its file, where that is used.
+    files: what states the spacing of each image, in its file or beside it, where that is used.
     """
 
     landmarks: tuple[int, int] | None = None
@@ -83,7 +83,7 @@ class Scale:
             names = f"{' to '.join(landmarks[i] for i in self.landmarks)} " if landmarks else ""
             return f"{names}{self.landmarks} = {self.length_mm:g} mm"
         if self.files:
-            return f"pixel spacing of each file ({self.files})"
+            return f"pixel spacing of each image ({self.files})"
         return "no millimetres known" if self.mm_per_px is None else f"{self.mm_per_px:g} mm per px"
 
 

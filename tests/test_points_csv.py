@@ -293,7 +293,7 @@ def test_points_csv_warns_that_patients_are_split(own, capsys):
             "image,landmark,x,y,who\np0,a,1,2,A\np0,b,1,2,B\n",
             ["--group", "who"],
             1,
-            "line 3: image p0 is of group 'B', above of 'A'",
+            "line 3: who of image p0 is 'B', above 'A'",
         ),
     ],
 )
@@ -309,6 +309,8 @@ def test_points_csv_groups_need_a_table(tmp_path, capsys):
         paths = ["--images", str(tmp_path), "--points", str(tmp_path / name)]
         assert points_csv.main([*paths, "--out", str(tmp_path / "out"), "--group", "patient"]) == 2
         assert "--group patient: needs a CSV" in capsys.readouterr().err
+        assert points_csv.main([*paths, "--out", str(tmp_path / "out"), "--mm-per-px", "mm"]) == 2
+        assert "--mm-per-px mm: needs a CSV" in capsys.readouterr().err
 
 
 def test_points_csv_counts_images_without_points(own, capsys):

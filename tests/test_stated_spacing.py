@@ -42,7 +42,7 @@ def test_millimetres_of_each_image(prepare, capsys):
     assert prepare("--mm-per-px", "file") == 0
     said = capsys.readouterr().out
     assert "1 of 3 images without pixel spacing: c" in said
-    assert "pixel spacing of each file (PixelSpacing)" in said
+    assert "pixel spacing of each image (PixelSpacing)" in said
     data = prepared.read(prepare.folder / "out")
     assert data.ids == ("a", "b", "c")
     np.testing.assert_array_equal(data.spacing, [[0.1, 0.2], [0.5, 0.5], [np.nan, np.nan]])
@@ -53,7 +53,7 @@ def test_millimetres_of_each_image(prepare, capsys):
     np.testing.assert_allclose(errors["error_px"], 5)
     expected = [np.hypot(0.3, 0.8), 2.5, np.nan]
     np.testing.assert_allclose(errors["error_mm"], np.repeat(expected, 2))
-    assert data.scale.describe(data.landmarks) == "pixel spacing of each file (PixelSpacing)"
+    assert data.scale.describe(data.landmarks) == "pixel spacing of each image (PixelSpacing)"
     assert data.mean_scale(["a", "b"]) == prepared.Scale(mm_per_px=0.325)
     assert data.mean_scale(["b", "c"]) == prepared.Scale(mm_per_px=0.5)
 
@@ -75,15 +75,47 @@ def test_one_scale_only(prepare, capsys):
     two = ["--scale-landmarks", "p", "q", "--length-mm", "5"]
     assert prepare("--mm-per-px", "file", *two) == 2
     assert "either two landmarks and a length or mm per pixel" in capsys.readouterr().err
-    with pytest.raises(SystemExit, match="2"):
-        prepare("--mm-per-px", "files")
-    assert "--mm-per-px: 'files': expected a number or 'file'" in capsys.readouterr().err
+    assert prepare("--mm-per-px", "files") == 2
+    assert "--mm-per-px files: no such column in" in capsys.readouterr().err
     for scale in (
         {"mm_per_px": 0.5, "files": "x"},
         {"landmarks": (0, 1), "length_mm": 5.0, "files": "x"},
     ):
         with pytest.raises(UsageError):
             prepared.Scale(**scale)
+
+
+def with_column(folder, *cells):
+    rows = (f"{name},10,20,30,40,{cell}\n" for name, cell in zip("abc", cells, strict=True))
+    (folder / "points.csv").write_text("image,p_x,p_y,q_x,q_y,Spacing\n" + "".join(rows))
+
+
+def test_a_column_states_the_spacing(prepare, capsys):
+    with_column(prepare.folder, "0.3", "", "0.175")
+    assert prepare("--mm-per-px", "spacing") == 0
+    said = capsys.readouterr().out
+    assert "1 of 3 images without pixel spacing: b" in said and "not used" not in said
+    data = prepared.read(prepare.folder / "out")
+    np.testing.assert_array_equal(data.spacing, [[0.3, 0.3], [np.nan, np.nan], [0.175, 0.175]])
+    assert data.scale.describe() == "pixel spacing of each image (column spacing)"
+    errors = point_errors.point_errors(data, data.ids, data.points + [3, 4], np.ones((3, 2)))
+    np.testing.assert_allclose(errors["error_mm"], np.repeat([1.5, np.nan, 0.875], 2))
+
+
+@pytest.mark.parametrize(
+    ("cells", "status", "expected"),
+    [
+        (("0.3", "0", "0.3"), 1, "line 3: spacing of image b is '0': expected millimetres a pixel"),
+        (("0.3", "0.3", "1 mm"), 1, "line 4: spacing of image c is '1 mm': expected millimetres"),
+        (("", "nan", ""), 1, "points.csv: column spacing gives no image a pixel spacing"),
+    ],
+)
+def test_a_column_of_no_spacing(prepare, capsys, cells, status, expected):
+    with_column(prepare.folder, *cells)
+    assert prepare("--mm-per-px", "spacing") == status
+    said = capsys.readouterr().err
+    assert expected in said and said.count("\n") == 1
+    assert not (prepare.folder / "out").exists()
 
 
 def test_other_scales_are_as_before(prepare):
@@ -120,7 +152,7 @@ def test_training_and_evaluation_in_stated_millimetres(tmp_path, capsys):
     assert main(["train", *args, "--out", run, "--set", *settings]) == 0
     capsys.readouterr()
     assert main(["evaluate", run, "--data", data]) == 0
-    assert "scale: pixel spacing of each file (ImagerPixelSpacing)" in capsys.readouterr().out
+    assert "scale: pixel spacing of each image (ImagerPixelSpacing)" in capsys.readouterr().out
     errors = pd.read_csv(tmp_path / "run" / "evaluation" / "errors.csv")
     scale = 0.9 + 0.1 * errors["image_id"].astype(int)
     np.testing.assert_allclose(errors["error_mm"], errors["error_px"] * scale)
