@@ -131,7 +131,7 @@ def _predict(args) -> None:
     from kerasland import model_files, predict
 
     model = model_files.load_model(args.model)
-    count = predict.predict_files(paths, model, args.out, args.side, scale)
+    count = predict.predict_files(paths, model, args.out, args.side, scale, args.mm_per_px)
     print(f"{count} images, written to {args.out}")
 
 

@@ -156,6 +156,13 @@ def parser() -> argparse.ArgumentParser:
         "auto: mirrored where the landmarks form no hand otherwise; points are of the image as it "
         "is (default: left)",
     )
+    made.add_argument(
+        "--mm-per-px",
+        type=float,
+        metavar="MM",
+        help="millimetres a pixel of images that do not state them (default: by two landmarks, "
+        "where the model was trained so)",
+    )
 
     made = verb(
         "export",

@@ -40,9 +40,10 @@ def predict(
     out: str | os.PathLike,
     side: str = "left",
     scale: Scale | None = None,
+    mm_per_px: float | None = None,
 ) -> pd.DataFrame:
     """As `predict_files`, which see; returns the table of `landmarks.csv`."""
-    predict_files(images, model, out, side, scale)
+    predict_files(images, model, out, side, scale, mm_per_px)
     return predictions.read_table(Path(out))
 
 
@@ -52,6 +53,7 @@ def predict_files(
     out: str | os.PathLike,
     side: str = "left",
     scale: Scale | None = None,
+    mm_per_px: float | None = None,
 ) -> int:
     """Localises the landmarks of image files and writes them with an overlay each.
 
@@ -69,6 +71,7 @@ def predict_files(
         scale: two landmarks a known length apart, in whose millimetres the model's errors are, and
             the scale of images that state no pixel spacing; see `model_notes.model_scale`. None
             where that is not known: images that state a spacing then get no expected errors.
+        mm_per_px: the spacing of images that state none, instead of `scale`.
 
     Returns:
         How many images there are in the table.
@@ -78,7 +81,9 @@ def predict_files(
             said on stderr when it is met.
         UsageError: another side, "auto" of a model that knows no shapes, or `out` is a file.
     """
-    out = Path(out)
+    out, given = Path(out), None
+    if mm_per_px is not None:
+        given = Spacing(mm_per_px, mm_per_px, Scale(mm_per_px=mm_per_px).describe())
     localize, expected = batch_localizer(model, side), _expected_errors(model)
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out}: is a file; --out names the folder to write to")
@@ -97,7 +102,7 @@ def predict_files(
     def written(passes: Iterator[Future[Iterable[tuple]]]) -> Iterator[_Overlay]:
         for seen, points, confidence, of_side, errors in _each(passes):
             derived = _spacing_by(scale, points, confidence, names)
-            spacing = seen.spacing or derived
+            spacing = seen.spacing or given or derived
             warn_of_no_shape(seen.path, confidence, side)
             found = predictions.Prediction(
                 str(seen.path), seen.drawing.image_shape, points, confidence, of_side, spacing
@@ -206,11 +211,12 @@ def _rescaled(
     used: Spacing | None,
 ) -> dict[str, np.ndarray]:
     """Expected errors, known in millimetres by the model's scale, in those of the scale used; none
-    where the model's is not known and another is used."""
-    if scale is None and used is not None:
-        return {}
-    if derived is None or used is derived:
+    where the model's is not known in this image and another is used."""
+    if used is derived:
         return expected
+    if derived is None:
+        by_spacing = scale is not None and scale.landmarks is None
+        return expected if by_spacing else {}
     factor = (used.x_mm + used.y_mm) / (derived.x_mm + derived.y_mm)
     return {name: factor * errors for name, errors in expected.items()}
 

@@ -387,8 +387,10 @@ def test_two_replicas_from_the_command_line(hands, tmp_path):
 def test_predict_writes_landmarks_and_overlays(hands, run, tmp_path, capsys):
     images = [hands.image_path(i) for i in hands.ids[:2]]
     out = tmp_path / "out"
-    assert main(["predict", *map(str, images), "--model", str(run), "--out", str(out)]) == 0
+    options = ["--model", str(run), "--mm-per-px", "0.2", "--out", str(out)]
+    assert main(["predict", *map(str, images), *options]) == 0
     table = pd.read_csv(out / "landmarks.csv")
+    assert set(table["scale"]) == {"0.2 mm per px"}
     assert list(table)[:5] == ["image", "landmark", "x", "y", "confidence"]
     assert list(table["landmark"][:37]) == list(hands.landmarks)
     assert table["confidence"].between(0, 1).all()

@@ -104,6 +104,17 @@ def test_the_scale_is_that_of_the_file_or_of_the_wrist(hand, model, tmp_path):
     assert document[0]["mm_per_px"] == [0.2, 0.3] and document[0]["side"] == "left"
     assert [entry["scale"] for entry in document] == ["ImagerPixelSpacing", said]
 
+    # as given, where a file states nothing
+    table = predict.predict([tmp_path], model, tmp_path / "out", scale=wrist, mm_per_px=0.15)
+    pd.testing.assert_frame_equal(table[:37], by_file)
+    assert set(table["scale"][37:]) == {"0.15 mm per px"}
+    np.testing.assert_allclose(table["y_mm"][37:], 0.15 * table["y"][37:], rtol=2e-6)
+    for column in predictions.ERRORS:
+        in_px = [table[column][37:] / 0.15, by_wrist[column] / wrist_mm_per_px]
+        np.testing.assert_allclose(*in_px, rtol=1e-3)
+    with pytest.raises(UsageError, match="a scale of 0 mm: expected a number above 0"):
+        predict.predict([tmp_path], model, tmp_path / "out", mm_per_px=0)
+
     # by a scale that nobody knows, errors are in no millimetres of the file's
     table = predict.predict([tmp_path / "a.dcm"], model, tmp_path / "out")
     assert table[[*predictions.ERRORS]].isna().all(axis=None) and table["x_mm"].notna().all()
