@@ -3,8 +3,9 @@
 Ours does the whole work: resizing, standardising, the network, decoding. The peer is the network of
 `benchmarks.prototype` at the same input size, without any of the rest. Batch 1, two threads each.
 Each runtime is a process of its own that stays up, so that none disturbs another's threads; all are
-started anew a few times, since one process may be faster than the next by a third. Of some passes
-the fastest counts, since what else the machine does only ever adds.
+started anew a few times, since one process may be faster than the next by a third. For the share of
+resizing and decoding, one process runs both the network and the whole. Of some passes the fastest
+counts, since what else the machine does only ever adds.
 
     python -m benchmarks.inference [--model RUN] [--peer-python PATH]
 """
@@ -86,7 +87,8 @@ def serve_share(runtime: str, path: str, frame: tuple[int, int]) -> None:
 
     def once(name: str, shape: tuple[int, int], dtype: str) -> Callable[[], object]:
         image = phantom.hand(0, shape)[0][None, ..., None].astype(dtype)
-        return RUNTIMES[runtime](path.replace("whole", name), image)
+        whole = Path(path)
+        return RUNTIMES[runtime](str(whole.with_name(name + whole.suffix)), image)
 
     network, whole = once("network", frame, "float32"), once("whole", TYPICAL, "uint8")
     for _ in sys.stdin:

@@ -51,7 +51,8 @@ def make_radiographs(folder: Path, count: int) -> list[Path]:
 
 
 def against_the_network(paths: list[Path], out: Path) -> measure.Ratio:
-    """Seconds an image of `predict`, over those of the network on frames that are there already."""
+    """Seconds an image of `predict`, which has two passes of the network under way at once, over
+    those of the network on frames that are there already, a pass after the other."""
     from unittest import mock
 
     from kerasland import localizers, model_files, predict
@@ -71,7 +72,7 @@ def against_the_network(paths: list[Path], out: Path) -> measure.Ratio:
             return measure.seconds(lambda: predict.predict(chunk, model, out)) / len(chunk)
 
     def alone() -> float:
-        batches = np.split(frames, range(localizers.BATCH, len(frames), predict.BATCH))
+        batches = np.split(frames, range(localizers.BATCH, len(frames), localizers.BATCH))
         return measure.seconds(lambda: [locate(batch) for batch in batches]) / len(frames)
 
     return measure.compare(ours, alone)

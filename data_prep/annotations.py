@@ -21,7 +21,7 @@ class Annotations:
     gives the centre of the first pixel. places: where the file names each image. shapes: (H, W)
     of each image, where the file states it. ignored: what the file holds and nobody reads; people:
     columns of those that seem to say of whom an image is, several of the same. said: of each column
-    that was asked for, what it says of each image, where it says anything.
+    that was asked for, what it says of each image and where, if it says anything.
     """
 
     def __init__(self, source: Path, landmarks: Iterable[str] = (), first_pixel: float = 0.0):
@@ -31,7 +31,7 @@ class Annotations:
         self.shapes: dict[str, tuple[int, int]] = {}
         self.ignored: list[str] = []
         self.people: list[str] = []
-        self.said: dict[str, dict[str, str]] = {}
+        self.said: dict[str, dict[str, tuple[str, str]]] = {}
         self._number = {name: k for k, name in enumerate(landmarks)}
         self._points: dict[str, dict[str, tuple[float, float]]] = {}
         self._point_places: dict[tuple[str, str], str] = {}
@@ -77,8 +77,12 @@ class Annotations:
         Raises:
             DataError: it was another text before.
         """
-        if (first := self.said.setdefault(column, {}).setdefault(image, text)) != text:
-            raise DataError(f"{place}: {column} of image {image} is {text!r}, above {first!r}")
+        first, before = self.said.setdefault(column, {}).setdefault(image, (text, place))
+        if first != text:
+            raise DataError(
+                f"{place}: {column} of image {image} is {text!r}, but {first!r} in "
+                f"{self._short(before)}"
+            )
 
     def points(self) -> dict[str, np.ndarray]:
         """(K, 2) by image, pixels with (0, 0) the centre of the first; NaN where not annotated."""

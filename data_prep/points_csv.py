@@ -196,7 +196,7 @@ def _groups(table: Annotations, ids: Mapping[str, str], column: str) -> dict[str
                 f"{table.places[name]}: image {name} has no {column}: fill the cell, with a name "
                 "of its own where it is unknown"
             )
-    return {image_id: table.said[column][name] for name, image_id in ids.items()}
+    return {image_id: table.said[column][name][0] for name, image_id in ids.items()}
 
 
 def _spacings(
@@ -204,12 +204,12 @@ def _spacings(
 ) -> dict[str, tuple[float, float]]:
     """The pixel spacing (x, y) of each image that has one in a column, by id."""
     found = {}
-    for name, text in table.said.get(column, {}).items():
+    for name, (text, place) in table.said.get(column, {}).items():
         if name in ids:
             value = _number(text)
             if not (np.isfinite(value) and value > 0):
                 raise DataError(
-                    f"{table.places[name]}: {column} of image {name} is {text!r}: expected "
+                    f"{place}: {column} of image {name} is {text!r}: expected "
                     "millimetres a pixel, a number above 0"
                 )
             found[ids[name]] = (value, value)

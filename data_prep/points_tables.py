@@ -124,6 +124,8 @@ def _some_share(rows: list, image_column: int, column: int) -> bool:
 
 def _asked(path: Path, header: list[str], option: str, name: str) -> int:
     """The column that an option names."""
+    if not name.strip():
+        raise UsageError(f"{option}: names no column")
     for written in (str, str.casefold):
         there = [c for c, text in enumerate(header) if written(text) == written(name)]
         if len(there) == 1:
@@ -192,6 +194,7 @@ def _pairs(
         if axis in axes.setdefault(name, {}):
             return _alike(path, header, {image_column, *asked})
         axes[name][axis] = column
+    axes = {name: columns for name, columns in axes.items() if not asked >= {*columns.values()}}
     if not axes:
         return _alike(path, header, {image_column, *asked})
     for name, of_name in axes.items():
@@ -250,11 +253,11 @@ def _with_points(path: Path, names: set[int | None], rows: list) -> list:
 
     Raises:
         DataError: a comma may also stand between thousands: there are decimal points too, or three
-            digits behind every comma.
+            digits behind every comma and no 0 alone before it.
     """
     cells = [c.strip() for _, row in rows for k, c in enumerate(row) if k not in names]
     commas = [cell for cell in cells if _COMMA.fullmatch(cell)]
-    thousands = all(len(cell.split(",")[1]) == 3 for cell in commas)
+    thousands = all(re.fullmatch(r"[-+]?[1-9]\d*,\d{3}", cell) for cell in commas)
     if commas and (thousands or any(_POINT.fullmatch(cell) for cell in cells)):
         raise DataError(
             f"{path}: {commas[0]!r} may be a decimal comma or one between thousands: write numbers "

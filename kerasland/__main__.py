@@ -123,8 +123,9 @@ def _report(args) -> None:
 
 
 def _predict(args) -> None:
-    from kerasland import image_files, model_notes
+    from kerasland import image_files, model_notes, prepared_tables
 
+    prepared_tables.Scale(mm_per_px=args.mm_per_px)  # what is wrong with it is told at once
     paths = image_files.find_images(args.images, args.out)
     scale = model_notes.model_scale(args.model)
     _start_tensorflow()

@@ -41,9 +41,10 @@ class Similarity(NamedTuple):
 
 
 class Spacing(NamedTuple):
-    """The size of a pixel as an image file states it.
+    """The size of a pixel.
 
-    x_mm: millimetres between columns. y_mm: between rows. source: what in the file states it.
+    x_mm: millimetres between columns. y_mm: between rows. source: what states it, such as a tag of
+    the image's file.
     """
 
     x_mm: float
@@ -79,13 +80,13 @@ def resample(image: np.ndarray, target_shape: tuple[int, int], fit: Similarity) 
     """
     rows = resample_matrix(image.shape[0], target_shape[0], fit.scale, fit.shift_y)
     columns = resample_matrix(image.shape[1], target_shape[1], fit.scale, fit.shift_x).T
-    bands = []
+    made = np.zeros(target_shape, np.float32)
     for start in range(0, target_shape[0], BAND):
         band = rows[start : start + BAND]
-        first, last = band.indices.min(initial=image.shape[0]), band.indices.max(initial=-1)
-        seen = np.s_[first : last + 1]
-        bands.append(band[:, seen] @ image[seen].astype(np.float32) @ columns)
-    return np.concatenate(bands)
+        if band.nnz:
+            seen = np.s_[band.indices.min() : band.indices.max() + 1]
+            made[start : start + BAND] = band[:, seen] @ image[seen].astype(np.float32) @ columns
+    return made
 
 
 def letterboxed(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

@@ -60,21 +60,22 @@ def image_shape(path: str | os.PathLike) -> tuple[int, int]:
     Raises:
         DataError: missing or no image.
     """
-    return _header(Path(path))[0]
+    path = Path(path)
+    return _header(path, _module(path))[0]
 
 
 def pixel_spacing(path: str | os.PathLike) -> geometry.Spacing | None:
     """The pixel spacing that a DICOM, MetaImage or NIfTI file states, from its header alone.
 
-    None where it states none. Resolutions in PNG, TIFF and JPEG are of the paper or the scanner
-    that somebody thought of, or a default such as 72 dpi, not of the patient: such files are not
-    even opened.
+    None where it states none, and of any other file. Resolutions in PNG, TIFF and JPEG are of the
+    paper or the scanner that somebody thought of, or a default such as 72 dpi, not of the patient.
 
     Raises:
-        DataError: one of those three that is missing or no image.
+        DataError: one of those three is missing or broken.
     """
     path = Path(path)
-    return _header(path)[1] if _module(path) else None
+    module = _module(path)
+    return _header(path, module)[1] if module else None
 
 
 def _module(path: Path) -> ModuleType | None:
@@ -85,8 +86,9 @@ def _module(path: Path) -> ModuleType | None:
     return volumes if name.endswith(volumes.SUFFIXES) else None
 
 
-def _header(path: Path) -> tuple[tuple[int, int], geometry.Spacing | None]:
-    module = _module(path)
+def _header(
+    path: Path, module: ModuleType | None
+) -> tuple[tuple[int, int], geometry.Spacing | None]:
     try:
         return module.header(path) if module else (_picture_shape(path), None)
     except DataError:

@@ -50,8 +50,9 @@ def batch_localizer(model: keras.Model, side: str = "left") -> BatchLocalizer:
     """As `localizer`, for N images of any sizes in one pass.
 
     Returns:
-        A function from `in_frame` of each image, (N, h, w), and their shapes (H, W) to landmarks
-        (N, K, 2), pixels of each image, confidence (N, K), and the side each was taken for.
+        A function from `in_frame` of each image for the same side, (N, h, w), N at least 1, and
+        their shapes (H, W) to landmarks (N, K, 2), pixels of each image, confidence (N, K), and the
+        side each was taken for.
     """
     _check_side(side, model)
     locate = frame_localizer(model)

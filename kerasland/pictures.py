@@ -21,7 +21,7 @@ _RING = 1.6  # radius of a ring, of a disc's
 
 class Drawing:
     """A radiograph in grey to draw landmarks on, in a small part of the time of a figure
-    (`overlays.overlay`) and of the memory of the image.
+    (`overlays.overlay`); it does not keep the image.
 
     Args:
         image: (H, W) or (H, W, 1), any number type; shown as by `scaled`, in 8 bits. The longer
@@ -108,8 +108,9 @@ def _resized(image: np.ndarray, scale: float) -> np.ndarray:
 def _limits(image: np.ndarray) -> tuple[float, float]:
     """The values to be shown as black and as white."""
     step = max(1, image.shape[0] // _SAMPLED_ROWS)
-    dark, bright = np.percentile(image[::step, ::step], (0.5, 99.5))
-    return (dark, bright) if bright > dark else (image.min(), image.max())
+    sample = image[::step, ::step].astype(np.float32)
+    dark, bright = np.percentile(sample, (0.5, 99.5))
+    return (dark, bright) if bright > dark else (float(image.min()), float(image.max()))
 
 
 def _stretched(values: np.ndarray, dark: float, bright: float) -> np.ndarray:

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -70,7 +71,8 @@ def predict_files(
             for.
         scale: two landmarks a known length apart, in whose millimetres the model's errors are, and
             the scale of images that state no pixel spacing; see `model_notes.model_scale`. None
-            where that is not known: images that state a spacing then get no expected errors.
+            where that is not known. Images with a spacing get no expected errors then, nor where
+            one of the two landmarks was not found.
         mm_per_px: the spacing of images that state none, instead of `scale`.
 
     Returns:
@@ -79,7 +81,8 @@ def predict_files(
     Raises:
         DataError: naming the images that could not be read, after all others were written; each is
             said on stderr when it is met.
-        UsageError: another side, "auto" of a model that knows no shapes, or `out` is a file.
+        UsageError: another side, "auto" of a model that knows no shapes, `out` is a file, or
+            `mm_per_px` not above 0.
     """
     out, given = Path(out), None
     if mm_per_px is not None:
@@ -115,8 +118,9 @@ def predict_files(
         with ThreadPoolExecutor(WORKERS) as pool, ThreadPoolExecutor(PASSES) as network:
             readable = _readable(ahead(pool, read, paths), len(paths), failed)
             passes = ahead(network, located, _batches(readable), most=PASSES + 1)
-            for job in ahead(pool, _draw, written(passes)):
-                job.result()
+            with closing(readable), closing(passes):  # what has not begun, where one fails
+                for job in ahead(pool, _draw, written(passes)):
+                    job.result()
         if len(failed) == len(paths):
             raise DataError(_all_of(failed))
     if failed:

@@ -67,7 +67,7 @@ class Scale:
 
         Args:
             points: (N, K, 2), pixels, NaN where not annotated.
-            stated: N spacings (x, y) by the image files, None where a file states none.
+            stated: N spacings (x, y), see `files`, None where nothing states one.
 
         Returns:
             (N, 2), NaN where unknown.

@@ -108,6 +108,14 @@ def test_draw_shows_the_image_itself(dtype, dark, bright):
     assert np.asarray(pictures.Drawing(np.full((50, 40), 7)).marked(np.zeros((0, 2)))).max() == 0
 
 
+@pytest.mark.parametrize(("dtype", "dark", "bright"), [(np.int16, -2e4, 2e4), (bool, 0, 1)])
+def test_a_small_bright_part_of_any_type_is_seen(dtype, dark, bright):
+    image = np.full((1000, 400), dark, dtype)
+    image[500, 200] = bright
+    drawn = np.asarray(pictures.Drawing(image).marked(np.zeros((0, 2))))
+    assert drawn[500, 200].tolist() == [255] * 3 and drawn.sum() == 3 * 255
+
+
 def test_overlay_shows_the_image_itself_where_it_is():
     image = np.zeros((2000, 1500), np.uint16)
     image[500:540, 1000:1060] = 40_000

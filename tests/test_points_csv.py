@@ -293,7 +293,7 @@ def test_points_csv_warns_that_patients_are_split(own, capsys):
             "image,landmark,x,y,who\np0,a,1,2,A\np0,b,1,2,B\n",
             ["--group", "who"],
             1,
-            "line 3: who of image p0 is 'B', above 'A'",
+            "line 3: who of image p0 is 'B', but 'A' in line 2",
         ),
     ],
 )

@@ -1,6 +1,9 @@
 """A model at work on image files."""
 
 import json
+import os
+import signal
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -201,6 +204,27 @@ def test_an_interrupt_leaves_nothing_half_written(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no peak memory to read")
+def test_no_pass_begins_after_an_interrupt(tmp_path, monkeypatch):
+    model, images = model_files.load_pretrained(), [tmp_path / f"{i}.png" for i in range(30)]
+    Image.fromarray(phantom.hand(0, (300, 220))[0]).save(images[0])
+    for other in images[1:]:
+        other.hardlink_to(images[0])
+    made, passes, later = localizers.frame_localizer(model), [], threading.Event()
+
+    def locate(frames):
+        passes.append(len(frames))
+        if len(passes) == predict.PASSES:  # as many as go on at once; each waits
+            threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+            threading.Timer(1.5, later.set).start()
+        assert later.wait(60)
+        return made(frames)
+
+    monkeypatch.setattr(localizers, "frame_localizer", lambda _: locate)
+    with pytest.raises(KeyboardInterrupt):
+        predict.predict(images, model, tmp_path / "out")
+    assert len(passes) == predict.PASSES
+
+
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
     predict_folder.make_radiographs(tmp_path / "images", 96)  # 288 MB of pixels
     few, many = (

@@ -17,6 +17,7 @@ from kerasland.__main__ import main
 from kerasland.errors import DataError, UsageError
 from kerasland.images import read_image
 from kerasland.models import unet
+from kerasland.prepared_tables import Scale
 
 SHAPE = (560, 400)
 
@@ -114,6 +115,10 @@ def test_the_scale_is_that_of_the_file_or_of_the_wrist(hand, model, tmp_path):
         np.testing.assert_allclose(*in_px, rtol=1e-3)
     with pytest.raises(UsageError, match="a scale of 0 mm: expected a number above 0"):
         predict.predict([tmp_path], model, tmp_path / "out", mm_per_px=0)
+
+    # a model that was trained by a spacing has errors in true millimetres
+    spaced = predict.predict([tmp_path / "b.png"], model, tmp_path / "out", "left", Scale(), 0.15)
+    np.testing.assert_allclose(spaced["error_mm"], by_wrist["error_mm"], rtol=1e-4)
 
     # by a scale that nobody knows, errors are in no millimetres of the file's
     table = predict.predict([tmp_path / "a.dcm"], model, tmp_path / "out")

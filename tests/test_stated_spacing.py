@@ -107,6 +107,7 @@ def test_a_column_states_the_spacing(prepare, capsys):
     [
         (("0.3", "0", "0.3"), 1, "line 3: spacing of image b is '0': expected millimetres a pixel"),
         (("0.3", "0.3", "1 mm"), 1, "line 4: spacing of image c is '1 mm': expected millimetres"),
+        (("0.3", "0.3", "inf"), 1, "line 4: spacing of image c is 'inf': expected millimetres"),
         (("", "nan", ""), 1, "points.csv: column spacing gives no image a pixel spacing"),
     ],
 )
@@ -116,6 +117,41 @@ def test_a_column_of_no_spacing(prepare, capsys, cells, status, expected):
     said = capsys.readouterr().err
     assert expected in said and said.count("\n") == 1
     assert not (prepare.folder / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "image,s,x,y,x,y\na,0.175,10,20,30,40\nc,0.3,10,20,30,40\n",
+        "image;p_x;p_y;s\na;10;20;0,175\nc;10;20;0,300\n",
+        "image,landmark,x,y,s\na,p,10,20,0.175\na,q,30,40,\nc,p,10,20,0.3\nnone,p,1,2,9\n",
+        "image,s,p,p\na,0.175,10,20\nc,0.3,10,20\n",
+    ],
+)
+def test_a_column_beside_points_of_any_kind(prepare, table):
+    (prepare.folder / "points.csv").write_text(table)
+    assert prepare("--mm-per-px", "s") == 0
+    data = prepared.read(prepare.folder / "out")
+    np.testing.assert_array_equal(data.spacing[:, 0], [0.175, 0.3])
+    assert data.points[0, 0].tolist() == [10, 20]
+
+
+def test_a_column_that_ends_like_a_coordinate(prepare, capsys):
+    (prepare.folder / "points.csv").write_text("image,p_x,p_y,spacing_x\na,10,20,0.1\n")
+    assert prepare("--mm-per-px", "spacing_x") == 0
+    assert prepared.read(prepare.folder / "out").landmarks == ("p",)
+    (prepare.folder / "points.csv").write_text("image,p_x,p_y\na,10,20\n")
+    capsys.readouterr()
+    for option, said in (("p_x", "that column holds the images or points"), ("", "no column")):
+        assert prepare("--mm-per-px", option) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_the_line_of_a_wrong_cell(prepare, capsys):
+    table = "image,landmark,x,y,s\na,p,10,20,\na,q,30,40,0\n"
+    (prepare.folder / "points.csv").write_text(table)
+    assert prepare("--mm-per-px", "s") == 1
+    assert "line 3: s of image a is '0'" in capsys.readouterr().err
 
 
 def test_other_scales_are_as_before(prepare):
