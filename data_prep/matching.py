@@ -58,6 +58,16 @@ def match_images(
     return matched
 
 
+def other_ending(lacking: Iterable[str], found: Mapping[str, Sequence[Path]]) -> str:
+    """What to say where a file is called as an image that is not there, but for its ending."""
+    for name in lacking:
+        named = PurePosixPath(name.replace("\\", "/")).name
+        same = found.get(image_stem(named))
+        if same and image_suffix(named) not in {"", *map(image_suffix, same)}:
+            return f" ({same[0].name} is there: name that in the table, or leave out the endings)"
+    return ""
+
+
 def left_out(
     found: Mapping[str, Sequence[Path]], matched: Iterable[Path], others: Iterable[str]
 ) -> list[Path]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from data_prep import common
 from data_prep.annotations import Annotations
-from data_prep.matching import image_ids, left_out, match_images, named_in
+from data_prep.matching import image_ids, left_out, match_images, named_in, other_ending
 from data_prep.points_files import read_points
 from kerasland import folds, preparation, prepared
 from kerasland.errors import DataError, UsageError, run
@@ -144,9 +144,13 @@ def prepare(
     matched = match_images(annotated, images, found)
     lacking = [image for image in annotated if image not in matched]
     if lacking:
-        print(f"{len(lacking)} of {len(annotated)} images not found: {common.some(lacking)}")
+        print(
+            f"{len(lacking)} of {len(annotated)} images not found: {common.some(lacking)}"
+            f"{other_ending(lacking, found)}"
+        )
     if not matched:
-        raise DataError(f"{images}: none of the images that {source} names is below it")
+        hint = other_ending(lacking, found)
+        raise DataError(f"{images}: none of the images that {source} names is below it{hint}")
     for image, path in matched.items():
         _check_shape(path, table.shapes.get(image), table.places[image])
         where = partial(table.place, image)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -185,16 +185,10 @@ def _pairs(
     path: Path, header: list[str], image_column: int, asked: set[int]
 ) -> dict[str, tuple[int, int]]:
     """The columns (x, y) of each landmark."""
-    axes: dict[str, dict[str, int]] = {}
-    for column, text in enumerate(header):
-        named = _axis(text)
-        if column == image_column or named is None:
-            continue
-        name, axis = named
-        if axis in axes.setdefault(name, {}):
-            return _alike(path, header, {image_column, *asked})
-        axes[name][axis] = column
-    axes = {name: columns for name, columns in axes.items() if not asked >= {*columns.values()}}
+    axes = _axes(header, image_column, _axis)
+    if axes == {}:
+        axes = _axes(header, image_column, _axis_first)
+    axes = {name: of_name for name, of_name in (axes or {}).items() if {*of_name.values()} - asked}
     if not axes:
         return _alike(path, header, {image_column, *asked})
     for name, of_name in axes.items():
@@ -203,6 +197,28 @@ def _pairs(
                 f"{path}: header has {' and '.join(of_name)} of {name!r}, not x and y; {EXPECTED}"
             )
     return {name: (of_name["x"], of_name["y"]) for name, of_name in axes.items()}
+
+
+def _axes(
+    header: list[str], image_column: int, axis_of: Callable[[str], tuple[str, str] | None]
+) -> dict[str, dict[str, int]] | None:
+    """The columns of each name's axes; None where one comes twice."""
+    axes: dict[str, dict[str, int]] = {}
+    for column, text in enumerate(header):
+        named = axis_of(text)
+        if column == image_column or named is None:
+            continue
+        name, axis = named
+        if axis in axes.setdefault(name, {}):
+            return None
+        axes[name][axis] = column
+    return axes
+
+
+def _axis_first(column: str) -> tuple[str, str] | None:
+    """`x_wrist` is the x of wrist."""
+    match = re.fullmatch(r"([xyXY])[_ .:-](.+)", column)
+    return match and (match[2], match[1].lower())
 
 
 def _axis(column: str) -> tuple[str, str] | None:

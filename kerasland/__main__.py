@@ -129,11 +129,12 @@ def _predict(args) -> None:
     paths = image_files.find_images(args.images, args.out)
     scale = model_notes.model_scale(args.model)
     _start_tensorflow()
-    from kerasland import model_files, predict
+    from kerasland import model_files, predict, predictions
 
     model = model_files.load_model(args.model)
     count = predict.predict_files(paths, model, args.out, args.side, scale, args.mm_per_px)
-    print(f"{count} images, written to {args.out}")
+    written = f"{predictions.TABLE}, {predictions.DOCUMENT}, {predict.OVERLAYS}/"
+    print(f"{count} image{'s'[: count > 1]}, written to {args.out}: {written}")
 
 
 def _export(args) -> None:

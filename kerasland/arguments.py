@@ -14,7 +14,7 @@ def parser() -> argparse.ArgumentParser:
         prog="kerasland",
         description="Landmark localisation in hand radiographs with a spatial configuration loss.",
         epilog="example:\n  kerasland predict hand.png --out landmarks\n\n"
-        "In a checkout, python -m data_prep.points_csv makes a data set of your images and points.",
+        "python -m data_prep.points_csv makes a data set of your images and points.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     whole.add_argument("--version", action="version", version=__version__)

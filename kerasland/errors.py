@@ -35,8 +35,9 @@ def run(main_body: Callable[[], None], debug: bool = False) -> int:
     """
     if hasattr(sys.stdout, "reconfigure"):  # a terminal's encoding may lack what a table holds
         sys.stdout.reconfigure(errors="replace")
-    # pydicom warns of small flaws in files that it reads all the same
+    # pydicom warns of small flaws in files that it reads all the same, Pillow of large scans
     warnings.filterwarnings("ignore", module="pydicom")
+    warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
     try:
         main_body()
     except (KeraslandError, OSError) as error:

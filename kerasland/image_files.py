@@ -10,8 +10,8 @@ from pathlib import Path
 from kerasland import dicom, volumes
 from kerasland.errors import DataError
 
-LOSSLESS = (".png", *volumes.SUFFIXES, *dicom.SUFFIXES, ".tif", ".tiff")
-SUFFIXES = (*LOSSLESS, ".jpg", ".jpeg")
+LOSSLESS = (".png", *volumes.SUFFIXES, *dicom.SUFFIXES, ".tif", ".tiff", ".bmp")
+SUFFIXES = (*LOSSLESS, ".jpg", ".jpeg", ".jp2", ".webp")
 
 
 def image_suffix(path: str | os.PathLike) -> str:

@@ -31,6 +31,7 @@ from kerasland.threads import WORKERS, ahead
 
 SMALLEST_PX = 32
 SHOWN = 5
+OVERLAYS = "overlays"
 T = TypeVar("T")
 PASSES = 2  # of the network at once: where one waits for its slowest core, the other goes on
 
@@ -110,9 +111,10 @@ def predict_files(
             found = predictions.Prediction(
                 str(seen.path), seen.drawing.image_shape, points, confidence, of_side, spacing
             )
-            write(found._replace(**_rescaled(errors, scale, derived, spacing)))
-            name = _free_name(image_stem(seen.path), taken)
-            yield _Overlay(seen.drawing, points, confidence, out / "overlays" / f"{name}.jpg")
+            name = f"{OVERLAYS}/{_free_name(image_stem(seen.path), taken)}.jpg"
+            said = _rescaled(errors, scale, derived, spacing)
+            write(found._replace(overlay=name, **said))
+            yield _Overlay(seen.drawing, points, confidence, out / name)
 
     with predictions.writing(out, names) as write:
         with ThreadPoolExecutor(WORKERS) as pool, ThreadPoolExecutor(PASSES) as network:
@@ -123,6 +125,10 @@ def predict_files(
                     job.result()
         if len(failed) == len(paths):
             raise DataError(_all_of(failed))
+    there = (out / OVERLAYS).glob("[!.]*.jpg")
+    if earlier := [path for path in there if path.stem.lower() not in taken]:
+        which = f"{len(earlier)} of another call, such as {earlier[0].name}"
+        print(f"{out / OVERLAYS}: has pictures of other images too, {which}", file=sys.stderr)
     if failed:
         count = len(paths) - len(failed)
         raise DataError(f"{count} of {len(paths)} images, written to {out}; not {_all_of(failed)}")

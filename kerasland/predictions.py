@@ -27,7 +27,7 @@ class Prediction(NamedTuple):
     image: its path. shape: (H, W). points: (K, 2), its pixels. confidence: (K,). side: "left" or
     "right". spacing: its scale, if any is known. error_mm, error_mm_95: (K,), the expected error,
     and the radius within which 95 % of errors lie, of a calibrated model, by the same scale; NaN
-    where the confidence is 0.
+    where the confidence is 0. overlay: the picture of it, below the folder that is written to.
     """
 
     image: str
@@ -38,6 +38,7 @@ class Prediction(NamedTuple):
     spacing: Spacing | None = None
     error_mm: np.ndarray | None = None
     error_mm_95: np.ndarray | None = None
+    overlay: str = ""
 
 
 @contextmanager
@@ -48,7 +49,7 @@ def writing(out: Path, names: Sequence[str]) -> Iterator[Callable[[Prediction], 
     error_mm and error_mm_95 as in `Prediction`, empty (in JSON null) if they are not known; x_mm
     and y_mm are x and y by the scale that the last column names, empty where none is known.
     Distances between (x_mm, y_mm) are millimetres also where pixels are not square.
-    `landmarks.json` is a list with an object an image: image, width, height, side, scale,
+    `landmarks.json` is a list with an object an image: image, width, height, side, overlay, scale,
     mm_per_px ([x, y] or null), landmarks (landmark, x, y, confidence, and of a calibrated model
     error_mm and error_mm_95). Numbers of landmarks have seven digits, all that the network's have.
 
@@ -94,6 +95,7 @@ def writing(out: Path, names: Sequence[str]) -> Iterator[Callable[[Prediction], 
                 "width": found.shape[1],
                 "height": found.shape[0],
                 "side": found.side,
+                "overlay": found.overlay,
                 "scale": scale,
                 "mm_per_px": mm_per_px,
                 "landmarks": [

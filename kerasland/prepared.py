@@ -98,7 +98,8 @@ class Prepared:
         """
         if name not in self.folds():
             there = ", ".join(self.folds()) or "none"
-            raise UsageError(f"{self.folder}: no fold {name!r}; there: {there}")
+            sets = "; data_prep.points_csv --sets K makes set1 to setK" if name[:3] == "set" else ""
+            raise UsageError(f"{self.folder}: no fold {name!r}; there: {there}{sets}")
         lists, problems = read_fold(self.folder, name, set(self.ids))
         if problems:
             raise DataError(problems[0])

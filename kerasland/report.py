@@ -277,6 +277,7 @@ def _settings(runs: list[Run]) -> Grid:
         {
             "method": run.experiment.method,
             **asdict(run.experiment),
+            "init": _distinct(run, lambda notes: notes.get("init") or "random weights"),
             "fold trained on": _distinct(run, lambda notes: notes["fold"]),
             "images trained on": _distinct(run, lambda notes: len(notes["train_ids"])),
             "minutes of training": run.evaluated.get("minutes"),

@@ -35,17 +35,25 @@ class TensorBoardLog(keras.callbacks.Callback):
 
     Args:
         folder: the log's folder.
-        experiment: shown as text and as hparams.
+        experiment: shown as text and as hparams, with `init`.
         data: the data set, for millimetres.
         frames: images to watch; the first few are drawn.
         watched: "validation", or "train" where no images are held out.
+        init: the weights that the training starts from; None: random ones.
     """
 
     def __init__(
-        self, folder: Path, experiment: Experiment, data: Prepared, frames: Frames, watched: str
+        self,
+        folder: Path,
+        experiment: Experiment,
+        data: Prepared,
+        frames: Frames,
+        watched: str,
+        init: str | None = None,
     ):
         super().__init__()
         self.experiment = experiment
+        self.init = init
         self.writers = {
             part: tf.summary.create_file_writer(str(folder / part))
             for part in dict.fromkeys(("train", watched))
@@ -63,6 +71,7 @@ class TensorBoardLog(keras.callbacks.Callback):
             key: value if isinstance(value, bool | int | float | str) else str(value)
             for key, value in dataclasses.asdict(self.experiment).items()
         }
+        values["init"] = self.init or "random weights"
         table = "\n".join(f"| {key} | {value} |" for key, value in values.items())
         with self.watched.as_default(step=0):
             tf.summary.text("settings", "| setting | value |\n|---|---|\n" + table)

@@ -213,6 +213,7 @@ def _train(
             data,
             watched or frames,
             "validation" if watched else "train",
+            notes["init"],
         ),
         Averaging(run / run_folder.BEST, experiment.ema_momentum > 0),
         Checkpoint(run / CHECKPOINTS, run / run_folder.HISTORY, first_epoch),

@@ -48,6 +48,7 @@ KINDS = {
     "alike": "image,a,a,b,b\n" + WIDE,
     "semicolons": ("image,a_x,a_y,b_x,b_y\n" + WIDE).replace(",", ";"),
     "byte order mark": "\ufeffimage,a_y,a_x,b_x,b_y\np0,2,1,3.5,4\np1,6,5,,\n",
+    "x_NAME": "image,x_a,y_a,x_b,y_b\n" + WIDE,
     "tidy": "image,landmark,x,y\np0,a,1,2\np0,b,3.5,4\np1.png,a,5,6\n",
     "tidy, name": "image,name,x,y\np0,a,1,2\np0,b,3.5,4\np1.png,a,5,6\n",
     "tidy, other order": "y,x,landmark,image_id\n2,1,a,p0\n4,3.5,b,p0\n6,5,a,p1\n,,b,p1\n",
@@ -129,7 +130,7 @@ def test_points_csv_scale_and_folds(own, capsys):
     dataset = prepared.read(own.folder / "out")
     np.testing.assert_array_equal(dataset.mm_per_px, np.full(8, 0.5))
     assert dataset.fold("mine") == (("p0", "p1"), ("p2",))
-    assert "1 of 9 images not found: gone.png" in capsys.readouterr().out
+    assert "1 of 9 images not found: gone.png\n" in capsys.readouterr().out
     assert own(table, "--test-fraction", "0.5", "--seed", "1") == 0
     train, test = prepared.read(own.folder / "out").fold("dev")
     assert (len(train), len(test)) == (4, 4)
@@ -242,6 +243,16 @@ def test_points_csv_takes_no_group_for_a_number(own, capsys):
         assert prepared.read(own.folder / "out").points[:, 0, 0].tolist() == [1.5] * 6
 
 
+def test_points_csv_of_another_ending(own, capsys):
+    """The file is there under the same name, but as another kind of picture."""
+    assert own("image,a_x,a_y\np0.jpg,1,2\np1.png,1,2\n") == 0
+    hint = "(p0.png is there: name that in the table, or leave out the endings)"
+    assert f"1 of 2 images not found: p0.jpg {hint}\n" in capsys.readouterr().out
+    assert own("image,a_x,a_y\nq.png,1,2\nin/p1.tif,1,2\n") == 1
+    said = capsys.readouterr().err
+    assert "(p1.png is there: name that in the table" in said
+
+
 def test_points_csv_warns_that_patients_are_split(own, capsys):
     assert own(PATIENTS) == 0
     said = capsys.readouterr()
@@ -352,7 +363,7 @@ def test_points_csv_never_takes_another_folders_image(own, capsys):
     assert own("image,a_x,a_y\np1/hand.png,1,2\np2/hand.png,3,4\n") == 0
     dataset = prepared.read(own.folder / "out")
     assert dataset.ids == ("hand",) and dataset.points.tolist() == [[[3, 4]]]
-    assert "1 of 2 images not found: p1/hand.png" in capsys.readouterr().out
+    assert "1 of 2 images not found: p1/hand.png\n" in capsys.readouterr().out
 
 
 def test_points_csv_scale_by_names_that_are_numbers(own, capsys):

@@ -108,7 +108,8 @@ def test_a_folder_gives_what_its_images_give_in_their_order(tmp_path, monkeypatc
 @pytest.mark.parametrize("name", ["hand.nii", "hand.png"])
 def test_rows_upside_down_are_thought_of_where_nifti_has_them(capsys, name):
     localizers.warn_of_no_shape(Path(name), np.zeros(37))
-    assert ("rows upside down" in capsys.readouterr().err) == (name == "hand.nii")
+    said = capsys.readouterr().err
+    assert ("rows upside down" in said) == (name == "hand.nii") and "a negative" in said
 
 
 def test_of_what_is_no_left_hand_it_says_so(tmp_path, capsys):

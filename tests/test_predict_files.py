@@ -79,6 +79,28 @@ def test_one_radiograph_in_every_format(hand, model, tmp_path):
     }
 
 
+def test_a_folder_of_other_kinds_of_picture(hand, model, tmp_path, capsys):
+    """And which overlay is whose, also where others lie beside it."""
+    pixels = (hand[0] // 16).astype(np.uint8)
+    for name in ("a.bmp", "b.jp2", "c.webp", "one/d.png", "two/d.png"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / "in" / name)
+    out = tmp_path / "out"
+    assert main(["predict", str(tmp_path / "in" / "**"), "--out", str(out)]) == 0
+    said = capsys.readouterr()
+    assert f"5 images, written to {out}: landmarks.csv, landmarks.json, overlays/" in said.out
+    assert "other" not in said.err
+    document = json.loads((out / "landmarks.json").read_text())
+    overlays = [entry["overlay"].removeprefix("overlays/") for entry in document]
+    assert overlays == ["a.jpg", "b.jpg", "c.jpg", "d.jpg", "d_2.jpg"]
+    assert [entry["image"][-9:] for entry in document[3:]] == ["one/d.png", "two/d.png"]
+    assert set(overlays) == {path.name for path in (out / "overlays").iterdir()}
+    assert main(["predict", str(tmp_path / "in" / "a.bmp"), "--out", str(out)]) == 0
+    said = capsys.readouterr()
+    assert "1 image, written to" in said.out
+    assert f"{out}/overlays: has pictures of other images too, 4 of another call" in said.err
+
+
 def test_the_scale_is_that_of_the_file_or_of_the_wrist(hand, model, tmp_path):
     pytest.importorskip("pydicom")
     write_dicom(tmp_path / "a.dcm", hand[0], ImagerPixelSpacing=[0.3, 0.2])
@@ -127,6 +149,13 @@ def test_the_scale_is_that_of_the_file_or_of_the_wrist(hand, model, tmp_path):
     assert table[[*predictions.ERRORS]].notna().all(axis=None)
     assert table[["x_mm", "y_mm"]].isna().all(axis=None) and set(table["scale"]) == {""}
     assert json.loads((tmp_path / "out" / "landmarks.json").read_text())[0]["mm_per_px"] is None
+
+
+def test_a_large_scan_is_no_cause_for_a_warning(hand, tmp_path, monkeypatch, recwarn):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", hand[0].size - 1)
+    Image.fromarray(hand[0]).save(tmp_path / "a.png")
+    assert main(["predict", str(tmp_path / "a.png"), "--out", str(tmp_path / "out")]) == 0
+    assert not [w for w in recwarn if issubclass(w.category, Image.DecompressionBombWarning)]
 
 
 def test_model_scale_is_that_of_its_run(tmp_path):

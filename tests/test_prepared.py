@@ -251,7 +251,7 @@ def test_fold_refuses(folder, train, test, said):
 
 
 def test_unknown_fold_and_image(folder):
-    with pytest.raises(UsageError, match="no fold 'set1'; there: dev"):
+    with pytest.raises(UsageError, match="no fold 'set1'; there: dev; .*--sets K"):
         prepared.read(folder).fold("set1")
     (folder / "folds" / "dev").rename(folder / "folds" / "all")
     with pytest.raises(DataError, match="can't be called 'all'"):

@@ -277,6 +277,7 @@ def test_tensorboard_shows_curves_pictures_and_settings(hands, finished):
     settings = hparams_of(validation_log)
     assert settings.group_name == "" and settings.hparams["maps"].string_value == "both"
     assert settings.hparams["epochs"].number_value == TINY.epochs
+    assert settings.hparams["init"].string_value == "random weights"
     with pytest.raises(KeyError, match="hparams"):
         hparams_of(train_log)
     assert "settings" in validation_log.Tags()["tensors"]

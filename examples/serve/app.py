@@ -45,7 +45,7 @@ class Localizer:
             pixels = as_grey(data)
             found = self.serve(image=tf.constant(pixels[None, ..., None]))
         found = {name: value[0].numpy() for name, value in found.items()}
-        points = found.pop("landmarks").tolist()
+        points = [map(known, point) for point in found.pop("landmarks")]
         mm_per_px = known(found.pop("mm_per_px", np.float32(np.nan)))
         landmarks = [
             {"landmark": name, "x": x, "y": y, **{key: known(found[key][k]) for key in found}}
@@ -57,8 +57,8 @@ class Localizer:
 
 
 def known(value: np.floating) -> float | None:
-    """A number as JSON has it: none of an error that the model does not know."""
-    return float(value) if np.isfinite(value) else None
+    """A number as JSON has it, in seven digits; none of an error that the model does not know."""
+    return float(f"{value:.7g}") if np.isfinite(value) else None
 
 
 def as_grey(data: bytes) -> np.ndarray:
