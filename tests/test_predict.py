@@ -221,8 +221,13 @@ def test_no_pass_begins_after_an_interrupt(tmp_path, monkeypatch):
         return made(frames)
 
     monkeypatch.setattr(localizers, "frame_localizer", lambda _: locate)
-    with pytest.raises(KeyboardInterrupt):
-        predict.predict(images, model, tmp_path / "out")
+    # a process that a shell began in the background ignores the signal
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            predict.predict(images, model, tmp_path / "out")
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert len(passes) == predict.PASSES
 
 
