@@ -210,8 +210,8 @@ def _spacings(
     found = {}
     for name, (text, place) in table.said.get(column, {}).items():
         if name in ids:
-            value = _number(text)
-            if not (np.isfinite(value) and value > 0):
+            value = _mm_per_px(text)
+            if isinstance(value, str) or not (np.isfinite(value) and value > 0):
                 raise DataError(
                     f"{place}: {column} of image {name} is {text!r}: expected "
                     "millimetres a pixel, a number above 0"
@@ -220,13 +220,6 @@ def _spacings(
     nothing = f"{table.source}: column {column} gives no image a pixel spacing"
     common.check_spacings(ids.values(), found, nothing)
     return found
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return np.nan
 
 
 def _check_pixels(points: Mapping[str, np.ndarray], source: Path) -> None:
@@ -269,6 +262,7 @@ def _check_shape(path: Path, stated: tuple[int, int] | None, place: str) -> None
 
 
 def _mm_per_px(text: str) -> float | str:
+    """A number, or the text where it is none."""
     try:
         return float(text)
     except ValueError:

@@ -108,12 +108,19 @@ def predict_files(
             derived = _spacing_by(scale, points, confidence, names)
             spacing = seen.spacing or given or derived
             warn_of_no_shape(seen.path, confidence, side)
-            found = predictions.Prediction(
-                str(seen.path), seen.drawing.image_shape, points, confidence, of_side, spacing
-            )
             name = f"{OVERLAYS}/{_free_name(image_stem(seen.path), taken)}.jpg"
-            said = _rescaled(errors, scale, derived, spacing)
-            write(found._replace(overlay=name, **said))
+            write(
+                predictions.Prediction(
+                    str(seen.path),
+                    seen.drawing.image_shape,
+                    points,
+                    confidence,
+                    of_side,
+                    spacing,
+                    overlay=name,
+                    **_rescaled(errors, scale, derived, spacing),
+                )
+            )
             yield _Overlay(seen.drawing, points, confidence, out / name)
 
     with predictions.writing(out, names) as write:
