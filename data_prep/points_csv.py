@@ -10,13 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep import common
+from data_prep import common, points_checks
 from data_prep.annotations import Annotations
 from data_prep.matching import image_ids, left_out, match_images, named_in, other_ending
 from data_prep.points_files import read_points
 from kerasland import folds, preparation, prepared
 from kerasland.errors import DataError, UsageError, run
-from kerasland.images import image_shape
 from kerasland.progress import track
 
 TEST_FRACTION = 0.25
@@ -133,8 +132,8 @@ def prepare(
     points = table.points()
     if not points:
         raise DataError(f"{source}: names no image")
-    _check_pixels(points, source)
-    _check_placeholders(table, points)
+    points_checks.check_pixels(points, source)
+    points_checks.check_placeholders(table, points)
     if table.ignored:
         print(f"not used: {common.some(table.ignored)}")
     annotated = [image for image, p in points.items() if np.isfinite(p).any()]
@@ -152,7 +151,7 @@ def prepare(
         hint = other_ending(lacking, found)
         raise DataError(f"{images}: none of the images that {source} names is below it{hint}")
     for image, path in matched.items():
-        _check_shape(path, table.shapes.get(image), table.places[image])
+        points_checks.check_shape(path, table.shapes.get(image), table.places[image])
         where = partial(table.place, image)
         common.check_inside(points[image], path, where, table.landmarks)
     ids = image_ids(matched, images)
@@ -220,45 +219,6 @@ def _spacings(
     nothing = f"{table.source}: column {column} gives no image a pixel spacing"
     common.check_spacings(ids.values(), found, nothing)
     return found
-
-
-def _check_pixels(points: Mapping[str, np.ndarray], source: Path) -> None:
-    every = np.concatenate([of_image.ravel() for of_image in points.values()])
-    every = every[np.isfinite(every)]
-    if not every.size:
-        raise DataError(f"{source}: no point is annotated")
-    if every.max() <= 1.0:
-        raise DataError(
-            f"{source}: all coordinates are below 1, so they look like fractions of the image: "
-            "multiply x by its width and y by its height in pixels"
-        )
-
-
-def _check_placeholders(table: Annotations, points: Mapping[str, np.ndarray]) -> None:
-    """Refuses 0, 0, or -1, -1 and the like, where it comes twice: it stands for no annotation."""
-    found: dict[float, list[tuple[str, int]]] = {}
-    for name, of_image in points.items():
-        x, y = (of_image + table.first_pixel).T
-        for k in np.flatnonzero((x == y) & ((x == 0) | (x <= -1))):
-            found.setdefault(float(x[k]), []).append((name, k))
-    for value, places in found.items():
-        if len(places) > 1:
-            name, k = places[0]
-            where = "off the image" if value else "the corner"
-            raise DataError(
-                f"{table.place(name, k)}: {table.landmarks[k]} lies at {value:g}, {value:g}, "
-                f"{where}, and {len(places) - 1} more points do: leave out what is not annotated "
-                "(empty cells; in COCO visibility 0)"
-            )
-
-
-def _check_shape(path: Path, stated: tuple[int, int] | None, place: str) -> None:
-    shape = image_shape(path)
-    if stated and stated != shape:
-        raise DataError(
-            f"{place}: annotated on an image of {stated[1]} x {stated[0]} pixels, but {path} has "
-            f"{shape[1]} x {shape[0]}: take the images that were annotated"
-        )
 
 
 def _mm_per_px(text: str) -> float | str:

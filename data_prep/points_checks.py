@@ -1,0 +1,53 @@
+"""What of someone's points can't be meant, found before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from data_prep.annotations import Annotations
+from kerasland.errors import DataError
+from kerasland.images import image_shape
+
+
+def check_pixels(points: Mapping[str, np.ndarray], source: Path) -> None:
+    """Refuses fractions of the image, and points of which none is annotated."""
+    every = np.concatenate([of_image.ravel() for of_image in points.values()])
+    every = every[np.isfinite(every)]
+    if not every.size:
+        raise DataError(f"{source}: no point is annotated")
+    if every.max() <= 1.0:
+        raise DataError(
+            f"{source}: all coordinates are below 1, so they look like fractions of the image: "
+            "multiply x by its width and y by its height in pixels"
+        )
+
+
+def check_placeholders(table: Annotations, points: Mapping[str, np.ndarray]) -> None:
+    """Refuses 0, 0, or -1, -1 and the like, where it comes twice: it stands for no annotation."""
+    found: dict[float, list[tuple[str, int]]] = {}
+    for name, of_image in points.items():
+        x, y = (of_image + table.first_pixel).T
+        for k in np.flatnonzero((x == y) & ((x == 0) | (x <= -1))):
+            found.setdefault(float(x[k]), []).append((name, k))
+    for value, places in found.items():
+        if len(places) > 1:
+            name, k = places[0]
+            where = "off the image" if value else "the corner"
+            raise DataError(
+                f"{table.place(name, k)}: {table.landmarks[k]} lies at {value:g}, {value:g}, "
+                f"{where}, and {len(places) - 1} more points do: leave out what is not annotated "
+                "(empty cells; in COCO visibility 0)"
+            )
+
+
+def check_shape(path: Path, stated: tuple[int, int] | None, place: str) -> None:
+    """Refuses an image of another (height, width) than the annotation states, as `place` says."""
+    shape = image_shape(path)
+    if stated and stated != shape:
+        raise DataError(
+            f"{place}: annotated on an image of {stated[1]} x {stated[0]} pixels, but {path} has "
+            f"{shape[1]} x {shape[0]}: take the images that were annotated"
+        )
