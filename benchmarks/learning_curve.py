@@ -30,7 +30,7 @@ FOLDER = Path(__file__).parent
 TABLE = FOLDER / "results" / "learning_curve.csv"
 FIGURE = FOLDER.parent / "docs" / "learning_curve.png"
 KEYS = ["data", "weights", "seed", "images"]
-STEPS = {"drawn_hands": 220, "random": 440}  # 10 and 20 epochs of 91 images, see cost_of_result
+EPOCHS = {"drawn_hands": 10, "random": 20}  # of the whole list, see cost_of_result
 WARMUP = {"drawn_hands": 0.5 / 10, "random": 3 / 20}  # of them
 SETTINGS = {"drawn_hands": ["learning_rate=2e-3"], "random": []}
 LABELS = {"drawn_hands": "from drawn hands", "random": "from random weights"}
@@ -50,10 +50,13 @@ def nested(data: prepared.Prepared, sizes: list[int], seed: int, folder: Path) -
     return prepared.read(folder)
 
 
-def trained(data: prepared.Prepared, size: int, weights: str, seed: int, out: Path) -> dict:
-    """A row of the table."""
+def trained(
+    data: prepared.Prepared, size: int, most: int, weights: str, seed: int, out: Path
+) -> dict:
+    """A row of the table, by as many steps as those of `most` images."""
     base = experiment.preset("cpu")
-    epochs = round(STEPS[weights] / dataset.steps_per_epoch(size, base.batch_size))
+    steps, steps_of_most = (dataset.steps_per_epoch(n, base.batch_size) for n in (size, most))
+    epochs = round(EPOCHS[weights] * steps_of_most / steps)
     settings = [*SETTINGS[weights], f"epochs={epochs}", f"warmup_epochs={WARMUP[weights] * epochs}"]
     settings += [f"seed={seed}", "validation_images=0", "precision=auto"]
     run = out / f"{weights}_{size}_{seed}"
@@ -110,11 +113,11 @@ def main() -> None:
     table = pd.read_csv(TABLE) if TABLE.exists() else pd.DataFrame(columns=KEYS)
     for seed in range(args.seeds):
         parts = nested(data, sizes, seed, args.out / f"data_{seed}")
-        for weights in STEPS:
+        for weights in EPOCHS:
             for size in sizes:
                 known = (table[KEYS] == [data.hash[:12], weights, seed, size]).all(axis=1)
                 if not known.any():
-                    row = pd.DataFrame([trained(parts, size, weights, seed, args.out)])
+                    row = pd.DataFrame([trained(parts, size, sizes[-1], weights, seed, args.out)])
                     table = pd.concat([table, row], ignore_index=True) if len(table) else row
                     with replacing(TABLE) as temporary:
                         table.sort_values(KEYS).to_csv(temporary, index=False)

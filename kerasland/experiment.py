@@ -80,7 +80,7 @@ class Experiment:
     )
 
     epochs: int = option(60, "passes over the training images", above=0)
-    batch_size: int = option(4, "images a step, over all replicas", above=0)
+    batch_size: int = option(2, "images a step, over all replicas", above=0)
     learning_rate: float = option(4e-3, "at the end of the warm-up", above=0)
     optimizer: str = choice("adamw", "sgd", default="adamw", help="sgd is for tests of exactness")
     weight_decay: float = option(1e-3, "of AdamW", least=0)
@@ -228,6 +228,7 @@ QUICK = Experiment(
     depth=4,
     sigma_px=3.0,
     epochs=20,
+    batch_size=4,
     shift=0.05,
     elastic_px=2.0,
 )

@@ -252,8 +252,10 @@ def _check_replicas(experiment: Experiment, parts: run_folder.Split, replicas: i
             f"xla=true with {replicas} replicas: XLA compiles for one; use --replicas 1"
         )
     if experiment.batch_size % replicas:
+        whole = replicas * math.ceil(experiment.batch_size / replicas)
         raise UsageError(
-            f"batch_size={experiment.batch_size} does not divide by {replicas} replicas"
+            f"batch_size={experiment.batch_size} does not divide by {replicas} replicas: "
+            f"use --set batch_size={whole}"
         )
     held = len(parts.validation)
     if held % replicas:

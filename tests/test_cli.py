@@ -365,7 +365,7 @@ def test_evaluate_writes_what_the_design_says(hands, run, tmp_path, capsys):
 def test_two_replicas_from_the_command_line(hands, tmp_path):
     """Validation, averaging, checkpoints and the final model under two logical devices."""
     out = tmp_path / "run"
-    settings = [*SMALL[:4], "epochs=2", *SMALL[5:]]
+    settings = [*SMALL[:4], "epochs=2", *SMALL[5:], "batch_size=4"]
     done = kerasland(
         "train", "--data", hands.folder, "--fold", "dev", "--out", out, "--replicas", 2,
         "--set", *settings,
@@ -376,7 +376,7 @@ def test_two_replicas_from_the_command_line(hands, tmp_path):
     again = kerasland("evaluate", out, "--data", hands.folder)
     assert again.returncode == 0, again.stderr[-2000:]
     odd = kerasland("train", "--data", hands.folder, "--out", tmp_path / "odd", "--replicas", 3)
-    assert odd.returncode == 2 and "batch_size=4" in odd.stderr
+    assert odd.returncode == 2 and "--set batch_size=3" in odd.stderr
     odd = kerasland(
         "train", "--data", hands.folder, "--out", tmp_path / "odd", "--replicas", 2,
         "--set", "validation_images=3",
