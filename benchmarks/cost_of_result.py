@@ -1,12 +1,12 @@
 """Minutes of training until the mean error on the `dev` test split stays under 1.25 and 1.0 mm.
 
 kerasland against two peers in PyTorch that are trained by the same recipe on the same images, at
-half the preset's size and in larger batches, which suits them: the plain prototype network, and the spatial configuration
-network of the package landmarker. Where there are several lengths of the schedule, the best counts.
-kerasland also starts from its weights of drawn hands, at a lower rate; the minutes that made those
-weights, which come with the package, do not count. In one run, trainings take turns, a seed each.
-Time counts the steps and what is drawn for TensorBoard, not kerasland's checkpoints (0.1 s an
-epoch) nor the tests that make the curve.
+half the preset's size and in larger batches, which suits them: the plain prototype network, and the
+spatial configuration network of the package landmarker. Where there are several lengths of the
+schedule, the best counts. kerasland also starts from its weights of drawn hands, at a lower rate;
+the minutes that made those weights, which come with the package, do not count. In one run,
+trainings take turns, a seed each. Time counts the steps and what is drawn for TensorBoard, not
+kerasland's checkpoints (0.1 s an epoch) nor the tests that make the curve.
 
     python -m benchmarks.cost_of_result --data data/hand_atlas [--peer-python PATH]
 
