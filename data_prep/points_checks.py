@@ -12,10 +12,11 @@ from kerasland.errors import DataError
 from kerasland.images import image_shape
 
 
-def check_pixels(points: Mapping[str, np.ndarray], source: Path) -> None:
-    """Refuses fractions of the image, and points of which none is annotated."""
-    every = np.concatenate([of_image.ravel() for of_image in points.values()])
-    every = every[np.isfinite(every)]
+def check_pixels(table: Annotations, points: Mapping[str, np.ndarray], source: Path) -> None:
+    """Refuses fractions of the image, a landmark that never leaves the image's first pixel, and
+    points of which none is annotated."""
+    stacked = np.stack([*points.values()])
+    every = stacked[np.isfinite(stacked)]
     if not every.size:
         raise DataError(f"{source}: no point is annotated")
     if every.max() <= 1.0:
@@ -23,6 +24,13 @@ def check_pixels(points: Mapping[str, np.ndarray], source: Path) -> None:
             f"{source}: all coordinates are below 1, so they look like fractions of the image: "
             "multiply x by its width and y by its height in pixels"
         )
+    for k, name in enumerate(table.landmarks):
+        of_landmark = stacked[:, k][np.isfinite(stacked[:, k]).all(axis=-1)]
+        if len(of_landmark) > 2 and ((of_landmark >= 0) & (of_landmark < 1)).all():
+            raise DataError(
+                f"{source}: {name} lies within the first pixel in all {len(of_landmark)} images "
+                "that have it, so it is no landmark: leave it out, or rename its columns"
+            )
 
 
 def check_placeholders(table: Annotations, points: Mapping[str, np.ndarray]) -> None:

@@ -132,7 +132,7 @@ def prepare(
     points = table.points()
     if not points:
         raise DataError(f"{source}: names no image")
-    points_checks.check_pixels(points, source)
+    points_checks.check_pixels(table, points, source)
     points_checks.check_placeholders(table, points)
     if table.ignored:
         print(f"not used: {common.some(table.ignored)}")

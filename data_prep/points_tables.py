@@ -67,12 +67,14 @@ def read_table(path: Path, columns: Mapping[str, str] = MappingProxyType({})) ->
         UsageError: no such column, or it holds something else.
     """
     with common.open_table(path) as file:
-        first, before = file.readline(), 0
+        start, first, before = 0, file.readline(), 0
+        while first and not first.strip(" ,;\t\r\n"):  # blank lines above the header
+            start, first, before = file.tell(), file.readline(), before + 1
         if said := re.fullmatch(r'"?sep=(.)"?\s*', first, re.IGNORECASE):  # as Excel reads it
-            delimiter, before = said[1], 1
+            delimiter, before = said[1], before + 1
         else:
             delimiter = max(",;\t", key=first.count)
-            file.seek(0)
+            file.seek(start)
         reader = csv.reader(file, delimiter=delimiter)
         header = [column.strip() for column in next(reader, [])]
         rows = [

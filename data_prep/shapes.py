@@ -53,11 +53,10 @@ def misfit(shape: np.ndarray, mean: np.ndarray) -> tuple[float, float]:
 def exchanged(shape: np.ndarray, mean: np.ndarray, ratio: float = 0.5) -> str | None:
     """What was exchanged, if the shape fits the mean far better (by `ratio`) after it."""
     as_is, _ = misfit(shape, mean)
-    reflected, turned_xy = misfit(1j * shape.conj(), mean)
-    if not reflected < ratio * as_is:
-        return None
-    _, turned_sides = misfit(-shape.conj(), mean)
-    return "x and y" if turned_xy < turned_sides else "left and right"
+    ways = {"x and y": 1j, "left and right": -1, "up and down": 1}
+    fits = {what: misfit(way * shape.conj(), mean) for what, way in ways.items()}
+    reflected, _ = fits["x and y"]  # a reflection is as good as the next, but for the turn
+    return min(fits, key=lambda what: fits[what][1]) if reflected < ratio * as_is else None
 
 
 def usable(shapes: np.ndarray) -> np.ndarray:

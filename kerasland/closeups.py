@@ -49,7 +49,7 @@ def closeups(items: Sequence[Closeup], columns: int = 5) -> Figure:
         corner = (wide * column + gap) / (wide * columns), 1 - (row + 1 - gap / tall) / rows
         axes = figure.add_axes((*corner, *size))
         axes.set_axis_off()
-        side = round(item.side_px)
+        side = max(2, round(item.side_px))  # also where a pixel is said to be huge
         left, top = np.rint(np.asarray(item.truth, np.float64) - side / 2)
         right, bottom = left + side, top + side
         limits = np.clip([[top, bottom], [left, right]], 0, np.array(item.image.shape)[:, None])

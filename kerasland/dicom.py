@@ -180,9 +180,10 @@ def _displayed(stored: np.ndarray, dataset, pixels: ModuleType) -> np.ndarray:
     if not dataset.get("VOILUTFunction"):  # it may be empty, and then is LINEAR
         dataset.VOILUTFunction = "LINEAR"
     window = _has_window(dataset)
+    rescale = [dataset.get(name) for name in ("RescaleSlope", "RescaleIntercept")]
     if modality:
         values, bits = _looked_up(stored, modality[0])
-    elif voi or window:  # alone, a rescale is another unit, not another picture
+    elif (voi or window) and None not in rescale:  # alone it is another unit, not another picture
         values = pixels.apply_modality_lut(stored, dataset)
     slope = float(dataset.get("RescaleSlope") or 1)
     for name in ("RescaleSlope", "RescaleIntercept"):
@@ -231,7 +232,8 @@ def _padding(stored: np.ndarray, dataset) -> np.ndarray:
     first = dataset.get("PixelPaddingValue")
     if first is None:
         return np.zeros(stored.shape, bool)
-    last = dataset.get("PixelPaddingRangeLimit", first)
+    last = dataset.get("PixelPaddingRangeLimit")
+    last = first if last is None else last
     return (stored >= min(first, last)) & (stored <= max(first, last))
 
 

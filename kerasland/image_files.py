@@ -12,6 +12,7 @@ from kerasland.errors import DataError
 
 LOSSLESS = (".png", *volumes.SUFFIXES, *dicom.SUFFIXES, ".tif", ".tiff", ".bmp")
 SUFFIXES = (*LOSSLESS, ".jpg", ".jpeg", ".jp2", ".webp")
+OVERLAYS = "overlays"  # the folder of what `predict` draws
 
 
 def image_suffix(path: str | os.PathLike) -> str:
@@ -42,15 +43,20 @@ def find_images(
     Args:
         paths: files, folders (the images directly in them) and patterns such as `study/**/*.dcm`,
             where `**` stands for folders at any depth.
-        out: a folder whose files patterns do not match: the overlays of an earlier call.
+        out: a folder whose files patterns do not match: the overlays of an earlier call. Where a
+            shell names what a pattern matches, the folder of overlays and this one, if it holds no
+            other image, are passed over.
 
     Raises:
         DataError: if a path does not exist, a folder holds no image or a pattern matches none.
     """
     found = []
-    for path in map(Path, paths):
+    paths = [Path(path) for path in paths]
+    for path in paths:
         if path.is_dir():
             inside = _images_in(path)
+            if len(paths) > 1 and _written_before(path, inside, out):
+                continue
         elif path.exists():
             inside = [path]
         elif glob.has_magic(str(path)):
@@ -62,10 +68,20 @@ def find_images(
             deeper = f"; '{path}/**' looks into its folders too" if _has_folders(path) else ""
             raise DataError(f"{path}: {what} ({', '.join(SUFFIXES)}){deeper}")
         found.extend(inside)
+    if paths and not found:
+        raise DataError(f"{paths[0]}: no image but what an earlier call has written")
     first: dict[str, Path] = {}
     for path in found:
         first.setdefault(os.path.abspath(path), path)
     return list(first.values())
+
+
+def _written_before(folder: Path, images: list[Path], out: str | os.PathLike | None) -> bool:
+    """Whether all in a folder is what an earlier call wrote to `out`."""
+    if out is None:
+        return False
+    own = Path(out).resolve()
+    return folder.resolve() == own / OVERLAYS or (folder.resolve() == own and not images)
 
 
 def _has_folders(path: Path) -> bool:

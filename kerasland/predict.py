@@ -19,7 +19,7 @@ import pandas as pd
 from kerasland import files, predictions
 from kerasland.errors import DataError, KeraslandError, UsageError
 from kerasland.geometry import Spacing
-from kerasland.image_files import find_images, image_stem
+from kerasland.image_files import OVERLAYS, find_images, image_stem
 from kerasland.images import pixel_spacing, read_image
 from kerasland.layers import ExpectedError
 from kerasland.localizers import BATCH, batch_localizer, in_frame, warn_of_no_shape
@@ -31,7 +31,6 @@ from kerasland.threads import WORKERS, ahead
 
 SMALLEST_PX = 32
 SHOWN = 5
-OVERLAYS = "overlays"
 T = TypeVar("T")
 PASSES = 2  # of the network at once: where one waits for its slowest core, the other goes on
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import platform
 import shutil
@@ -128,6 +129,16 @@ def check(
         )
     if tuple(notes["train_ids"]) != parts.train:
         raise UsageError(f"{run}: was started with fold {notes['fold']}, not {parts.fold}")
+
+
+def update_scale(run: Path, data: Prepared) -> None:
+    """Notes the scale that the data set states today: no weight depends on it, millimetres do."""
+    path, scale = run / EXPERIMENT, json.loads(json.dumps(asdict(data.scale)))
+    if path.exists():
+        there, notes = experiments.load(path)
+        if notes["data"].get("scale") != scale:
+            notes["data"]["scale"] = scale
+            there.save(path, **notes)
 
 
 @contextmanager

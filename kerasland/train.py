@@ -158,6 +158,7 @@ def train(
     with run_folder.alone(run):
         # another process may have finished it since
         run_folder.check(run, data, experiment, parts, resume, init)
+        run_folder.update_scale(run, data)
         if resume and (run / MODEL).exists():
             return load_model(run)
         return _train(data, experiment, run, parts, quiet, title, callbacks, init)

@@ -185,4 +185,5 @@ def test_exchange_is_told_apart_from_a_turn():
     assert shapes.exchanged(3 * shape * np.exp(2j) + 7, mean) is None
     assert shapes.exchanged(1j * shape.conj(), mean) == "x and y"
     assert shapes.exchanged(-shape.conj(), mean) == "left and right"
+    assert shapes.exchanged(shape.conj(), mean) == "up and down"
     assert shapes.misfit(shape * np.exp(0.3j), mean)[1] == pytest.approx(0.3, abs=0.1)

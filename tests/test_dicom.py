@@ -148,6 +148,19 @@ def test_one_transformation_after_the_other(reread):
     assert_shows(read, (1 - ramp(4095 - TWELVE.astype(int), 2000, 3000)) ** 2)
 
 
+def test_tags_that_were_emptied_say_nothing(reread):
+    """As some programs leave them that take the patient's name out."""
+    window = {"WindowCenter": 2500, "WindowWidth": 1000, "BitsStored": 12}
+    shown = reread(TWELVE, **window)
+    emptied = reread(TWELVE, **window, RescaleSlope=None, RescaleIntercept=None)
+    np.testing.assert_array_equal(emptied, shown)
+    one, ranged = (
+        reread(TWELVE, BitsStored=12, PixelPaddingValue=int(TWELVE.max()), **tags)
+        for tags in ({}, {"PixelPaddingRangeLimit": None})
+    )
+    np.testing.assert_array_equal(ranged, one)
+
+
 def test_padding_is_dark(reread):
     pixels = np.clip(TWELVE, 100, 4000)
     pixels[:5], pixels[5] = 4095, 4090

@@ -58,6 +58,19 @@ def test_dicom_needs_no_suffix(study):
     ]
 
 
+def test_what_a_shell_makes_of_a_pattern(study):
+    """It names the overlays of an earlier call too, and the folder that holds nothing else."""
+    out = study / "out"
+    below = names(study, *study.glob("*/*"), out=out)
+    assert sorted(below) == ["one/c.tif", "one/e.nii.gz", "one/two/d.png"]
+    assert names(study, study / "b.png", out, out=out) == ["b.png"]
+    assert names(study, out / "overlays" / "b.png", out=out) == ["out/overlays/b.png"]
+    with pytest.raises(DataError, match="no image but what an earlier call has written"):
+        find_images([out, out / "overlays"], out)
+    Image.fromarray(GREY).save(out / "own.png")
+    assert names(study, study / "b.png", out, out=out) == ["b.png", "out/own.png"]
+
+
 @pytest.mark.parametrize("path", ["gone.png", "none/*.png", "**/*.bmp", "empty"])
 def test_nothing_there_is_said(study, path):
     (study / "empty").mkdir()

@@ -159,6 +159,8 @@ def test_points_csv_scale_and_folds(own, capsys):
         ("utf-8-sig", "Label;Image;X;Y\na;P0.PNG;10,5;20,25\n"),
         ("utf-8", "Sep=;\nimage;a_x;a_y\np0;+10,5;20,250\n"),
         ("utf-8", ",point,image,x,y\n0,a,P0,10.5,20.25\n"),
+        ("utf-8-sig", "\n;;\nsep=;\nimage;a_x;a_y\np0;10,5;20,25\n"),
+        ("utf-8-sig", ",,\r\n\r\nimage,a_x,a_y\r\np0,10.5,20.25\r\n"),
     ],
 )
 def test_points_csv_as_excel_writes_it(own, encoding, text):
@@ -177,6 +179,11 @@ def test_points_csv_says_what_to_do_with_other_files(own, capsys):
         (archive.getvalue(), "an archive: unzip it; a workbook of Excel: save it as CSV UTF-8"),
         ('image,a_x,a_y\np0,"1,500",2\n', "x, y = '1,500', '2': expected two numbers"),
         ("sep=;\nimage;a_x;a_y\np0;1;2\np1;1;z\n", "line 4: x, y = '1', 'z'"),
+        ("\n\nimage;a_x;a_y\np0;1;2\np1;1;z\n", "line 5: x, y = '1', 'z'"),
+        (
+            "image,spacing_x,spacing_y,a_x,a_y\np0,.1,.1,5,5\np1,.1,.2,5,6\np2,.1,.2,6,5\n",
+            "spacing lies within the first pixel in all 3 images",
+        ),
         ("image;a_x;a_y\np0;1,500;2\np1;1,5;z\n", "x, y = '1.5', 'z'"),
         ("image;a_x;a_y\np0;1,500;2\n", "'1,500' may be a decimal comma or one between thousand"),
         ("image\ta_x\ta_y\np0\t1,50\t2.5\n", "'1,50' may be a decimal comma or one between"),

@@ -456,6 +456,24 @@ def test_the_same_pixels_in_both_lists_are_refused_before_training(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_scale_that_was_corrected_goes_into_the_run(hands, finished, tmp_path):
+    """No weight depends on it; a model's millimetres are those of its notes."""
+    data, run = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(hands.folder, data)
+    shutil.copytree(finished, run)
+    document = json.loads((data / "dataset.json").read_text())
+    document["scale"]["length_mm"] = 40.0
+    (data / "dataset.json").write_text(json.dumps(document))
+    experiment, notes = load(run / "experiment.json")
+    assert notes["data"]["scale"]["length_mm"] == 50.0
+    before = (run / "model.keras").read_bytes()
+    train.train(prepared.read(data), experiment, run, "dev", resume=True, quiet=True)
+    again, after = load(run / "experiment.json")
+    assert again == experiment and after["data"].pop("scale")["length_mm"] == 40.0
+    del notes["data"]["scale"]
+    assert after == notes and (run / "model.keras").read_bytes() == before
+
+
 def test_weights_of_nobody_knows_what_are_said_again_by_evaluate(hands, finished, tmp_path, capsys):
     """Their images may be the test images: no error on those would mean anything."""
     shutil.copy(finished / "model.keras", tmp_path / "copied.keras")
