@@ -12,6 +12,24 @@ from kerasland.errors import DataError
 from kerasland.images import image_shape
 
 
+def check_placeholders(table: Annotations, points: Mapping[str, np.ndarray]) -> None:
+    """Refuses 0, 0, or -1, -1 and the like, where it comes twice: it stands for no annotation."""
+    found: dict[float, list[tuple[str, int]]] = {}
+    for name, of_image in points.items():
+        x, y = (of_image + table.first_pixel).T
+        for k in np.flatnonzero((x == y) & ((x == 0) | (x <= -1))):
+            found.setdefault(float(x[k]), []).append((name, k))
+    for value, places in found.items():
+        if len(places) > 1:
+            name, k = places[0]
+            where = "off the image" if value else "the corner"
+            raise DataError(
+                f"{table.place(name, k)}: {table.landmarks[k]} lies at {value:g}, {value:g}, "
+                f"{where}, and {len(places) - 1} more points do: leave out what is not annotated "
+                "(empty cells; in COCO visibility 0)"
+            )
+
+
 def check_pixels(table: Annotations, points: Mapping[str, np.ndarray], source: Path) -> None:
     """Refuses fractions of the image, a landmark that never leaves the image's first pixel, and
     points of which none is annotated."""
@@ -30,24 +48,6 @@ def check_pixels(table: Annotations, points: Mapping[str, np.ndarray], source: P
             raise DataError(
                 f"{source}: {name} lies within the first pixel in all {len(of_landmark)} images "
                 "that have it, so it is no landmark: leave it out, or rename its columns"
-            )
-
-
-def check_placeholders(table: Annotations, points: Mapping[str, np.ndarray]) -> None:
-    """Refuses 0, 0, or -1, -1 and the like, where it comes twice: it stands for no annotation."""
-    found: dict[float, list[tuple[str, int]]] = {}
-    for name, of_image in points.items():
-        x, y = (of_image + table.first_pixel).T
-        for k in np.flatnonzero((x == y) & ((x == 0) | (x <= -1))):
-            found.setdefault(float(x[k]), []).append((name, k))
-    for value, places in found.items():
-        if len(places) > 1:
-            name, k = places[0]
-            where = "off the image" if value else "the corner"
-            raise DataError(
-                f"{table.place(name, k)}: {table.landmarks[k]} lies at {value:g}, {value:g}, "
-                f"{where}, and {len(places) - 1} more points do: leave out what is not annotated "
-                "(empty cells; in COCO visibility 0)"
             )
 
 

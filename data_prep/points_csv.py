@@ -132,8 +132,8 @@ def prepare(
     points = table.points()
     if not points:
         raise DataError(f"{source}: names no image")
-    points_checks.check_pixels(table, points, source)
     points_checks.check_placeholders(table, points)
+    points_checks.check_pixels(table, points, source)
     if table.ignored:
         print(f"not used: {common.some(table.ignored)}")
     annotated = [image for image, p in points.items() if np.isfinite(p).any()]
