@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import platform
 import shutil
@@ -24,7 +23,7 @@ from kerasland.experiment import EXPERIMENT, Experiment
 from kerasland.folds import ALL
 from kerasland.inference_models import bare, with_shapes
 from kerasland.model_notes import MODEL
-from kerasland.prepared import Prepared
+from kerasland.prepared import Prepared, Scale
 
 try:
     import fcntl
@@ -133,11 +132,12 @@ def check(
 
 def update_scale(run: Path, data: Prepared) -> None:
     """Notes the scale that the data set states today: no weight depends on it, millimetres do."""
-    path, scale = run / EXPERIMENT, json.loads(json.dumps(asdict(data.scale)))
+    path = run / EXPERIMENT
     if path.exists():
         there, notes = experiments.load(path)
-        if notes["data"].get("scale") != scale:
-            notes["data"]["scale"] = scale
+        known = notes["data"].get("scale")
+        if known is None or Scale(**known) != data.scale:
+            notes["data"]["scale"] = asdict(data.scale)
             there.save(path, **notes)
 
 
