@@ -81,6 +81,8 @@ def cross_validate(
     }
     evaluate.write(out, data, pooled, rows, summary)
     calibrated = None
+    for name in ("reliability.csv", "reliability.png"):  # of a scale that is known no more
+        (out / name).unlink(missing_ok=True)
     if calibration.usable(errors)["fold"].nunique() > 1:
         reliability = calibration.reliability(errors)
         with files.replacing(out / "reliability.csv") as temporary:

@@ -217,13 +217,16 @@ def _write_onnx(model: keras.Model, path: Path, weights: str, scale: Scale | Non
 
 
 def _halve(graph) -> None:
-    """Kernels as float16, each with a cast to float32 that runtimes do once, when they load."""
+    """Kernels as float16, each with a cast to float32 that runtimes do once, when they load; they
+    are not the model's own, since the converter multiplies normalisations into them."""
     from onnx import TensorProto, helper, numpy_helper
 
     kernels = {node.input[1] for node in graph.node if node.op_type == "Conv"}
     for tensor in graph.initializer:
         if tensor.name in kernels:
             values, name = numpy_helper.to_array(tensor), tensor.name
+            if np.abs(values).max() > np.finfo(np.float16).max:
+                raise _beyond_half(name)
             cast = helper.make_node("Cast", [f"{name}_{HALF}"], [name], to=TensorProto.FLOAT)
             graph.node.insert(0, cast)
             tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), cast.input[0]))

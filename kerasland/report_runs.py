@@ -143,7 +143,7 @@ def data_of(runs: Sequence[Run], folder: str | os.PathLike | None = None) -> Pre
         folder: where it is now; by default where it was.
 
     Raises:
-        DataError: it is not there, or is other data.
+        DataError: it is not there, is other data, or a run's millimetres are not by its spacings.
         UsageError: nobody says where it is.
     """
     run = runs[0]
@@ -164,4 +164,20 @@ def data_of(runs: Sequence[Run], folder: str | os.PathLike | None = None) -> Pre
             f"{folder}: has the scale {scale}, but {run.folder} was evaluated with "
             f"{run.evaluated['scale']}; first run: {run.again(folder)}"
         )
+    for each in runs:
+        _check_millimetres(each, data)
     return data
+
+
+def _check_millimetres(run: Run, data: Prepared) -> None:
+    """Raises where errors were measured before the spacing of an image was corrected."""
+    errors = run.errors
+    spacing = data.spacing[data.index(errors["image_id"])]
+    apart = errors[["x", "y"]].to_numpy() - errors[["x_true", "y_true"]].to_numpy()
+    error_mm = np.linalg.norm(apart * spacing, axis=1)
+    other = ~np.isclose(error_mm, errors["error_mm"], rtol=1e-4, equal_nan=True)
+    if other.any():
+        raise DataError(
+            f"{run.folder}: image {errors['image_id'][other].iloc[0]} was evaluated with another "
+            f"spacing than {data.folder} has; first run: {run.again(data.folder)}"
+        )

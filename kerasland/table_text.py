@@ -37,7 +37,8 @@ def _interval(decimals: int, low: float, high: float) -> str:
 
 
 def _difference(decimals: int, mean: float, low: float, high: float) -> str:
-    return f"{mean:+.{decimals}f} ({low:.{decimals}f} to {high:.{decimals}f})"
+    interval = "" if pd.isna(low) else f" ({low:.{decimals}f} to {high:.{decimals}f})"
+    return f"{mean:+.{decimals}f}{interval}"
 
 
 def _outliers_cell(decimals: int, count: float, sdr: float) -> str:

@@ -47,6 +47,19 @@ def crossed(hands, tmp_path_factory):
 
 
 @pytest.mark.slow
+def test_a_scale_taken_away_leaves_no_reliability_behind(hands, crossed, tmp_path):
+    out, data = shutil.copytree(crossed, tmp_path / "out"), tmp_path / "data"
+    shutil.copytree(hands.folder, data)
+    about = json.loads((data / "dataset.json").read_text())
+    about["scale"] = {"landmarks": None, "length_mm": None, "mm_per_px": None, "files": None}
+    (data / "dataset.json").write_text(json.dumps(about))
+    assert (out / "reliability.csv").exists()
+    assert run(prepared.read(data), out) == 0
+    assert "error_px_mean" in (out / "table.csv").read_text()
+    assert not list(out.glob("reliability.*"))
+
+
+@pytest.mark.slow
 def test_pools_the_folds_and_makes_a_model_of_all(hands, crossed, tmp_path, capsys):
     out = tmp_path / "out"
     shutil.copytree(crossed, out)

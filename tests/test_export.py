@@ -406,6 +406,11 @@ def test_refusals(monkeypatch, tmp_path):
     kernel.assign(np.full(kernel.shape, 1e5))
     line = refused(tmp_path / "m.tflite", weights="float16")
     assert kernel.path in line and "65504" in line
+    kernel.assign(np.full(kernel.shape, 1.0))
+    for layer in model.layers:
+        if hasattr(layer, "gamma"):
+            layer.gamma.assign(np.full(layer.gamma.shape, 1e6))
+    assert "65504" in refused(tmp_path / "m.onnx", weights="float16")
     # so much alike that the precision is too large, and enough landmarks for LiteRT to halve it
     alike = np.random.default_rng(0).normal(size=(1, 20, 2))
     alike = alike + np.random.default_rng(1).normal(scale=1e-4, size=(30, 20, 2))

@@ -624,6 +624,12 @@ def test_what_it_refuses(runs, hands, tmp_path, capsys, monkeypatch):
 
     path = copy / "evaluation/errors.csv"
     table = pd.read_csv(path)
+    corrected = table.assign(error_mm=table["error_mm"].where(table["image_id"] != "hand1", 3.0))
+    corrected.to_csv(path, index=False)
+    line = refused(capsys, 1, first, copy, "--out", out)
+    assert f"{copy}: image hand1 was evaluated with another spacing" in line
+    assert f"kerasland evaluate {copy}" in line
+
     table[table["image_id"] != "hand1"].to_csv(path, index=False)
     assert "image hand1" in refused(capsys, 1, first, copy, "--out", out)
     path.unlink()

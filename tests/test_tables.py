@@ -242,6 +242,14 @@ def test_paired_without_a_difference(by_hand):
     }
 
 
+def test_of_one_image_there_is_a_difference_without_interval(tmp_path, by_hand):
+    one = by_hand[by_hand["image_id"] == "a"]
+    row = tables.paired(one, one.assign(error_mm=one["error_mm"] + 0.25))
+    tables.write_table(pd.DataFrame([row]), tmp_path / "paired", "One image.")
+    text = (tmp_path / "paired.md").read_text(encoding="utf-8")
+    assert re.search(r"\| \+0\.250 +\| +1 \| +-50\.00 \|", text) and "nan" not in text
+
+
 def test_paired_names_what_is_missing(by_hand):
     with pytest.raises(DataError, match="second .* lacks 2 .* image b, landmark tip; image c"):
         tables.paired(by_hand, by_hand.drop(index=[2, 4]))
