@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from kerasland import arguments, errors, experiment, machine
 
@@ -38,6 +40,15 @@ def script() -> None:
     os._exit(status)
 
 
+@contextmanager
+def _interrupted(how: str) -> Iterator[None]:
+    """Has Ctrl-C say how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"{how} goes on after the last whole epoch") from None
+
+
 def _experiment(args, default: str, init: str | None = None):
     settings = [*args.set, *([] if args.replicas is None else [f"replicas={args.replicas}"])]
     network = None
@@ -62,7 +73,8 @@ def _reproduce(args) -> None:
     _start_tensorflow()
     from kerasland import reproduce
 
-    reproduce.reproduce(args.out, data, chosen, _folds(args.folds), args.seeds)
+    with _interrupted("the same command"):
+        reproduce.reproduce(args.out, data, chosen, _folds(args.folds), args.seeds)
     print((args.out / "ablation.md").read_text(encoding="utf-8"))
     print(f"written to {args.out}")
 
@@ -75,7 +87,8 @@ def _train(args) -> None:
     _start_tensorflow()
     from kerasland import train
 
-    train.train(data, chosen, args.out, args.fold, args.resume, init=args.init)
+    with _interrupted("the same command with --resume"):
+        train.train(data, chosen, args.out, args.fold, args.resume, init=args.init)
     print(f"written to {args.out}")
 
 
@@ -87,7 +100,8 @@ def _crossvalidate(args) -> None:
     _start_tensorflow()
     from kerasland import cross_validate
 
-    cross_validate.cross_validate(args.out, data, chosen, folds, args.init, args.final)
+    with _interrupted("the same command"):
+        cross_validate.cross_validate(args.out, data, chosen, folds, args.init, args.final)
     print((args.out / "table.md").read_text(encoding="utf-8"))
     print(f"written to {args.out}")
 
@@ -97,7 +111,7 @@ def _folds(text: str) -> tuple[str, ...]:
 
 
 def _evaluate(args) -> None:
-    from kerasland import folds, model_notes, prepared, tables
+    from kerasland import folds, model_notes, prepared
 
     model_notes.existing(args.run)
     ids = folds.read_ids(args.ids) if args.ids else None
@@ -105,8 +119,8 @@ def _evaluate(args) -> None:
     _start_tensorflow()
     from kerasland import evaluate
 
-    evaluate.evaluate(args.run, data, args.fold, ids, args.out)
-    out = args.out or args.run / tables.EVALUATION
+    out = args.out or evaluate.default_folder(args.run, data)
+    evaluate.evaluate(args.run, data, args.fold, ids, out)
     print((out / "table.md").read_text(encoding="utf-8"))
     print(f"written to {out}")
 

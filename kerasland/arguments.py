@@ -119,9 +119,18 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("run", type=Path, metavar="RUN", help="a run's folder")
     made.add_argument("--data", type=Path, required=True, metavar="DIR", help="prepared data set")
     which = made.add_mutually_exclusive_group()
-    which.add_argument("--fold", metavar="F", help="its test list (default: the run's own fold)")
+    which.add_argument(
+        "--fold",
+        metavar="F",
+        help="its test list, or every image, of 'all' (default: the run's own fold)",
+    )
     which.add_argument("--ids", type=Path, metavar="FILE", help="image ids, one a line")
-    made.add_argument("--out", type=Path, metavar="DIR", help="default: RUN/evaluation")
+    made.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="default: RUN/evaluation, or RUN/evaluation_NAME for a data set of other images",
+    )
 
     made = verb(
         "report",

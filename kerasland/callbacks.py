@@ -121,18 +121,21 @@ class Progress(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         epochs, now = self.params["epochs"], time.monotonic()
-        last = epoch + 1 == epochs
+        last, done = epoch + 1 == epochs, epoch + 1 - self.first_epoch
+        if done == 1:
+            self.first_ended = now
         if not self.terminal and not last and now - self.shown < self.every_s:
             return
         self.shown = now
-        done = epoch + 1 - self.first_epoch
-        minutes, seconds = divmod(round((now - self.started) / done * (epochs - epoch - 1)), 60)
+        # the first takes longer: TensorFlow makes its graph
+        each = (now - self.first_ended) / (done - 1) if done > 1 else now - self.started
+        minutes, seconds = divmod(round(each * (epochs - epoch - 1)), 60)
         text = f"{self.title}: epoch {epoch + 1}/{epochs}, loss {logs['loss']:.3f}"
         for unit in ("mm", "px"):
             error = logs.get(f"val_landmarks_radial_error_{unit}")
             if error is not None:
                 text += f", validation error {error:.2f} {unit}"
-        text += f", {minutes}:{seconds:02} min left"
+        text += f", {'at most ' if done == 1 and not last else ''}{minutes}:{seconds:02} min left"
         end = "\n" if last or not self.terminal else ""
         start = "\r\x1b[2K" if self.terminal else ""
         print(f"{start}{text}", end=end, file=sys.stderr, flush=True)

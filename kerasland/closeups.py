@@ -41,12 +41,14 @@ def closeups(items: Sequence[Closeup], columns: int = 5) -> Figure:
         A figure.
     """
     rows = -(-len(items) // columns)
-    wide, tall, head, gap = 2.3, 2.6, 0.35, 0.06  # inches; a layout that is solved takes seconds
-    figure = Figure(figsize=(wide * columns, tall * rows), dpi=_DPI)
+    # inches; a layout that is solved takes seconds
+    wide, tall, head, gap, foot = 2.3, 2.6, 0.35, 0.06, 0.3
+    height = tall * rows + foot
+    figure = Figure(figsize=(wide * columns, height), dpi=_DPI)
     for number, item in enumerate(items):
         row, column = divmod(number, columns)
-        size = (wide - 2 * gap) / (wide * columns), (tall - head - gap) / (tall * rows)
-        corner = (wide * column + gap) / (wide * columns), 1 - (row + 1 - gap / tall) / rows
+        size = (wide - 2 * gap) / (wide * columns), (tall - head - gap) / height
+        corner = (wide * column + gap) / (wide * columns), 1 - (tall * (row + 1) - gap) / height
         axes = figure.add_axes((*corner, *size))
         axes.set_axis_off()
         side = max(2, round(item.side_px))  # also where a pixel is said to be huge
@@ -60,7 +62,11 @@ def closeups(items: Sequence[Closeup], columns: int = 5) -> Figure:
         axes.set(xlim=(left - 0.5, right - 0.5), ylim=(bottom - 0.5, top - 0.5))
         joined = np.stack([item.truth, item.point], axis=1)
         axes.plot(*joined, color=PREDICTED, linewidth=0.8)  # leads to a prediction out of sight
-        axes.plot(*item.truth, marker="o", mfc="none", mec=ANNOTATED, ms=11, mew=1.8)
-        axes.plot(*item.point, marker="x", mec=PREDICTED, ms=8, mew=1.8)
+        ring = {"marker": "o", "ls": "", "mfc": "none", "mec": ANNOTATED, "ms": 11, "mew": 1.8}
+        cross = {"marker": "x", "ls": "", "mec": PREDICTED, "ms": 8, "mew": 1.8}
+        handles = axes.plot(*item.truth, **ring) + axes.plot(*item.point, **cross)
         title(axes, item.title, 7.5)
+    figure.legend(
+        handles, ("annotated", "predicted"), loc="lower left", ncols=2, frameon=False, fontsize=9
+    )
     return figure

@@ -90,7 +90,8 @@ def cross_validate(
         plots.save(plots.reliability(reliability), out / "reliability.png")
         calibrated = calibration.fit(errors)
     if final:
-        _train_final(out, data, experiment, init, calibrated)
+        title = f"[{len(folds) + 1}/{len(folds) + 1}] all images"
+        _train_final(out, data, experiment, init, calibrated, title)
     return summary
 
 
@@ -139,9 +140,10 @@ def _train_final(
     experiment: Experiment,
     init: str | os.PathLike | None,
     calibrated: calibration.Calibration | None,
+    title: str,
 ) -> None:
     run = out / ALL
-    model = train.train(data, experiment, run, resume=run.exists(), title="all images", init=init)
+    model = train.train(data, experiment, run, resume=run.exists(), title=title, init=init)
     if calibrated:
         model = calibration.attach(model, calibrated)
     with files.replacing(out / MODEL) as temporary:

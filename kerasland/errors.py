@@ -51,9 +51,9 @@ def run(main_body: Callable[[], None], debug: bool = False) -> int:
         reason = " ".join(str(error).split())[:500]
         print(f"error: {type(error).__name__}: {reason} (--debug shows where)", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         if debug:
             raise
-        print("error: interrupted", file=sys.stderr)
+        print(": ".join(["error: interrupted", *filter(None, [str(error)])]), file=sys.stderr)
         return 1
     return 0

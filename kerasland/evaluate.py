@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -20,8 +21,8 @@ from kerasland.point_errors import mean_shape_errors, model_errors, trained_on
 from kerasland.prepared import Prepared
 
 WORST_IMAGES, WORST_POINTS = 6, 20
-CLOSEUP_MM, CLOSEUP_SHARE = 24.0, 0.12
-LARGEST_MM, LARGEST_PX = 10.0, 100.0  # of the curves
+CLOSEUP_MM, CLOSEUP_SHARE, CLOSEUP_ERRORS = 24.0, 0.12, 2.4
+LEAST_MM, LEAST_PX = 10.0, 100.0  # where the axis of the curves ends, or later
 
 
 def evaluate(
@@ -36,10 +37,11 @@ def evaluate(
     Args:
         run: a run's folder.
         data: prepared data set.
-        fold: its test list is evaluated; by default the fold that the run was trained on.
+        fold: its test list is evaluated, or every image, of "all"; by default the fold that the
+            run was trained on.
         ids: images to evaluate, instead of a fold.
-        out: folder to write; by default `evaluation/` in the run's folder, and TensorBoard's log
-            gets the errors of the fold's test list too.
+        out: folder to write; by default `default_folder`. TensorBoard's log gets the errors of the
+            run's own test list too.
 
     Returns:
         What `summary.json` holds: `tables.summarize` of the model, and of the mean shape of those
@@ -47,17 +49,23 @@ def evaluate(
 
     Raises:
         DataError: if an image was trained on, or the landmarks differ.
-        UsageError: if the run has no fold, and neither a fold nor ids are given.
+        UsageError: if neither a fold nor ids are given, and the run has no fold or the data set
+            none of its images.
     """
     run = Path(run)
     experiment, notes = experiments.load(run / experiments.EXPERIMENT)
-    own_fold = fold in (None, notes["fold"]) and data.hash == notes["data"]["hash"]
-    own_test_list = own_fold and not (out or ids)
-    out = Path(out) if out else run / tables.EVALUATION
+    out = Path(out) if out else default_folder(run, data)
     model = load_model(run)
+    seen = trained_on(data, notes)
     if not (ids or fold) and notes["fold"] == ALL:
         raise UsageError(f"{run}: was trained on all images; say what to evaluate: --fold or --ids")
-    subset = "given ids" if ids else f"fold {fold or notes['fold']}"
+    if not (ids or fold or seen):
+        raise UsageError(
+            f"{data.folder}: has no image that {run} was trained on; say what to evaluate: "
+            f"--fold {ALL} for all {len(data.ids)} images, another fold, or --ids"
+        )
+    fold = fold or notes["fold"]
+    subset = "given ids" if ids else "all images" if fold == ALL else f"fold {fold}"
     known_init = notes.get("pixel_hashes_complete", True)
     if not known_init:
         subset += f"; on what --init {notes.get('init')} was trained is not known"
@@ -66,9 +74,9 @@ def evaluate(
             "these are among them, their errors mean nothing",
             file=sys.stderr,
         )
-    ids = ids or data.fold(fold or notes["fold"])[1]
+    own_test_list = not ids and fold == notes["fold"] and data.hash == notes["data"]["hash"]
+    ids = ids or (data.ids if fold == ALL else data.fold(fold)[1])
     check_list(ids, set(data.ids), data.folder)
-    seen = trained_on(data, notes)
     if known := sorted(seen & set(ids)):
         raise DataError(
             f"{run}: image {known[0]} and {len(known) - 1} more of the {len(ids)} to evaluate "
@@ -77,6 +85,8 @@ def evaluate(
     errors = {experiment.method: model_errors(model, data, ids)}
     if seen:
         errors["mean_shape"] = mean_shape_errors(data, tuple(sorted(seen)), ids)
+    else:
+        print(f"no mean shape: {data.folder} has no image that was trained on", file=sys.stderr)
     rows = {method: tables.summarize(table) for method, table in errors.items()}
     summary = {
         "method": experiment.method,
@@ -90,11 +100,20 @@ def evaluate(
         "mean_shape": rows.get("mean_shape"),
     }
     write(out, data, errors, rows, summary)
-    if own_test_list:
+    if own_test_list and out.resolve() == (run / tables.EVALUATION).resolve():
         unit = tables.unit_of(errors[experiment.method])
         shown = {name: summary[name] for name in (f"error_{unit}_mean", "sdr_2mm")}
         tensorboard_log.log_test(run / tensorboard_log.FOLDER, experiment.epochs, shown)
     return summary
+
+
+def default_folder(run: str | os.PathLike, data: Prepared) -> Path:
+    """Where an evaluation goes: `evaluation/` in the run's folder, `evaluation_NAME/` that of a
+    data set of other images than those it was trained on."""
+    notes = experiments.load(Path(run) / experiments.EXPERIMENT)[1]
+    name = re.sub(r"[^\w.-]", "_", data.folder.resolve().name)
+    own = trained_on(data, notes) or data.hash == notes["data"]["hash"]
+    return Path(run) / (tables.EVALUATION if own else f"{tables.EVALUATION}_{name}")
 
 
 def write(
@@ -134,9 +153,9 @@ def write_figures(
 ) -> None:
     """Error curves of some methods; the worst images of one as overlays, its worst points close."""
     unit = tables.unit_of(errors)
-    column, largest = f"error_{unit}", LARGEST_MM if unit == "mm" else LARGEST_PX
+    column = f"error_{unit}"
     if np.isfinite(errors[column]).any():
-        curves = plots.cumulative_error(by_method, largest, unit)
+        curves = plots.cumulative_error(by_method, _right_end(errors[column], unit), unit)
         plots.save(curves, out / "cumulative_error.png")
     worst = errors.groupby("image_id")[column].max().sort_values(ascending=False)
     items = []
@@ -155,6 +174,12 @@ def write_figures(
     plots.save(closeups.closeups(_worst_points(data, errors, unit)), out / "worst_points.png")
 
 
+def _right_end(errors: pd.Series, unit: str) -> float:
+    """Of the axis of the curves: where all but a few points are."""
+    most, least = errors.quantile(0.95), LEAST_MM if unit == "mm" else LEAST_PX
+    return next((x for x in plots.TICKS if x >= max(most, least)), plots.TICKS[-1])
+
+
 def _worst_points(data: Prepared, errors: pd.DataFrame, unit: str) -> list[closeups.Closeup]:
     """The points with the largest errors, the worst first."""
     column, items = f"error_{unit}", []
@@ -164,6 +189,7 @@ def _worst_points(data: Prepared, errors: pd.DataFrame, unit: str) -> list[close
         side_px = CLOSEUP_MM / mm_per_px
         if not np.isfinite(side_px):
             side_px = CLOSEUP_SHARE * max(image.shape)
+        side_px = max(side_px, CLOSEUP_ERRORS * row.error_px)  # so that both points are in sight
         amount = f"{getattr(row, column):.1f} {unit}"
         title = f"{row.image_id} {row.landmark}\n{amount}"
         items.append(

@@ -127,6 +127,11 @@ class Experiment:
         """The row of the ablation table that this experiment belongs to."""
         return {maps: method for method, maps in METHODS.items()}[self.maps]
 
+    @property
+    def coarsest_stride(self) -> int:
+        """Pixels of the input a cell of the deepest level."""
+        return self.stem_stride * 2 ** (self.depth - 1)
+
     def replace(self, **changes) -> Experiment:
         """A copy with some values changed."""
         return dataclasses.replace(self, **changes)
@@ -207,7 +212,7 @@ def _check(e: Experiment) -> None:
         refuse(e, "seed", f"must be at most {MAX_SEED}")
     if e.stem_stride not in (1, 2, 4, 8):
         refuse(e, "stem_stride", "must be 1, 2, 4 or 8")
-    coarsest = e.stem_stride * 2 ** (e.depth - 1)
+    coarsest = e.coarsest_stride
     if e.output_stride not in (1, 2, 4, 8) or e.output_stride > coarsest:
         refuse(e, "output_stride", f"must be 1, 2, 4 or 8, and at most {coarsest}")
     if any(side <= 0 or side % coarsest for side in e.image_shape):

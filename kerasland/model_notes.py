@@ -11,6 +11,7 @@ from kerasland.experiment import Experiment
 from kerasland.prepared_tables import Scale
 
 MODEL = "model.keras"
+BEST = "best.keras"
 PRETRAINED = Path(__file__).parent / "assets" / "pretrained"
 RELEASES = {"pretrained": "hand_atlas", "drawn_hands": "drawn_hands"}
 
@@ -36,6 +37,10 @@ def existing(source: str | os.PathLike) -> Path:
     """
     path = location(source)
     path = path / MODEL if path.is_dir() else path
+    if not path.exists() and path.with_name(experiments.EXPERIMENT).exists():
+        best = path.with_name(BEST)
+        named = f", or name {best}, its best epoch so far" if best.exists() else ""
+        raise DataError(f"{path.parent}: its training is not finished; go on with --resume{named}")
     if not path.exists():
         raise DataError(
             f"{path}: no such model: a run's folder, whose {MODEL} its training writes last, a "

@@ -32,6 +32,8 @@ __all__ = [
     "single_correlation_maps",
 ]
 
+TICKS = (0.1, 0.2, 0.5, 1, 2, 4, 10, 20, 50, 100, 200, 500, 1000)  # of errors
+
 
 def save(figure: Figure, path: str | os.PathLike) -> None:
     """Writes a figure, whole or not at all; the suffix (.png, .pdf, .svg) says the format."""
@@ -74,7 +76,7 @@ def cumulative_error(
             linestyle=("-", "--", "-.")[i // len(CYCLE) % 3],
             label=f"{method}: {error.mean():.2f} {unit}",
         )
-    ticks = [x for x in (0.1, 0.2, 0.5, 1, 2, 4, 10, 20, 50, 100) if largest / 100 <= x <= largest]
+    ticks = [x for x in TICKS if largest / 100 <= x <= largest]
     axes.set_xscale("log")
     axes.set_xticks(ticks, [f"{x:g}" for x in ticks])
     axes.set_xticks([], minor=True)

@@ -22,7 +22,7 @@ from kerasland.errors import DataError, UsageError
 from kerasland.experiment import EXPERIMENT, Experiment
 from kerasland.folds import ALL
 from kerasland.inference_models import bare, with_shapes
-from kerasland.model_notes import MODEL
+from kerasland.model_notes import BEST, MODEL
 from kerasland.prepared import Prepared, Scale
 
 try:
@@ -30,7 +30,7 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-BEST, HISTORY = "best.keras", "history.csv"
+HISTORY = "history.csv"
 
 
 @dataclass(frozen=True)

@@ -22,16 +22,18 @@ from kerasland.callbacks import (
 )
 from kerasland.errors import UsageError
 from kerasland.experiment import Experiment
+from kerasland.images import image_shape
 from kerasland.losses import HeatmapLoss, SpatialConfigurationLoss
 from kerasland.metrics import RadialError, SuccessDetectionRate
 from kerasland.model_files import load_model, take_weights
-from kerasland.model_notes import MODEL
+from kerasland.model_notes import BEST, MODEL
 from kerasland.models import unet
 from kerasland.prepared import Prepared, Scale
 
 BETA_2 = 0.99  # of AdamW: Keras's 0.999 looks back over more steps than a short training has
 WATCHED = 8  # validation images a step
 FEW_STEPS = 200  # what a training from weights that know hands needs; others need more
+SAMPLE, FILLED = 100, 0.7  # images looked at, and the share of the frame that they should fill
 
 
 def build(experiment: Experiment, landmarks: Sequence[str]) -> keras.Model:
@@ -216,12 +218,12 @@ def _train(
             "validation" if watched else "train",
             notes["init"],
         ),
-        Averaging(run / run_folder.BEST, experiment.ema_momentum > 0),
+        Averaging(run / BEST, experiment.ema_momentum > 0),
         Checkpoint(run / CHECKPOINTS, run / run_folder.HISTORY, first_epoch),
     ]
     known = data.points[data.index(parts.train)]
     if not quiet:
-        _warn(experiment, name, len(parts.train), steps, known, notes)
+        _warn(experiment, name, data, parts.train, steps, notes)
         own.append(Progress(name, first_epoch))
     batches = dataset.with_targets(dataset.training(frames, experiment, first_epoch), model)
     held_out = None
@@ -274,10 +276,15 @@ def _scale(data: Prepared, parts: run_folder.Split) -> Scale:
 
 
 def _warn(
-    experiment: Experiment, name: str, images: int, steps: int, points: np.ndarray, notes: dict
+    experiment: Experiment,
+    name: str,
+    data: Prepared,
+    ids: tuple[str, ...],
+    steps: int,
+    notes: dict,
 ) -> None:
     """Says on stderr what a user would rather know before a training than after it."""
-    said = []
+    points, said = data.points[data.index(ids)], []
     if not notes.get("pixel_hashes_complete", True):
         said.append(
             f"--init {notes['init']}: no experiment.json beside it tells all images that it was "
@@ -292,7 +299,23 @@ def _warn(
     if steps * experiment.epochs < FEW_STEPS:
         said.append(
             f"{steps * experiment.epochs} steps are few (one is {experiment.batch_size} images of "
-            f"{images}); --set epochs={math.ceil(FEW_STEPS / steps)} would make {FEW_STEPS}"
+            f"{len(ids)}); --set epochs={math.ceil(FEW_STEPS / steps)} would make {FEW_STEPS}"
+        )
+    if nowhere := np.flatnonzero(~np.isfinite(points).all(axis=-1).any(axis=0)).tolist():
+        said.append(
+            f"{', '.join(data.landmarks[k] for k in nowhere)}: annotated in no image trained on; "
+            "what the model says of it means nothing"
+        )
+    frame = experiment.image_shape
+    height, width = np.median([image_shape(data.image_path(i)) for i in ids[:SAMPLE]], axis=0)
+    filled = min(frame[0] / height, frame[1] / width) ** 2 * height * width / math.prod(frame)
+    if filled < FILLED:
+        coarsest = experiment.coarsest_stride
+        better = np.sqrt(math.prod(frame) * np.array([height / width, width / height]))
+        better = np.maximum(np.rint(better / coarsest), 1).astype(int) * coarsest
+        said.append(
+            f"images of {height:g} x {width:g} (height x width) fill {filled:.0%} of image_shape="
+            f"{frame[0]}x{frame[1]}; --set image_shape={better[0]}x{better[1]} would suit them"
         )
     for line in said:
         print(f"{name}: {line}", file=sys.stderr)

@@ -15,13 +15,16 @@ from PIL import Image
 
 from kerasland import (
     arguments,
+    evaluate,
     experiment,
     localizers,
     machine,
     model_files,
+    point_errors,
     preparation,
     prepared,
     synthetic,
+    train,
 )
 from kerasland.__main__ import main
 from kerasland.images import read_image
@@ -316,6 +319,46 @@ def test_evaluate_refuses_another_model_and_unknown_ids(hands, run, tmp_path, ca
     ids.write_text("")
     assert "no image ids" in refused(capsys, 1, "evaluate", run, *data, "--ids", ids)
     assert not (run / "evaluation").exists()
+    stopped = shutil.copytree(run, tmp_path / "stopped")
+    (stopped / "model.keras").unlink()
+    line = refused(capsys, 1, "evaluate", stopped, *data)
+    assert f"{stopped}: its training is not finished; go on with --resume, or name" in line
+    assert f"{stopped}/best.keras" in line
+
+
+def test_evaluate_asks_which_images_of_another_data_set(run, tmp_path, capsys):
+    """A fold there, whatever its name, was drawn for another training."""
+    run = shutil.copytree(run, tmp_path / "run")
+    own = sorted(path.name for path in run.iterdir())
+    other = synthetic.write(tmp_path / "a b", 5, seed=99, shape=(140, 100))
+    line = refused(capsys, 2, "evaluate", run, "--data", other.folder)
+    assert f"no image that {run} was trained on" in line and "--fold all for all 5 images" in line
+    assert main(["evaluate", str(run), "--data", str(other.folder), "--fold", "all"]) == 0
+    written, said = run / "evaluation_a_b", capsys.readouterr()
+    assert f"written to {written}\n" in said.out and "no mean shape" in said.err
+    summary = json.loads((written / "summary.json").read_text())
+    assert summary["images"] == 5 and summary["subset"] == "all images"
+    assert sorted(path.name for path in run.iterdir()) == sorted([*own, written.name])
+
+
+def test_pictures_of_large_errors_hold_them(hands):
+    assert evaluate._right_end(pd.Series([1.0] * 20), "mm") == 10
+    assert evaluate._right_end(pd.Series([1.0] * 8 + [60.0] * 2), "mm") == 100
+    assert evaluate._right_end(pd.Series([120.0, 9e9]), "px") == 1000
+    ids = hands.ids[:2]
+    points = hands.points[hands.index(ids)] + (0.0, 50.0)
+    errors = point_errors.point_errors(hands, ids, points, np.ones(points.shape[:2]))
+    sides = [item.side_px for item in evaluate._worst_points(hands, errors, "mm")]
+    assert len(sides) == 20 and min(sides) >= 2.4 * 50
+
+
+def test_ctrl_c_says_how_to_go_on(hands, tmp_path, capsys, monkeypatch):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "train", stopped)
+    line = refused(capsys, 1, "train", "--data", hands.folder, "--out", tmp_path / "run")
+    assert "interrupted: the same command with --resume goes on" in line
 
 
 def test_a_terminal_that_lacks_a_letter_does_not_fail_what_is_done(

@@ -311,6 +311,8 @@ def test_a_closeup_stays_close_where_the_prediction_is_far_and_the_border_near()
     assert [picture.get_array().shape for picture in shown] == [(20, 20), (20, 20), (14, 14)]
     joined, ring, cross = (line.get_xydata().tolist() for line in figure.axes[1].lines)
     assert joined == [[50, 50], [110, 5]] and ring == [[50, 50]] and cross == [[110, 5]]
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == ["annotated", "predicted"]
     huge = closeups.Closeup(image, (50, 51), (50, 51), 0.2, "")  # a pixel is said to be 150 mm
     assert len(closeups.closeups([huge]).axes) == 1
     (odd,) = closeups.closeups([closeups.Closeup(image, (50, 51), (50, 51), 21.0, "")]).axes

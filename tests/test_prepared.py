@@ -278,6 +278,7 @@ def test_split_is_seeded_and_never_empty():
         (UsageError("a b"), 2),
         (OSError("a b"), 1),
         (KeyboardInterrupt(), 1),
+        (KeyboardInterrupt("a b"), 1),
     ],
 )
 def test_run_turns_errors_into_a_line_and_a_status(capsys, error, status):
@@ -286,7 +287,9 @@ def test_run_turns_errors_into_a_line_and_a_status(capsys, error, status):
 
     assert run(body) == status
     said = capsys.readouterr().err
-    assert said in ("error: a b\n", "error: interrupted\n")
+    stopped = isinstance(error, KeyboardInterrupt)
+    parts = ["error", *["interrupted"] * stopped, *["a b"] * bool(error.args)]
+    assert said == ": ".join(parts) + "\n"
     with pytest.raises(type(error)):
         run(body, debug=True)
     assert run(lambda: None) == 0

@@ -421,11 +421,20 @@ def test_weights_to_start_from_are_looked_at_first(hands, tmp_path, monkeypatch)
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("epochs", "said"), [(9, True), (100, False)])
-def test_few_steps_are_said(capsys, epochs, said):
-    train._warn(TINY.replace(epochs=epochs), "run", 9, 2, np.zeros((9, 4, 2)), {})
-    line = "run: 18 steps are few (one is 4 images of 9); --set epochs=100 would make 200\n"
-    assert capsys.readouterr().err == (line if said else "")
+@pytest.mark.parametrize("epochs", [9, 100])
+def test_what_is_better_known_before_a_training_is_said(capsys, tmp_path, epochs):
+    """Few steps; a landmark without points; images of another aspect than the frame."""
+    points = np.array([[3.0, 4.0], [np.nan, np.nan]])
+    records = [(str(i), np.full((70, 210), i, np.uint8), points) for i in range(9)]
+    data = preparation.write(tmp_path / "wide", name="wide", landmarks=["a", "b"], records=records)
+    train._warn(TINY.replace(epochs=epochs), "run", data, data.ids, 2, {})
+    few, *others = (
+        "run: 18 steps are few (one is 4 images of 9); --set epochs=100 would make 200\n",
+        "run: b: annotated in no image trained on; what the model says of it means nothing\n",
+        "run: images of 70 x 210 (height x width) fill 25% of image_shape=64x48; "
+        "--set image_shape=32x96 would suit them\n",
+    )
+    assert capsys.readouterr().err == "".join([few] * (epochs == 9) + others)
 
 
 def test_resume_after_an_end_while_the_model_was_written(hands, tmp_path, monkeypatch):
