@@ -15,6 +15,7 @@ import tensorflow as tf
 from kerasland.experiment import Experiment
 
 ELASTIC_WAVES = 4
+ASTRAY_PX = 0.5
 NOISE_MARGIN = 64
 
 
@@ -112,13 +113,17 @@ class _Warp:
         return np.array([(self.shape[1] - 1) / 2, (self.shape[0] - 1) / 2], "float32")
 
     def points(self, points):
-        """(K, 2) source points, moved to the target."""
+        """(K, 2) source points, moved to the target; NaN where the warp folds the image, so that
+        no target, or several, show a point."""
         straight = tf.matmul(points - self._centre(), tf.linalg.inv(self.linear), transpose_b=True)
         straight = straight + self._centre() + self.shift
         moved = straight
         for _ in range(8):
             moved = straight - self._elastic(moved)
-        return moved
+        astray = (
+            tf.norm(moved + self._elastic(moved) - straight, axis=-1, keepdims=True) > ASTRAY_PX
+        )
+        return tf.where(astray, np.nan, moved)
 
     def _elastic(self, position):
         """(K, 2), the displacement at target points (K, 2)."""

@@ -55,6 +55,24 @@ def distributed(data: tf.data.Dataset, scope: tf.distribute.Strategy):
     return scope.experimental_distribute_dataset(data, options)
 
 
+@contextmanager
+def collectives():
+    """Says in one line that logical devices can't train a second network in a process.
+
+    Raises:
+        UsageError: they were asked to.
+    """
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        if "collective instance" not in error.message:
+            raise
+        raise UsageError(
+            "another network was trained on several replicas in this process, which TensorFlow "
+            "can't do twice; train each in a fresh process"
+        ) from None
+
+
 def precision_here(name: str, title: str, quiet: bool) -> str:
     """In what an experiment's `precision` is computed on this machine.
 

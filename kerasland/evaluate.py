@@ -136,9 +136,11 @@ def write(
     with files.replacing(out / tables.ERRORS) as temporary:
         errors.to_csv(temporary, index=False)
     files.write_text(out / tables.SUMMARY, json.dumps(files.without_nan(summary), indent=2) + "\n")
+    images, in_mm = errors["image_id"].nunique(), errors.dropna(subset=["error_mm"])["image_id"]
+    lacking = images - in_mm.nunique() if len(in_mm) else 0
     caption = (
-        f"{errors['image_id'].nunique()} test images of {data.name}, {summary['subset']}; "
-        f"scale: {summary['scale']}."
+        f"{images} test images of {data.name}, {summary['subset']}; scale: {summary['scale']}"
+        f"{f', unknown in {lacking} of them' if lacking else ''}."
     )
     table = pd.DataFrame([{"method": name, **row} for name, row in reversed(rows.items())])
     tables.write_table(table, out / "table", caption)
@@ -154,8 +156,8 @@ def write_figures(
     """Error curves of some methods; the worst images of one as overlays, its worst points close."""
     unit = tables.unit_of(errors)
     column = f"error_{unit}"
-    if np.isfinite(errors[column]).any():
-        curves = plots.cumulative_error(by_method, _right_end(errors[column], unit), unit)
+    if known := {m: table for m, table in by_method.items() if np.isfinite(table[column]).any()}:
+        curves = plots.cumulative_error(known, _right_end(errors[column], unit), unit)
         plots.save(curves, out / "cumulative_error.png")
     worst = errors.groupby("image_id")[column].max().sort_values(ascending=False)
     items = []
@@ -176,8 +178,9 @@ def write_figures(
 
 def _right_end(errors: pd.Series, unit: str) -> float:
     """Of the axis of the curves: where all but a few points are."""
-    most, least = errors.quantile(0.95), LEAST_MM if unit == "mm" else LEAST_PX
-    return next((x for x in plots.TICKS if x >= max(most, least)), plots.TICKS[-1])
+    least = LEAST_MM if unit == "mm" else LEAST_PX
+    right = max(least, errors.quantile(0.95))
+    return next((x for x in plots.TICKS if x >= right), plots.TICKS[-1])
 
 
 def _worst_points(data: Prepared, errors: pd.DataFrame, unit: str) -> list[closeups.Closeup]:

@@ -9,7 +9,7 @@ import zipfile
 import keras
 
 from kerasland.errors import DataError, UsageError
-from kerasland.layers import ShapeLayer
+from kerasland.layers import ShapeLayer, SpatialEmbedding
 from kerasland.model_notes import PRETRAINED, RELEASES, existing
 from kerasland.models import landmark_names
 
@@ -48,11 +48,14 @@ def load_model(source: str | os.PathLike) -> keras.Model:
     return model
 
 
+NO_NETWORK = (ShapeLayer, SpatialEmbedding)  # layers that may have weights of their own
+
+
 def take_weights(model: keras.Model, source: str | os.PathLike) -> None:
     """Takes over the weights of another model of the same levels, widths and strides.
 
     The image may have another size. The head is taken over only if both have the same landmarks,
-    by their names.
+    by their names; a learned beta is not.
 
     Args:
         model: what `unet` returns.
@@ -65,7 +68,7 @@ def take_weights(model: keras.Model, source: str | os.PathLike) -> None:
     there = load_model(source)
     same_landmarks = landmark_names(there) == landmark_names(model)
     pair = [
-        [layer for layer in m.layers if layer.weights and not isinstance(layer, ShapeLayer)]
+        [layer for layer in m.layers if layer.weights and not isinstance(layer, NO_NETWORK)]
         for m in (model, there)
     ]
     for layer, known in itertools.zip_longest(*pair):

@@ -124,10 +124,11 @@ def summarize(errors: pd.DataFrame, samples: int = 10_000, seed: int = 0) -> dic
         error_mm_mean_high (95 % interval of the mean; NaN with fewer than two images),
         outliers_{2,4,10}mm (counts), sdr_{2,2_5,3,4,10}mm (percent), ipe_mm_mean and ipe_mm_sd
         (over the mean error of each image, each seed for itself); of pixels error_px_median,
-        ..._mean, ..._sd, ..._mean_low, ..._mean_high, ipe_px_mean, ipe_px_sd; points (finite
-        error_px), images (with such a point), seeds. What is in millimetres covers the points
-        whose scale is known, and is NaN if there are none.
+        ..._mean, ..._sd, ..._mean_low, ..._mean_high, ipe_px_mean, ipe_px_sd; points (with an
+        error in `unit_of`), images (with such a point), seeds. What is in millimetres covers the
+        points whose scale is known, and is NaN if there are none.
     """
+    known = _known(errors, f"error_{unit_of(errors)}")
     seeds = errors["seed"] if "seed" in errors else pd.Series(0, index=errors.index)
     error_mm, error_px = _finite(errors["error_mm"]), _finite(errors["error_px"])
     return {
@@ -139,8 +140,8 @@ def summarize(errors: pd.DataFrame, samples: int = 10_000, seed: int = 0) -> dic
         **_statistics(error_px, "error_px"),
         **_interval_of_mean(errors, "error_px", samples, seed),
         **_of_images(errors, "px"),
-        "points": int(error_px.size),
-        "images": int(_known(errors, "error_px")["image_id"].nunique()),
+        "points": len(known),
+        "images": int(known["image_id"].nunique()),
         "seeds": int(seeds.nunique()),
     }
 
@@ -152,17 +153,17 @@ def per_landmark(errors: pd.DataFrame) -> pd.DataFrame:
         errors: errors table.
 
     Returns:
-        A row a landmark, in the order of first appearance: landmark, points (finite error_px),
-        error_mm_median, error_mm_mean, error_mm_sd, sdr_2mm, sdr_10mm (percent),
-        outliers_10mm (count), error_mm_max, error_px_mean. NaN where nothing is known.
+        A row a landmark, in the order of first appearance: landmark, points (with an error in
+        `unit_of` the table), error_mm_median, error_mm_mean, error_mm_sd, sdr_2mm, sdr_10mm
+        (percent), outliers_10mm (count), error_mm_max, error_px_mean. NaN where nothing is known.
     """
-    rows = []
+    rows, unit = [], unit_of(errors)
     for landmark, group in errors.groupby("landmark", sort=False):
         error_mm, error_px = _finite(group["error_mm"]), _finite(group["error_px"])
         rows.append(
             {
                 "landmark": landmark,
-                "points": int(error_px.size),
+                "points": len(_known(group, f"error_{unit}")),
                 **_statistics(error_mm, "error_mm"),
                 "sdr_2mm": _sdr(error_mm, 2.0),
                 "sdr_10mm": _sdr(error_mm, 10.0),

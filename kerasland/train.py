@@ -231,16 +231,17 @@ def _train(
         share = max(1, WATCHED // scope.num_replicas_in_sync)
         held_out = dataset.validation(watched, share * scope.num_replicas_in_sync)
         held_out = devices.distributed(dataset.with_targets(held_out, model), scope)
-    model.fit(
-        devices.distributed(batches, scope),
-        epochs=experiment.epochs,
-        initial_epoch=first_epoch,
-        steps_per_epoch=steps,
-        validation_data=held_out,
-        callbacks=[*own, *callbacks],
-        shuffle=False,
-        verbose=0,
-    )
+    with devices.collectives():
+        model.fit(
+            devices.distributed(batches, scope),
+            epochs=experiment.epochs,
+            initial_epoch=first_epoch,
+            steps_per_epoch=steps,
+            validation_data=held_out,
+            callbacks=[*own, *callbacks],
+            shuffle=False,
+            verbose=0,
+        )
     run_folder.finish(model, run, experiment, notes, known)
     return load_model(run)
 

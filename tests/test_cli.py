@@ -341,6 +341,15 @@ def test_evaluate_asks_which_images_of_another_data_set(run, tmp_path, capsys):
     assert sorted(path.name for path in run.iterdir()) == sorted([*own, written.name])
 
 
+def test_figures_without_a_baseline_that_has_no_error(hands, tmp_path):
+    ids = hands.ids[:2]
+    points = hands.points[hands.index(ids)] + 1.0
+    errors = point_errors.point_errors(hands, ids, points, np.ones(points.shape[:2]))
+    nothing = errors.assign(error_mm=np.nan)
+    evaluate.write_figures(tmp_path, hands, errors, {"unet": errors, "mean_shape": nothing})
+    assert {path.name for path in tmp_path.iterdir()} >= {"cumulative_error.png", "worst.png"}
+
+
 def test_pictures_of_large_errors_hold_them(hands):
     assert evaluate._right_end(pd.Series([1.0] * 20), "mm") == 10
     assert evaluate._right_end(pd.Series([1.0] * 8 + [60.0] * 2), "mm") == 100

@@ -242,6 +242,13 @@ def test_paired_without_a_difference(by_hand):
     }
 
 
+def test_points_and_images_are_those_of_the_millimetres_beside_them(by_hand):
+    unscaled = by_hand.assign(error_mm=by_hand["error_mm"].where(by_hand["image_id"] != "c"))
+    summary = tables.summarize(unscaled, samples=10)
+    assert (summary["points"], summary["images"]) == (3, 2)
+    assert tables.per_landmark(unscaled)["points"].tolist() == [2, 1]
+
+
 def test_of_one_image_there_is_a_difference_without_interval(tmp_path, by_hand):
     one = by_hand[by_hand["image_id"] == "a"]
     row = tables.paired(one, one.assign(error_mm=one["error_mm"] + 0.25))

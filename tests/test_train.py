@@ -15,10 +15,20 @@ import pytest
 import tensorflow as tf
 from tensorboard.plugins.hparams import metadata, plugin_data_pb2
 
-from kerasland import dataset, evaluate, preparation, prepared, run_folder, synthetic, train
+from kerasland import (
+    dataset,
+    devices,
+    evaluate,
+    preparation,
+    prepared,
+    run_folder,
+    synthetic,
+    train,
+)
 from kerasland.errors import DataError, UsageError
 from kerasland.experiment import Experiment, load
 from kerasland.images import read_image
+from kerasland.model_files import take_weights
 
 TINY = Experiment(
     image_shape=(64, 48),
@@ -419,6 +429,25 @@ def test_weights_to_start_from_are_looked_at_first(hands, tmp_path, monkeypatch)
     with pytest.raises(DataError, match="no such model"):
         train.train(hands, TINY, tmp_path / "run", "dev", init=tmp_path / "none.keras")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_second_network_on_replicas_ends_in_one_line():
+    """As TensorFlow says it; it can't be brought back."""
+    mismatch = "Collective ops is aborted by: Shape mismatch in the collective instance 146."
+    with pytest.raises(UsageError, match="fresh process"), devices.collectives():
+        raise tf.errors.InvalidArgumentError(None, None, mismatch)
+    with pytest.raises(tf.errors.InvalidArgumentError), devices.collectives():
+        raise tf.errors.InvalidArgumentError(None, None, "something else")
+
+
+@pytest.mark.parametrize("learned", [True, False])
+def test_a_beta_that_one_network_learns_is_no_obstacle_to_start_from_it(learned, tmp_path):
+    first, other = (TINY.replace(learn_beta=beta) for beta in (learned, not learned))
+    there, model = (train.build(experiment, ["a", "b"]) for experiment in (first, other))
+    there.save(tmp_path / "there.keras")
+    take_weights(model, tmp_path / "there.keras")
+    for name in ("stem_conv", "head"):
+        np.testing.assert_array_equal(*(m.get_layer(name).get_weights()[0] for m in (model, there)))
 
 
 @pytest.mark.parametrize("epochs", [9, 100])
