@@ -15,7 +15,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs one verb.
 
     Returns:
-        0; 1 where the work failed; 2 for wrong usage.
+        0; 1 where the work failed; 2 for wrong usage; 143 where SIGTERM ended it.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
@@ -45,8 +45,9 @@ def _interrupted(how: str) -> Iterator[None]:
     """Has Ctrl-C say how to go on."""
     try:
         yield
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"{how} goes on after the last whole epoch") from None
+    except KeyboardInterrupt as error:
+        error.args = (f"{how} goes on after the last whole epoch",)
+        raise
 
 
 def _experiment(args, default: str, init: str | None = None):
@@ -137,13 +138,14 @@ def _report(args) -> None:
 
 
 def _predict(args) -> None:
-    from kerasland import image_files, model_notes, prepared_tables
+    from kerasland import image_files, model_notes, predictions, prepared_tables
 
     prepared_tables.Scale(mm_per_px=args.mm_per_px)  # what is wrong with it is told at once
+    predictions.check_out(args.out)
     paths = image_files.find_images(args.images, args.out)
     scale = model_notes.model_scale(args.model)
     _start_tensorflow()
-    from kerasland import model_files, predict, predictions
+    from kerasland import model_files, predict
 
     model = model_files.load_model(args.model)
     count = predict.predict_files(paths, model, args.out, args.side, scale, args.mm_per_px)

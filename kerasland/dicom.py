@@ -128,6 +128,15 @@ def _check(dataset, path: Path, pixels: bool = True) -> None:
         raise DataError(f"{path}: colours from a palette, expected a grey radiograph")
 
 
+def _check_bits(dataset, path: Path) -> None:
+    stored, high = dataset.BitsStored, dataset.get("HighBit")
+    if high is not None and high != stored - 1:  # pydicom takes the low bits whatever this says
+        raise DataError(
+            f"{path}: its highest bit is {high}, expected {stored - 1} of {stored} bits stored; "
+            "convert it"
+        )
+
+
 def _stored(dataset, path: Path, pydicom: ModuleType) -> np.ndarray:
     """The values as they were before compression: (H, W), or (H, W, 3) in colour."""
     syntax = dataset.file_meta.TransferSyntaxUID
@@ -138,6 +147,7 @@ def _stored(dataset, path: Path, pydicom: ModuleType) -> np.ndarray:
     ):
         if not pydicom.pixels.get_decoder(syntax).is_available:
             raise DataError(f"{path}: compressed as {syntax.name}, which can't be read; convert it")
+        _check_bits(dataset, path)
         return pydicom.pixels.pixel_array(dataset)
     try:
         import imagecodecs
@@ -243,7 +253,10 @@ def _spacing(dataset) -> Spacing | None:
     if plane and (calibrated or not detector):
         return Spacing(*plane, "PixelSpacing")
     if detector:
-        factor = float(dataset.get("EstimatedRadiographicMagnificationFactor") or 1)
+        try:
+            factor = float(dataset.get("EstimatedRadiographicMagnificationFactor") or 1)
+        except (TypeError, ValueError):  # several values
+            factor = 1.0
         if not (np.isfinite(factor) and factor > 0) or factor == 1:
             return Spacing(*detector, "ImagerPixelSpacing")
         x_mm, y_mm = detector

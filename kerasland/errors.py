@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 
 class KeraslandError(ValueError):
@@ -23,6 +26,10 @@ class UsageError(KeraslandError):
     exit_status = 2
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, after which what is half written is removed as after Ctrl-C."""
+
+
 def run(main_body: Callable[[], None], debug: bool = False) -> int:
     """Run a command's body and turn what went wrong into one line on stderr and an exit status.
 
@@ -31,7 +38,8 @@ def run(main_body: Callable[[], None], debug: bool = False) -> int:
         debug: let the exception through, with its traceback.
 
     Returns:
-        0; 1 where the work failed (data, files, disk) or was interrupted; 2 for wrong usage.
+        0; 1 where the work failed (data, files, disk) or was interrupted; 2 for wrong usage; 143
+        where SIGTERM ended it.
     """
     if hasattr(sys.stdout, "reconfigure"):  # a terminal's encoding may lack what a table holds
         sys.stdout.reconfigure(errors="replace")
@@ -39,7 +47,8 @@ def run(main_body: Callable[[], None], debug: bool = False) -> int:
     warnings.filterwarnings("ignore", module="pydicom")
     warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
     try:
-        main_body()
+        with _told_of_sigterm():
+            main_body()
     except (KeraslandError, OSError) as error:
         if debug:
             raise
@@ -54,6 +63,27 @@ def run(main_body: Callable[[], None], debug: bool = False) -> int:
     except KeyboardInterrupt as error:
         if debug:
             raise
-        print(": ".join(["error: interrupted", *filter(None, [str(error)])]), file=sys.stderr)
-        return 1
+        terminated = isinstance(error, _Terminated)
+        what = "terminated" if terminated else "interrupted"
+        print(": ".join([f"error: {what}", *map(str, error.args)]), file=sys.stderr)
+        return 128 + signal.SIGTERM if terminated else 1
     return 0
+
+
+@contextmanager
+def _told_of_sigterm() -> Iterator[None]:
+    """Raises `_Terminated` at SIGTERM, in the main thread, where nobody else handles it."""
+
+    def terminate(*_) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one does not wait
+        raise _Terminated
+
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

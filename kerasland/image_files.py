@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from kerasland import dicom, volumes
-from kerasland.errors import DataError
+from kerasland import dicom, predictions, volumes
+from kerasland.errors import DataError, UsageError
 
 LOSSLESS = (".png", *volumes.SUFFIXES, *dicom.SUFFIXES, ".tif", ".tiff", ".bmp")
 SUFFIXES = (*LOSSLESS, ".jpg", ".jpeg", ".jp2", ".webp")
@@ -29,7 +29,7 @@ def image_stem(path: str | os.PathLike) -> str:
 
 def is_image(path: Path) -> bool:
     """Whether a file is an image by its suffix, or DICOM by its content; hidden ones are not."""
-    if path.name.startswith(".") or path.name == "DICOMDIR" or not path.is_file():
+    if path.name.startswith(".") or path.name.upper() == "DICOMDIR" or not path.is_file():
         return False
     return bool(image_suffix(path)) or dicom.is_dicom(path)
 
@@ -43,26 +43,32 @@ def find_images(
     Args:
         paths: files, folders (the images directly in them) and patterns such as `study/**/*.dcm`,
             where `**` stands for folders at any depth.
-        out: a folder whose files patterns do not match: the overlays of an earlier call. Where a
-            shell names what a pattern matches, the folder of overlays and this one, if it holds no
-            other image, are passed over.
+        out: the folder to write to: patterns do not match the overlays of an earlier call in it.
+            Where a shell names what a pattern matches, the overlays' folder, the table, the
+            document and this folder, if it holds no other image, are passed over.
+
+    Returns:
+        Links to what is gone too, where folders or patterns hold them: reading them says so. Of
+        folders that are one by their links, images by the shortest path.
 
     Raises:
         DataError: if a path does not exist, a folder holds no image or a pattern matches none.
+        UsageError: an image is named that lies where overlays are written.
     """
     found = []
     paths = [Path(path) for path in paths]
+    own = None if out is None else Path(out).resolve()
     for path in paths:
         if path.is_dir():
             inside = _images_in(path)
-            if len(paths) > 1 and _written_before(path, inside, out):
-                continue
-        elif path.exists():
+        elif os.path.lexists(path):
             inside = [path]
         elif glob.has_magic(str(path)):
-            inside = _matching(path, out)
+            inside = _matching(path, own)
         else:
             raise DataError(f"{path}: no such image")
+        if own and len(paths) > 1 and _written_before(path, inside, own):
+            continue
         if not inside:
             what = "no image in this folder" if path.is_dir() else "matches no image"
             deeper = f"; '{path}/**' looks into its folders too" if _has_folders(path) else ""
@@ -72,16 +78,17 @@ def find_images(
         raise DataError(f"{paths[0]}: no image but what an earlier call has written")
     first: dict[str, Path] = {}
     for path in found:
+        if own and path.parent.resolve() == own / OVERLAYS:
+            raise UsageError(f"{path}: lies where --out {out} has its pictures; name another --out")
         first.setdefault(os.path.abspath(path), path)
     return list(first.values())
 
 
-def _written_before(folder: Path, images: list[Path], out: str | os.PathLike | None) -> bool:
-    """Whether all in a folder is what an earlier call wrote to `out`."""
-    if out is None:
-        return False
-    own = Path(out).resolve()
-    return folder.resolve() == own / OVERLAYS or (folder.resolve() == own and not images)
+def _written_before(path: Path, images: list[Path], own: Path) -> bool:
+    """Whether a file, or all in a folder, is what an earlier call wrote to the folder `own`."""
+    written = (OVERLAYS, predictions.TABLE, predictions.DOCUMENT)
+    here = Path(os.path.realpath(path))
+    return here in {own / name for name in written} or (here == own and not images)
 
 
 def _has_folders(path: Path) -> bool:
@@ -89,13 +96,24 @@ def _has_folders(path: Path) -> bool:
 
 
 def _images_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if is_image(path))
+    return sorted(path for path in folder.iterdir() if _is_meant(path))
 
 
-def _matching(pattern: Path, out: str | os.PathLike | None) -> list[Path]:
+def _is_meant(path: Path) -> bool:
+    gone = path.is_symlink() and not path.exists()
+    return is_image(path) or (gone and path.name[0] != "." and bool(image_suffix(path)))
+
+
+def _matching(pattern: Path, own: Path | None) -> list[Path]:
     """Each image once, also where the pattern matches its folder too, sorted."""
-    own = None if out is None else Path(out).resolve()
+    above = next(folder for folder in pattern.parents if folder.is_dir())  # [1] may be its name
+    below = glob.escape(str(above)) / pattern.relative_to(above)
     found: set[Path] = set()
-    for path in map(Path, glob.glob(str(pattern), recursive=True)):
-        found.update(_images_in(path) if path.is_dir() else filter(is_image, [path]))
-    return sorted(path for path in found if not (own and path.resolve().is_relative_to(own)))
+    for path in map(Path, glob.glob(str(below), recursive=True)):
+        found.update(_images_in(path) if path.is_dir() else filter(_is_meant, [path]))
+    once: dict[Path, Path] = {}
+    for path in sorted(found, key=lambda path: (len(path.parts), path)):
+        once.setdefault(path.parent.resolve() / path.name, path)  # links may lead in a circle
+    if own:
+        once = {place: path for place, path in once.items() if place.parent != own / OVERLAYS}
+    return sorted(once.values())

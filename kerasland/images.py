@@ -16,9 +16,10 @@ from kerasland import dicom, geometry, volumes
 from kerasland.errors import DataError
 from kerasland.files import replacing
 
-READER = "2"  # another for each change of what pixels a file gives: prepared copies are made anew
+READER = "3"  # another for each change of what pixels a file gives: prepared copies are made anew
 _TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS, _TIFF_PHOTOMETRIC, _ORIENTATION = 256, 257, 258, 262, 274
 _TIFF_KIND, _REDUCED = 254, 1
+_TIFF_NUMBERS, _UNSIGNED = 339, 1
 
 
 def read_image(path: str | os.PathLike) -> np.ndarray:
@@ -115,17 +116,25 @@ def _read_picture(path: Path) -> np.ndarray:
                 "file of its own"
             )
         tags = dict(image.tag_v2) if image.format == "TIFF" else {}
-        if image.mode in ("LA", "RGB", "RGBA") and any(";16" in str(t[3]) for t in image.tile):
+        bits = max(tags.get(_TIFF_BITS, (1,)))
+        deep = bits > 8 or any(";16" in str(tile[3]) for tile in image.tile)
+        if deep and image.mode in ("LA", "RGB", "RGBA", "CMYK"):
             raise DataError(
                 f"{path}: 16 bits a channel in colour or with transparency, of which Pillow reads "
                 "8; save it in 16-bit grey"
             )
         ImageOps.exif_transpose(image, in_place=True)
+        if not image.mode.startswith(("I", "F")):
+            return np.asarray(image if image.mode == "L" else image.convert("L"))
+        pixels = np.asarray(image)
+        unsigned = tags.get(_TIFF_NUMBERS, (_UNSIGNED,))[0] == _UNSIGNED
+        if bits == 32 and unsigned and image.mode == "I":  # which Pillow has signed only
+            pixels = pixels.view(np.uint32)
+        if tags.get(_TIFF_PHOTOMETRIC) != 0:  # white is zero: Pillow inverts 8 bit only
+            return pixels
         if image.mode.startswith("I;16"):
-            pixels = np.asarray(image)
-            white_is_zero = tags.get(_TIFF_PHOTOMETRIC) == 0  # Pillow inverts 8 bit only
-            return 2 ** tags[_TIFF_BITS][0] - 1 - pixels if white_is_zero else pixels
-        return np.asarray(image if image.mode in ("L", "I", "F") else image.convert("L"))
+            return 2**bits - 1 - pixels
+        return pixels.max() - pixels.astype(np.float64)
 
 
 def _others_are_previews(image: Image.Image) -> bool:

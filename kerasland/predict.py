@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import os
 import sys
@@ -31,6 +32,7 @@ from kerasland.threads import WORKERS, ahead
 
 SMALLEST_PX = 32
 SHOWN = 5
+STEM_BYTES = 200  # of an overlay's name; file systems take 255
 T = TypeVar("T")
 PASSES = 2  # of the network at once: where one waits for its slowest core, the other goes on
 
@@ -81,15 +83,15 @@ def predict_files(
     Raises:
         DataError: naming the images that could not be read, after all others were written; each is
             said on stderr when it is met.
-        UsageError: another side, "auto" of a model that knows no shapes, `out` is a file, or
-            `mm_per_px` not above 0.
+        UsageError: another side, "auto" of a model that knows no shapes, `mm_per_px` not above 0,
+            or `out` is a file or would lose files of others, see `predictions.check_out` and
+            `find_images`.
     """
     out, given = Path(out), None
     if mm_per_px is not None:
         given = Spacing(mm_per_px, mm_per_px, Scale(mm_per_px=mm_per_px).describe())
     localize, expected = batch_localizer(model, side), _expected_errors(model)
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"{out}: is a file; --out names the folder to write to")
+    predictions.check_out(out)
     paths = find_images(images, out)
     if not paths:
         raise UsageError("no image named")
@@ -107,7 +109,7 @@ def predict_files(
             derived = _spacing_by(scale, points, confidence, names)
             spacing = seen.spacing or given or derived
             warn_of_no_shape(seen.path, confidence, side)
-            name = f"{OVERLAYS}/{_free_name(image_stem(seen.path), taken)}.jpg"
+            name = f"{OVERLAYS}/{_free_name(_short(image_stem(seen.path)), taken)}.jpg"
             write(
                 predictions.Prediction(
                     str(seen.path),
@@ -242,6 +244,12 @@ def _all_of(failed: list[str]) -> str:
     return "; ".join(failed[:SHOWN]) + more
 
 
+def _short(stem: str) -> str:
+    """Cut to what leaves room for a number, a suffix and what a temporary name adds."""
+    name = os.fsencode(stem)
+    return stem if len(name) <= STEM_BYTES else name[:STEM_BYTES].decode(errors="ignore")
+
+
 def _free_name(stem: str, taken: dict[str, int]) -> str:
     """The stem, numbered where images of different folders share it.
 
@@ -259,5 +267,8 @@ def _free_name(stem: str, taken: dict[str, int]) -> str:
 
 
 def _draw(item: _Overlay) -> None:
+    buffer = io.BytesIO()  # to a file Pillow writes what fits on a full disk, and says nothing
+    picture = item.drawing.marked(item.points, item.confidence)
+    picture.save(buffer, "jpeg", quality=85, subsampling=0)
     with files.replacing(item.path) as temporary:
-        item.drawing.marked(item.points, item.confidence).save(temporary, quality=85, subsampling=0)
+        temporary.write_bytes(buffer.getvalue())

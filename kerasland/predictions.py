@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from kerasland.errors import UsageError
 from kerasland.files import replacing, without_nan
 from kerasland.geometry import Spacing
 
@@ -19,6 +21,7 @@ TABLE, DOCUMENT = "landmarks.csv", "landmarks.json"
 ERRORS = ("error_mm", "error_mm_95")
 COLUMNS = ("image", "landmark", "x", "y", "confidence", *ERRORS, "x_mm", "y_mm", "scale")
 _TEXTS = ("image", "landmark", "scale")
+_BEGINNINGS = {TABLE: ",".join(COLUMNS), DOCUMENT: '[{"image": '}
 
 
 class Prediction(NamedTuple):
@@ -41,6 +44,28 @@ class Prediction(NamedTuple):
     overlay: str = ""
 
 
+def check_out(out: Path) -> None:
+    """Refuses to write where someone's own files would be replaced.
+
+    Raises:
+        UsageError: `out` is a file or a prepared data set, or holds a table or document of such a
+            name that `writing` did not write.
+    """
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out}: is a file; --out names the folder to write to")
+    if (out / "dataset.json").exists():
+        raise UsageError(f"{out}: a prepared data set; name another folder with --out")
+    for name, beginning in _BEGINNINGS.items():
+        if (out / name).is_file():
+            with (out / name).open("rb") as file:
+                ours = file.read(len(beginning)) == beginning.encode()
+            if not ours:
+                raise UsageError(
+                    f"{out / name}: not of predict, which would replace it; name another folder "
+                    "with --out"
+                )
+
+
 @contextmanager
 def writing(out: Path, names: Sequence[str]) -> Iterator[Callable[[Prediction], None]]:
     """Yields a function that writes one prediction; nothing is kept in memory.
@@ -54,10 +79,13 @@ def writing(out: Path, names: Sequence[str]) -> Iterator[Callable[[Prediction], 
     error_mm and error_mm_95). Numbers of landmarks have seven digits, all that the network's have.
 
     Args:
-        out: folder. Both files appear when the block ends, neither if it raises.
+        out: folder. Both files appear when the block ends, neither if it raises, and no folder if
+            it then is a new one without files.
         names: the K landmarks.
     """
     with ExitStack() as stack:
+        if not out.exists():
+            stack.callback(_remove_empty, out)
         table, document = (
             stack.enter_context(
                 # a file's name may hold bytes that are no UTF-8
@@ -67,7 +95,8 @@ def writing(out: Path, names: Sequence[str]) -> Iterator[Callable[[Prediction], 
             )
             for name in (TABLE, DOCUMENT)
         )
-        rows = csv.writer(table, lineterminator="\n")
+        # csv quotes the characters of its own line end, and a file's name may hold either
+        rows = csv.writer(SimpleNamespace(write=lambda row: table.write(row[:-2] + "\n")))
         rows.writerow(COLUMNS)
         before = "["
 
@@ -108,6 +137,11 @@ def writing(out: Path, names: Sequence[str]) -> Iterator[Callable[[Prediction], 
 
         yield write
         document.write("]\n")
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _digits(values: np.ndarray) -> list[float | None]:

@@ -57,14 +57,14 @@ def resample(image, target_size: int, scale, shift):
     target = np.arange(0.5, target_size, dtype="float32").reshape(-1, block)
     centre = (target - shift) * step - 0.5
     # the places, of weight 0, just outside the reach of a block's first and last row are left out
-    taps = ops.ceil((block - 1) * step + 2.0 * reach) + 1.0
-    place = ops.floor(centre[:, :1] - reach) + 1.0 + ops.arange(taps)
-    weight = 1.0 - ops.abs(place[:, None, :] - centre[:, :, None]) / reach
-    weight = ops.maximum(0.0, weight) * _within(place, 0.0, last)[:, None, :]
+    taps = ops.minimum(ops.ceil((block - 1) * step + 2.0 * reach) + 1.0, last + 1.0)
+    # and no place is outside: a picture of few rows, much enlarged, would be mostly those
+    start = ops.clip(ops.floor(centre[:, :1] - reach) + 1.0, 0.0, last + 1.0 - taps)
+    place = start + ops.arange(taps)
+    weight = ops.maximum(0.0, 1.0 - ops.abs(place[:, None, :] - centre[:, :, None]) / reach)
     inside = _within(centre, -0.5 - EDGE, last + 0.5 + EDGE)
     share = inside / ops.maximum(ops.sum(weight, axis=2), EPSILON)
-    source = ops.cast(ops.clip(place, 0.0, last), "int32")
-    rows = ops.cast(ops.take(image, source, axis=1), "float32")
+    rows = ops.cast(ops.take(image, ops.cast(place, "int32"), axis=1), "float32")
     return ops.reshape(ops.matmul(weight * share[..., None], rows), (batch, target_size, columns))
 
 

@@ -102,6 +102,7 @@ def _metaimage(path: Path):
     with path.open("rb"):  # for a clearer error than SimpleITK's
         pass
     reader = SimpleITK.ImageFileReader()
+    reader.SetImageIO("MetaImageIO")  # which by itself it takes for small letters only
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()

@@ -234,6 +234,10 @@ SPACINGS = {
         {**IMAGER, "EstimatedRadiographicMagnificationFactor": 1.25},
         (0.08, 0.16, "ImagerPixelSpacing / 1.25"),
     ),
+    "magnified in two ways": (
+        {**IMAGER, "EstimatedRadiographicMagnificationFactor": [1.25, 1.5]},
+        (0.1, 0.2, "ImagerPixelSpacing"),
+    ),
     "calibrated": (
         {**IMAGER, "PixelSpacing": [0.19, 0.09], "EstimatedRadiographicMagnificationFactor": 2},
         (0.09, 0.19, "PixelSpacing"),
@@ -288,6 +292,7 @@ def broken(folder: Path) -> dict[str, str]:
     (folder / "text.dcm").write_text("no DICOM")
     (folder / "empty.dcm").write_bytes(b"")
     write_dicom(folder / "frames.dcm", np.stack([GREY, GREY]), NumberOfFrames=2)
+    write_dicom(folder / "high.dcm", TWELVE << 4, BitsStored=12, HighBit=15)
     write_dicom(folder / "blank.dcm", GREY, PixelData=None)
     real = GREY.astype("<f4").tobytes()
     write_dicom(folder / "real.dcm", GREY, PixelData=None, FloatPixelData=real, BitsAllocated=32)
@@ -309,6 +314,7 @@ def broken(folder: Path) -> dict[str, str]:
         "text.dcm": "does not begin as DICOM does",
         "empty.dcm": "does not begin as DICOM does",
         "frames.dcm": "holds 2 frames, expected one radiograph",
+        "high.dcm": "its highest bit is 15, expected 11 of 12 bits stored; convert it",
         "blank.dcm": "without pixels",
         "real.dcm": "without pixels of whole numbers",
         "report.dcm": "without a picture",

@@ -5,7 +5,7 @@ import pytest
 from dicom_files import write_dicom
 from PIL import Image
 
-from kerasland.errors import DataError
+from kerasland.errors import DataError, UsageError
 from kerasland.image_files import find_images, image_stem, image_suffix
 
 GREY = np.zeros((4, 4), np.uint8)
@@ -20,6 +20,8 @@ def study(tmp_path):
     (tmp_path / ".hidden.png").write_bytes(b"")
     (tmp_path / "notes.txt").write_text("nothing")
     (tmp_path / "one" / "e.nii.gz").write_bytes(b"")
+    for name in ("landmarks.csv", "landmarks.json"):
+        (tmp_path / "out" / name).touch()
     return tmp_path
 
 
@@ -47,11 +49,34 @@ def test_patterns(study):
     assert names(study, f"{study}/o[n]e") == ["one/c.tif", "one/e.nii.gz"]
     (study / "x[1].png").write_bytes(b"")
     assert names(study, study / "x[1].png") == ["x[1].png"]
+    (study / "one").rename(study / "one [1]")
+    assert names(study, f"{study}/one [1]/**/*.png") == ["one [1]/two/d.png"]
+
+
+def test_a_pattern_finds_images_of_the_folder_that_is_written_to(study, monkeypatch):
+    Image.fromarray(GREY).save(study / "out" / "own.png")
+    every = ["b.png", "one/two/d.png", "out/own.png"]
+    assert names(study, f"{study}/**/*.png", out=study / "out") == every
+    monkeypatch.chdir(study / "out")
+    assert [str(path) for path in find_images(["*"], ".")] == ["own.png"]
+
+
+def test_links(study):
+    """A folder that leads to itself gives each image once, one that leads nowhere is not left out
+    in silence, and two names of a file are two images."""
+    for name, place in (("loop", "."), ("gone.png", "no.png"), (".gone.png", "no.png")):
+        (study / "one" / name).symlink_to(place)
+    (study / "one" / "round.png").symlink_to("round.png")
+    (study / "one" / "same.png").symlink_to("two/d.png")
+    found = [f"one/{name}.png" for name in ("gone", "round", "same", "two/d")]
+    assert names(study, f"{study}/one/**/*.png", out=study / "out") == found
+    assert [n for n in names(study, study / "one") if n.endswith("png")] == found[:3]
+    assert names(study, *(study / name for name in found), out=study / "out") == found
 
 
 def test_dicom_needs_no_suffix(study):
     pytest.importorskip("pydicom")
-    for name in ("IM1", "1.2.840.9", "DICOMDIR"):
+    for name in ("IM1", "1.2.840.9", "DICOMDIR", "dicomdir"):
         write_dicom(study / "one" / "two" / name, GREY)
     assert names(study, study / "one" / "two") == [
         f"one/two/{n}" for n in ("1.2.840.9", "IM1", "d.png")
@@ -59,16 +84,24 @@ def test_dicom_needs_no_suffix(study):
 
 
 def test_what_a_shell_makes_of_a_pattern(study):
-    """It names the overlays of an earlier call too, and the folder that holds nothing else."""
+    """It names what an earlier call wrote too, and the folder that holds nothing else."""
     out = study / "out"
     below = names(study, *study.glob("*/*"), out=out)
     assert sorted(below) == ["one/c.tif", "one/e.nii.gz", "one/two/d.png"]
     assert names(study, study / "b.png", out, out=out) == ["b.png"]
-    assert names(study, out / "overlays" / "b.png", out=out) == ["out/overlays/b.png"]
+    assert names(study, study / "b.png", *out.iterdir(), out=out) == ["b.png"]
     with pytest.raises(DataError, match="no image but what an earlier call has written"):
         find_images([out, out / "overlays"], out)
     Image.fromarray(GREY).save(out / "own.png")
     assert names(study, study / "b.png", out, out=out) == ["b.png", "out/own.png"]
+
+
+@pytest.mark.parametrize("name", ["overlays", "overlays/b.png"])
+def test_pictures_are_not_written_over_what_they_are_made_of(study, name):
+    path = study / "out" / name
+    assert names(study, path, out=study) == ["out/overlays/b.png"]
+    with pytest.raises(UsageError, match=r"overlays/b\.png: lies where .*; name another --out"):
+        find_images([path], study / "out")
 
 
 @pytest.mark.parametrize("path", ["gone.png", "none/*.png", "**/*.bmp", "empty"])

@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
+from tiff_files import write_tiff
 
 from data_prep.common import best_file
 from kerasland import images
@@ -30,6 +31,13 @@ def saved_as_metaimage(path, pixels, spacing=None, compress=False):
     sitk.WriteImage(image, str(path), compress)
 
 
+def saved_in_capitals(path, pixels):
+    """SimpleITK writes no such names."""
+    written = path.with_suffix(path.suffix.lower())
+    saved_as_metaimage(written, pixels)
+    written.rename(path)
+
+
 def saved_as_nifti(path, pixels, spacing=None, unit="mm", affine=None):
     """`pixels` (H, W) or (D, H, W): the file's axes are the other way round."""
     nib = pytest.importorskip("nibabel")
@@ -47,6 +55,8 @@ LOSSLESS = {
     "a.mha": saved_as_metaimage,
     "packed.mha": partial(saved_as_metaimage, compress=True),
     "a.mhd": saved_as_metaimage,
+    "A.MHA": saved_in_capitals,
+    "A.MHD": saved_in_capitals,
     "a.nii": saved_as_nifti,
     "a.nii.gz": saved_as_nifti,
 }
@@ -128,6 +138,20 @@ def test_tiff_where_white_is_zero(tmp_path):
     np.testing.assert_array_equal(images.read_image(tmp_path / "film.tif"), 65535 - DEEP)
     saved_by_pillow(tmp_path / "film8.tif", GREY, tiffinfo=tags)  # Pillow inverts as it writes
     np.testing.assert_array_equal(images.read_image(tmp_path / "film8.tif"), GREY)
+    real = DEEP.astype(np.float32)
+    write_tiff(tmp_path / "film.tif", real, {339: 3, 262: 0})
+    np.testing.assert_array_equal(images.read_image(tmp_path / "film.tif"), DEEP.max() - DEEP)
+
+
+def test_tiff_of_32_bit_without_sign(tmp_path):
+    large = (DEEP.astype(np.uint32) << 16) + 65535
+    for tags in ({}, {339: 1}):
+        write_tiff(tmp_path / "a.tif", large, tags)
+        read = images.read_image(tmp_path / "a.tif")
+        np.testing.assert_allclose(read, large * (65535 / large.max()), atol=0.51)
+    write_tiff(tmp_path / "a.tif", DEEP.astype(np.int32) - 9, {339: 2})
+    shifted = DEEP - np.minimum(DEEP.min(), 9)
+    np.testing.assert_array_equal(images.read_image(tmp_path / "a.tif"), shifted)
 
 
 DEPTHS = {
@@ -255,6 +279,9 @@ def unreadable(folder):
     for name, channels in (("deep.png", 3), ("deep_grey.png", 2)):
         pixels = np.arange(90 * 90 * channels, dtype=np.uint16).reshape(90, 90, channels)
         (folder / name).write_bytes(imagecodecs.png_encode(pixels))
+    for name, count, tags in (("planes.tif", 3, {262: 2}), ("inks.tif", 4, {262: 5})):
+        planes = np.stack([noise.astype(np.uint16)] * count)
+        write_tiff(folder / name, planes, {284: 2, **tags})
     (folder / "folder.png").mkdir()
     saved_as_nifti(folder / "nan.nii", np.full((4, 4), np.nan))
     saved_as_nifti(folder / "complex.nii", np.ones((4, 4), np.complex64))
@@ -265,7 +292,7 @@ def unreadable(folder):
         **dict.fromkeys(("empty.nii.gz", "folder.png"), "can't be read"),
         **dict.fromkeys(("no.png", "no.mha", "no.nii"), "no such image"),
         "pages.tif": "holds 2 pictures",
-        "deep.png": "16 bits a channel in colour",
+        **dict.fromkeys(("deep.png", "planes.tif", "inks.tif"), "16 bits a channel in colour"),
         "deep_grey.png": "16 bits a channel in colour or with transparency",
         "nan.nii": "no finite numbers",
         "complex.nii": "no finite numbers",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -245,6 +246,39 @@ def test_a_file_is_no_folder_to_write_to(model, tmp_path):
     assert (tmp_path / "out").read_text() == "mine"
 
 
+def test_files_of_others_are_not_replaced(hand, model, tmp_path, capsys):
+    """A prepared folder has a landmarks.csv too: what someone annotated."""
+    Image.fromarray(hand[0]).save(tmp_path / "a.png")
+    for name, content, said in (
+        ("dataset.json", "{}", "out: a prepared data set"),
+        ("landmarks.csv", "image_id,landmark,x,y\n", "landmarks.csv: not of predict"),
+        ("landmarks.csv", "", "landmarks.csv: not of predict"),
+        ("landmarks.json", '{"images": []}', "landmarks.json: not of predict"),
+    ):
+        out = tmp_path / "out"
+        out.mkdir()
+        (out / name).write_text(content)
+        with pytest.raises(UsageError, match=said):
+            predict.predict([tmp_path / "a.png"], model, out)
+        assert main(["predict", str(tmp_path / "a.png"), "--out", str(out)]) == 2
+        assert said in capsys.readouterr().err
+        assert os.listdir(out) == [name] and (out / name).read_text() == content
+        shutil.rmtree(out)
+
+
+def test_a_full_disk_leaves_no_half_picture(hand, model, tmp_path):
+    resource = pytest.importorskip("resource")
+    Image.fromarray(hand[0]).save(tmp_path / "a.png")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (80_000, before[1]))  # it has 95 kB
+    try:
+        with pytest.raises(OSError, match="too large"):
+            predict.predict_files([tmp_path / "a.png"], model, tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not any(path.is_file() for path in (tmp_path / "out").rglob("*"))
+
+
 def test_a_side_that_is_none(model, tmp_path, capsys):
     with pytest.raises(UsageError, match="side 'up': expected left, right or auto"):
         localizers.localizer(model, "up")
@@ -287,7 +321,7 @@ def test_each_that_fails_is_said_and_the_others_are_written(hand, tmp_path, caps
     assert len(list((out / "overlays").iterdir())) == 2
 
     assert main(["predict", str(tmp_path / "broken.png"), "--out", str(tmp_path / "none")]) == 1
-    assert not any(path.is_file() for path in (tmp_path / "none").rglob("*"))
+    assert not (tmp_path / "none").exists()
 
 
 def test_many_failures_end_in_a_short_line(model, tmp_path):
@@ -309,9 +343,21 @@ def test_a_name_that_is_no_text(hand, model, tmp_path):
     assert Path(entry["image"]).is_file()
 
 
+def test_long_names(hand, model, tmp_path):
+    """As long as the file system has them; an overlay of its name, cut, has a longer suffix."""
+    ends = ("x", "y", "é")
+    paths = [tmp_path / f"{'é' * 100 + 46 * 'n'}{end}.png" for end in ends]
+    for path in paths:
+        Image.fromarray(hand[0]).save(path)
+    assert len(predict.predict(paths, model, tmp_path / "out")) == 37 * len(paths)
+    stem = "é" * 100
+    overlays = {f"{stem}.jpg", f"{stem}_2.jpg", f"{stem}_3.jpg"}
+    assert set(os.listdir(tmp_path / "out" / "overlays")) == overlays
+
+
 def test_names_that_look_like_numbers_or_nothing(hand, model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for names in (["NA", "nan"], ["007", "010"]):
+    for names in (["NA", "nan"], ["007", "010"], ["a\rb", 'c"\n']):
         for name in names:
             Image.fromarray(hand[0]).save(tmp_path / name, "png")
         table = predict.predict(names, model, tmp_path / "out")

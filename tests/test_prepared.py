@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -293,6 +295,23 @@ def test_run_turns_errors_into_a_line_and_a_status(capsys, error, status):
     with pytest.raises(type(error)):
         run(body, debug=True)
     assert run(lambda: None) == 0
+
+
+def test_a_process_that_is_told_to_end_leaves_nothing_half_written(tmp_path):
+    code = """
+import signal, sys
+from kerasland import errors, files
+def body():
+    with files.replacing("a.txt") as temporary:
+        temporary.touch()
+        signal.raise_signal(signal.SIGTERM)
+assert errors.run(lambda: None) == 0 and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+sys.exit(errors.run(body))
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (143, "error: terminated\n")
+    assert not list(tmp_path.iterdir())
 
 
 def test_folds_elsewhere_are_not_removed(tmp_path):

@@ -13,6 +13,19 @@ def test_graph_geometry_is_that_of_numpy(source, frame):
     np.testing.assert_allclose([float(value) for value in found], fit, rtol=1e-6, atol=1e-5)
 
 
+def test_memory_is_that_of_the_rows_there_are(monkeypatch):
+    """Of a picture far wider than high, whose few rows become fewer still."""
+    taken, take = [], resampling.ops.take
+    monkeypatch.setattr(
+        resampling.ops, "take", lambda *args, **rest: taken.append(take(*args, **rest)) or taken[-1]
+    )
+    image = np.ones((1, 33, 5), np.uint8)
+    found = resampling.resample(image, 64, np.float32(0.03), np.float32(31.5))
+    assert taken[0].shape[2] <= 33
+    matrix = geometry.resample_matrix(33, 64, 0.03, 31.5).toarray()
+    np.testing.assert_allclose(found[0], matrix @ image[0], atol=1e-5)
+
+
 @pytest.mark.parametrize("sizes", [(2070, 512), (37, 64), (64, 64), (1, 16), (90, 30), (13, 7)])
 def test_resample_is_the_matrix_product(sizes):
     source, target = sizes

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tiff_files import write_tiff
 
 from benchmarks.shape_prior import hidden
 from kerasland import export, localizers, model_files, model_notes, phantom
@@ -62,6 +63,7 @@ def address(model, tmp_path_factory):
     finally:
         server.terminate()
         server.wait()
+    assert "Traceback" not in (folder / "log.txt").read_text()
 
 
 def curl(url: str, body: bytes | None = None) -> tuple[int, dict]:
@@ -128,9 +130,21 @@ def test_other_kinds_of_picture(address):
     np.testing.assert_allclose(points(turned), points(plain), atol=1e-3)
 
 
-def test_what_is_refused(address):
+def test_a_client_that_leaves_is_no_error(address):
+    """The log is looked at when the server ends."""
+    host, port = address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as client:
+        client.sendall(b"POST /landmarks HTTP/1.1\r\nHost: a\r\nContent-Length: 99\r\n\r\nhalf")
+        time.sleep(0.5)
+    assert curl(f"{address}/healthz")[0] == 200
+
+
+def test_what_is_refused(address, tmp_path):
     whole = encoded(phantom.hand(0, (350, 250))[0])
-    for body in (b"no picture", b"", whole[: len(whole) // 2]):
+    tiff = encoded(np.eye(90, dtype=np.uint8), "tiff")
+    damaged = tiff.replace(b"\x11\x01\x04\0", b"\x11\x01\x05\0")  # an offset that is a fraction
+    assert damaged != tiff
+    for body in (b"no picture", b"", whole[: len(whole) // 2], damaged):
         status, answer = curl(f"{address}/landmarks", body)
         assert status == 400 and "is not an image file that Pillow can read" in answer["error"]
         assert "--data-binary @FILE" in answer["error"]
@@ -141,6 +155,13 @@ def test_what_is_refused(address):
         assert curl(f"{address}/landmarks", body) == (
             400, {"error": "16 bits in colour or with transparency"},
         )  # fmt: skip
+    write_tiff(tmp_path / "planes.tif", deep.transpose(2, 0, 1), {262: 2, 284: 2})
+    assert curl(f"{address}/landmarks", (tmp_path / "planes.tif").read_bytes()) == (
+        400, {"error": "16 bits in colour or with transparency"},
+    )  # fmt: skip
+    assert curl(f"{address}/landmarks", encoded(np.diag(np.full(90, np.nan, "f4")), "tiff")) == (
+        400, {"error": "pixels that are no finite numbers"},
+    )  # fmt: skip
     page = Image.fromarray(deep[..., 0].astype(np.uint8))
     pages = io.BytesIO()
     page.save(pages, "tiff", save_all=True, append_images=[page])
@@ -152,6 +173,9 @@ def test_what_is_refused(address):
         Image.new("1", size).save(file, "png")
         answer = curl(f"{address}/landmarks", file.getvalue())
         assert answer == (413, {"error": "more than 50000000 pixels"})
+    assert curl(f"{address}/landmarks", encoded(np.zeros((33, 20_001), np.uint8))) == (
+        413, {"error": "a side of more than 20000 pixels"},
+    )  # fmt: skip
     assert curl(f"{address}/landmarks", bytes(2**25 + 1)) == (
         413, {"error": "more than 33554432 bytes"},
     )  # fmt: skip

@@ -21,13 +21,14 @@ from PIL import Image, ImageOps
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 NAMES = "assets.extra/landmarks.json"
 MOST_BYTES = 32 * 2**20
 MOST_PIXELS = 50_000_000
+LONGEST_SIDE = 20_000  # memory grows with its square where the other side is short
 
 
 class Localizer:
@@ -67,24 +68,32 @@ def as_grey(data: bytes) -> np.ndarray:
         with Image.open(io.BytesIO(data)) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise HTTPException(413, f"more than {MOST_PIXELS} pixels")
+            if max(image.size) > LONGEST_SIDE:
+                raise HTTPException(413, f"a side of more than {LONGEST_SIDE} pixels")
             if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # a phone's JPEG
                 raise HTTPException(400, "several pictures in one file")
-            if image.mode in ("LA", "RGB", "RGBA") and any(";16" in str(t[3]) for t in image.tile):
+            tags = image.tag_v2 if image.format == "TIFF" else {}
+            deep = max(tags.get(258, (1,))) > 8 or any(";16" in str(t[3]) for t in image.tile)
+            if deep and image.mode in ("LA", "RGB", "RGBA", "CMYK"):
                 # of which Pillow would keep the higher 8: save it in 16-bit grey
                 raise HTTPException(400, "16 bits in colour or with transparency")
-            inverted = image.format == "TIFF" and image.tag_v2.get(262) == 0  # white is zero
+            inverted = tags.get(262) == 0  # white is zero
             image = ImageOps.exif_transpose(image)
             if not image.mode.startswith(("I", "F")):
                 return np.asarray(image.convert("L"))
             pixels = np.asarray(image, np.float32)
     except Image.DecompressionBombError:  # Pillow's own limit, before the size can be asked for
         raise HTTPException(413, f"more than {MOST_PIXELS} pixels") from None
-    except (OSError, SyntaxError, ValueError):
+    except HTTPException:
+        raise
+    except Exception:  # what decoders raise on a broken file has no end
         raise HTTPException(
             400,
             "the body is not an image file that Pillow can read; curl sends one as it is with "
             "--data-binary @FILE",
         ) from None
+    if not np.isfinite(pixels).all():
+        raise HTTPException(400, "pixels that are no finite numbers")
     pixels = -pixels if inverted else pixels
     low, high = pixels.min(), pixels.max()
     return ((pixels - low) * (255 / max(high - low, 1))).round().astype(np.uint8)
@@ -113,8 +122,12 @@ def application(folder: Path) -> Starlette:
     async def refused(_: Request, error: HTTPException) -> JSONResponse:
         return JSONResponse({"error": error.detail}, error.status_code)
 
+    async def left(_: Request, __: ClientDisconnect) -> Response:
+        return Response(status_code=400)  # which nobody is there to read
+
     routes = [Route("/healthz", healthz), Route("/landmarks", landmarks, methods=["POST"])]
-    return Starlette(routes=routes, exception_handlers={HTTPException: refused})
+    handlers = {HTTPException: refused, ClientDisconnect: left}
+    return Starlette(routes=routes, exception_handlers=handlers)
 
 
 def main() -> None:
