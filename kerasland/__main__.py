@@ -148,7 +148,8 @@ def _predict(args) -> None:
     from kerasland import model_files, predict
 
     model = model_files.load_model(args.model)
-    count = predict.predict_files(paths, model, args.out, args.side, scale, args.mm_per_px)
+    options = args.side, scale, args.mm_per_px, args.names
+    count = predict.predict_files(paths, model, args.out, *options)
     written = f"{predictions.TABLE}, {predictions.DOCUMENT}, {predict.OVERLAYS}/"
     print(f"{count} image{'s'[: count > 1]}, written to {args.out}: {written}")
 

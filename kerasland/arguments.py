@@ -172,6 +172,9 @@ def parser() -> argparse.ArgumentParser:
         help="millimetres a pixel of images that do not state them (default: by two landmarks, "
         "where the model was trained so)",
     )
+    made.add_argument(
+        "--names", action="store_true", help="write the landmarks' names into the overlays"
+    )
 
     made = verb(
         "export",

@@ -5,15 +5,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from kerasland import geometry
 
 PREDICTED = "#E69F00"
 ANNOTATED = "#56B4E9"
 _DRAWN_PX = 1000
-_DISC_PX, _EDGE_PX = 3.9, 0.9  # where the longer side is 1000
+_DISC_PX, _EDGE_PX, _LETTERS_PX = 3.9, 0.9, 13.0  # where the longer side is 1000
 _SAMPLED_ROWS = 300
 _SURE = 0.5  # below this confidence a landmark is drawn as a ring
 _RING = 1.6  # radius of a ring, of a disc's
@@ -36,12 +38,18 @@ class Drawing:
         self._scale = 1.0 / whole if longer > _DRAWN_PX else _DRAWN_PX / longer
         self._grey = _in_8_bits(_resized(image, self._scale))
 
-    def marked(self, points: np.ndarray, confidence: np.ndarray | None = None) -> Image.Image:
+    def marked(
+        self,
+        points: np.ndarray,
+        confidence: np.ndarray | None = None,
+        names: Sequence[str] | None = None,
+    ) -> Image.Image:
         """The picture with landmarks as discs.
 
         Args:
             points: (K, 2), pixels of the image; those outside or with NaN are left out.
             confidence: (K,); landmarks with less than 0.5 are rings instead, which are larger.
+            names: K texts to write beside them.
         """
         canvas = self._grey.convert("RGB")
         radius, edge = np.array([_DISC_PX, _EDGE_PX]) * max(canvas.size) / _DRAWN_PX
@@ -54,10 +62,24 @@ class Drawing:
         outer = np.where(doubtful, _RING, 1.0) * radius
         hole = np.where(doubtful, outer - 3 * edge, -1.0)
         black, orange = (_rings(places - corners, size, hole) for size in (outer, outer - edge))
+        if names is not None:
+            shown = [name for name, here in zip(names, within, strict=True) if here]
+            _write(canvas, shown, places, 2 * radius)
         for corner, edge_mask, disc_mask in zip(corners.tolist(), black, orange, strict=True):
             canvas.paste("black", tuple(corner), Image.fromarray(edge_mask))
             canvas.paste(PREDICTED, tuple(corner), Image.fromarray(disc_mask))
         return canvas
+
+
+def _write(canvas: Image.Image, names: Sequence[str], places: np.ndarray, gap: float) -> None:
+    """Names to the right of places (N, 2), or to the left where the picture ends."""
+    size = _LETTERS_PX * max(canvas.size) / _DRAWN_PX
+    pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(size)
+    for name, (x, y) in zip(names, places.tolist(), strict=True):
+        fits = x + gap + font.getlength(name) <= canvas.width
+        place = (x + gap, y) if fits else (x - gap, y)
+        how = {"anchor": "lm" if fits else "rm", "stroke_width": size / 8, "stroke_fill": "black"}
+        pen.text(place, name, "white", font, **how)
 
 
 def _rings(centres: np.ndarray, outer: np.ndarray, hole: np.ndarray) -> np.ndarray:

@@ -44,9 +44,10 @@ def predict(
     side: str = "left",
     scale: Scale | None = None,
     mm_per_px: float | None = None,
+    named: bool = False,
 ) -> pd.DataFrame:
     """As `predict_files`, which see; returns the table of `landmarks.csv`."""
-    predict_files(images, model, out, side, scale, mm_per_px)
+    predict_files(images, model, out, side, scale, mm_per_px, named)
     return predictions.read_table(Path(out))
 
 
@@ -57,6 +58,7 @@ def predict_files(
     side: str = "left",
     scale: Scale | None = None,
     mm_per_px: float | None = None,
+    named: bool = False,
 ) -> int:
     """Localises the landmarks of image files and writes them with an overlay each.
 
@@ -76,6 +78,7 @@ def predict_files(
             where that is not known. Images with a spacing get no expected errors then, nor where
             one of the two landmarks was not found.
         mm_per_px: the spacing of images that state none, instead of `scale`.
+        named: overlays have the landmarks' names in them.
 
     Returns:
         How many images there are in the table.
@@ -122,7 +125,8 @@ def predict_files(
                     **_rescaled(errors, scale, derived, spacing),
                 )
             )
-            yield _Overlay(seen.drawing, points, confidence, out / name)
+            shown = names if named else None
+            yield _Overlay(seen.drawing, points, confidence, shown, out / name)
 
     with predictions.writing(out, names) as write:
         with ThreadPoolExecutor(WORKERS) as pool, ThreadPoolExecutor(PASSES) as network:
@@ -153,11 +157,13 @@ class _Radiograph(NamedTuple):
 
 
 class _Overlay(NamedTuple):
-    """points: (K, 2), pixels of the image. confidence: (K,). path: of the picture."""
+    """points: (K, 2), pixels of the image. confidence: (K,). names: to write, if any. path: of the
+    picture."""
 
     drawing: Drawing
     points: np.ndarray
     confidence: np.ndarray
+    names: Sequence[str] | None
     path: Path
 
 
@@ -268,7 +274,7 @@ def _free_name(stem: str, taken: dict[str, int]) -> str:
 
 def _draw(item: _Overlay) -> None:
     buffer = io.BytesIO()  # to a file Pillow writes what fits on a full disk, and says nothing
-    picture = item.drawing.marked(item.points, item.confidence)
+    picture = item.drawing.marked(item.points, item.confidence, item.names)
     picture.save(buffer, "jpeg", quality=85, subsampling=0)
     with files.replacing(item.path) as temporary:
         temporary.write_bytes(buffer.getvalue())

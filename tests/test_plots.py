@@ -93,6 +93,20 @@ def test_draw_puts_discs_where_the_points_are(shape, dtype, scale):
     assert (x[near[0]].mean(), y[near[0]].mean()) == pytest.approx(expected[0], abs=0.25)
 
 
+def test_names_stand_beside_their_discs_within_the_picture():
+    drawing, points = pictures.Drawing(np.zeros((500, 400), np.uint8)), [[50, 100], [390, 300]]
+    names = ["wrist", "the tip of a very long finger"]
+    plain, named = (np.asarray(drawing.marked(points, names=n)) for n in (None, names))
+    y, x = np.nonzero((plain != named).any(axis=-1))
+    first = y < 400  # the picture is twice as large
+    assert 105 < x[first].min() < 115 and 120 < x[first].max() < 200
+    assert 400 < x[~first].min() < 650 and 750 < x[~first].max() < 775
+    for rows, middle in ((y[first], 201), (y[~first], 601)):
+        assert abs(rows.mean() - middle) < 6
+    outside = drawing.marked([[np.nan, 0.0], [500, 500]], names=names)
+    assert np.asarray(outside).max() == 0
+
+
 @pytest.mark.parametrize(
     ("dtype", "dark", "bright"), [(np.uint16, 1000, 40_000), (np.uint8, 9, 90)]
 )

@@ -96,7 +96,9 @@ def test_a_folder_of_other_kinds_of_picture(hand, model, tmp_path, capsys):
     assert overlays == ["a.jpg", "b.jpg", "c.jpg", "d.jpg", "d_2.jpg"]
     assert [entry["image"][-9:] for entry in document[3:]] == ["one/d.png", "two/d.png"]
     assert set(overlays) == {path.name for path in (out / "overlays").iterdir()}
-    assert main(["predict", str(tmp_path / "in" / "a.bmp"), "--out", str(out)]) == 0
+    plain = (out / "overlays/a.jpg").read_bytes()
+    assert main(["predict", str(tmp_path / "in" / "a.bmp"), "--out", str(out), "--names"]) == 0
+    assert (out / "overlays/a.jpg").read_bytes() != plain
     said = capsys.readouterr()
     assert "1 image, written to" in said.out
     assert f"{out}/overlays: has pictures of other images too, 4 of another call" in said.err
