@@ -21,7 +21,7 @@ class Annotations:
     gives the centre of the first pixel. places: where the file names each image. shapes: (H, W)
     of each image, where the file states it. ignored: what the file holds and nobody reads; people:
     columns of those that seem to say of whom an image is, several of the same. said: of each column
-    that was asked for, what it says of each image and where, if it says anything.
+    that was asked for and is there, what it says of each image and where, if it says anything.
     """
 
     def __init__(self, source: Path, landmarks: Iterable[str] = (), first_pixel: float = 0.0):
@@ -85,11 +85,15 @@ class Annotations:
             )
 
     def points(self) -> dict[str, np.ndarray]:
-        """(K, 2) by image, pixels with (0, 0) the centre of the first; NaN where not annotated."""
+        """(K, 2) by image, pixels with (0, 0) the centre of the first; NaN where not annotated.
+
+        What was moved is rounded to a millionth, so that 256.1 - 0.5 is 255.6, as a table has it.
+        """
         found = {image: np.full((len(self._number), 2), np.nan) for image in self._points}
         for image, of_image in self._points.items():
             for landmark, point in of_image.items():
-                found[image][self._number[landmark]] = np.subtract(point, self.first_pixel)
+                moved = np.round(np.subtract(point, self.first_pixel), 6)
+                found[image][self._number[landmark]] = moved if self.first_pixel else point
         return found
 
     def place(self, image: str, landmark: int) -> str:

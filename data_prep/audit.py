@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep import common, shapes
+from data_prep import common, points_checks, shapes
 from kerasland.errors import DataError, run
 from kerasland.folds import read_fold
 from kerasland.images import pixel_hash, read_image
@@ -58,6 +58,9 @@ class Audit:
             self._folds,
         ):
             self.wrong += find()
+        seen = [picture.shape for picture in self.pictures.values() if picture.shape]
+        doubts = points_checks.doubts(self.dataset.points, seen, self.dataset.landmarks)
+        self.warnings += [f"{self.table}: {doubt}" for doubt in doubts]
 
     def _read_pictures(self) -> dict[str, Picture]:
         ids = sorted(image_ids(self.dataset.folder))

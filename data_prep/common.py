@@ -15,7 +15,7 @@ import numpy as np
 
 from kerasland.errors import DataError, UsageError
 from kerasland.image_files import LOSSLESS, SUFFIXES, image_stem, image_suffix, is_image
-from kerasland.images import content_hash, image_shape, pixel_spacing
+from kerasland.images import content_hash, pixel_spacing
 from kerasland.prepared import Prepared
 
 
@@ -101,21 +101,31 @@ def outside(points: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def check_inside(
-    points: np.ndarray, path: Path, where: Callable[[int], str], landmarks: Sequence[str]
+    images: Iterable[tuple[np.ndarray, tuple[int, int], Path, Callable[[int], str]]],
+    landmarks: Sequence[str],
 ) -> None:
-    """Refuses points (K, 2) that lie outside their image; `where`: file and line of landmark k.
+    """Refuses points that lie outside their image.
+
+    Args:
+        images: of each its points (K, 2), (H, W), file, and what says file and line of landmark k.
+        landmarks: K names.
 
     Raises:
-        DataError: it names the landmark, the image and the line.
+        DataError: it names the landmark, the image and the line, of further ones a few.
     """
-    shape = image_shape(path)
-    for k in np.flatnonzero(outside(points, shape)):
-        x, y = points[k]
-        raise DataError(
-            f"{where(k)}: landmark {k} ({landmarks[k]}) of {path.stem} at ({x:g}, {y:g}) lies "
-            f"outside the image, {shape[1]} x {shape[0]} pixels ({path}): correct it, or, if it is "
-            "not annotated, leave the point out (empty cells, or no row)"
-        )
+    first, others = "", []
+    for points, shape, path, where in images:
+        for k in np.flatnonzero(outside(points, shape)):
+            others.append(f"{path.stem} {landmarks[k]}")
+            x, y = points[k]
+            first = first or (
+                f"{where(k)}: landmark {k} ({landmarks[k]}) of {path.stem} at ({x:g}, {y:g}) lies "
+                f"outside the image, {shape[1]} x {shape[0]} pixels ({path}): correct it, or, if "
+                "it is not annotated, leave the point out (empty cells, or no row)"
+            )
+    if first:
+        more = f" (and {len(others) - 1} more: {some(others[1:])})" if len(others) > 1 else ""
+        raise DataError(first + more)
 
 
 def stated_spacing(paths: Mapping[str, Path]) -> tuple[dict[str, tuple[float, float]], str]:
@@ -154,10 +164,16 @@ def some(names: Iterable[str], at_most: int = 5) -> str:
 
 
 def report(dataset: Prepared) -> None:
-    """Says what was prepared."""
-    points = int(np.isfinite(dataset.points[..., 0]).sum())
+    """Says what was prepared, and how many images have a landmark where not all do."""
+    counts = np.isfinite(dataset.points[..., 0]).sum(axis=0)
+    images = len(dataset.ids)
+    named = (
+        name if count == images else f"{name} ({count} of {images})"
+        for name, count in zip(dataset.landmarks, counts, strict=True)
+    )
+    print(f"landmarks: {some(named, at_most=20)}")
     print(
-        f"{dataset.folder}: {len(dataset.ids)} images, {points} points, "
+        f"{dataset.folder}: {images} images, {counts.sum()} points, "
         f"{len(dataset.landmarks)} landmarks; {dataset.scale.describe(dataset.landmarks)}; "
         f"hash {dataset.hash[:12]}"
     )

@@ -14,6 +14,7 @@ from data_prep import common
 from kerasland import preparation, prepared
 from kerasland.errors import DataError, run
 from kerasland.folds import disjoint_folds, read_list, split
+from kerasland.images import image_shape
 from kerasland.phantom import LANDMARK_NAMES
 from kerasland.progress import track
 
@@ -136,9 +137,12 @@ def prepare(
         print(f"{len(without_row)} images have no row: {common.some(without_row)}")
     if not chosen:
         raise DataError(f"{images}: none of its images is named as an id of {table}")
-    for i, path in chosen.items():
-        where = f"{table}, line {rows[i].line}"
-        common.check_inside(rows[i].points, path, lambda _, w=where: w, LANDMARK_NAMES)
+    where = {i: f"{table}, line {rows[i].line}" for i in chosen}
+    placed = (
+        (rows[i].points, image_shape(path), path, lambda _, i=i: where[i])
+        for i, path in chosen.items()
+    )
+    common.check_inside(placed, LANDMARK_NAMES)
     lists = listed_folds(OWN_FOLDS, set(rows), set(chosen))
     if folds:
         lists.update(listed_folds(folds, set(rows), set(chosen)))

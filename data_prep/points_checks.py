@@ -1,15 +1,33 @@
-"""What of someone's points can't be meant, found before anything is written."""
+"""What of someone's points can't be meant, found before anything is written, or is doubtful."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from data_prep.annotations import Annotations
+from data_prep.common import some
 from kerasland.errors import DataError
-from kerasland.images import image_shape
+
+PERCENT, LARGE = 100, 200
+
+
+def doubts(
+    points: np.ndarray, shapes: Iterable[tuple[int, int]], landmarks: Sequence[str]
+) -> Iterator[str]:
+    """What may be a mistake in points (N, K, 2), pixels, of images of (H, W), a line each."""
+    annotated = np.isfinite(points).all(axis=-1)
+    never = [name for name, n in zip(landmarks, annotated.sum(axis=0), strict=True) if not n]
+    if never:
+        yield f"{some(never)}: annotated in no image"
+    smallest = min(map(min, shapes), default=0)
+    if smallest > LARGE and annotated.any() and points[annotated].max() <= PERCENT:
+        yield (
+            f"all points lie within the first {PERCENT} pixels of images larger than {LARGE}: "
+            "percents or millimetres? look at some (annotated.png in docs/own_data.md)"
+        )
 
 
 def check_placeholders(table: Annotations, points: Mapping[str, np.ndarray]) -> None:
@@ -51,9 +69,10 @@ def check_pixels(table: Annotations, points: Mapping[str, np.ndarray], source: P
             )
 
 
-def check_shape(path: Path, stated: tuple[int, int] | None, place: str) -> None:
+def check_shape(
+    path: Path, shape: tuple[int, int], stated: tuple[int, int] | None, place: str
+) -> None:
     """Refuses an image of another (height, width) than the annotation states, as `place` says."""
-    shape = image_shape(path)
     if stated and stated != shape:
         raise DataError(
             f"{place}: annotated on an image of {stated[1]} x {stated[0]} pixels, but {path} has "

@@ -10,16 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep import common, points_checks
+from data_prep import common, points_checks, points_folds
 from data_prep.annotations import Annotations
-from data_prep.matching import image_ids, left_out, match_images, named_in, other_ending
+from data_prep.matching import image_ids, left_out, match_images, other_ending
 from data_prep.points_files import read_points
-from kerasland import folds, preparation, prepared
+from data_prep.points_folds import FILE
+from kerasland import preparation, prepared
 from kerasland.errors import DataError, UsageError, run
+from kerasland.images import image_shape
 from kerasland.progress import track
-
-TEST_FRACTION = 0.25
-FILE = "file"
 
 
 def choose_scale(
@@ -49,40 +48,6 @@ def choose_scale(
     return prepared.Scale(tuple(numbers), length_mm, **spacing)
 
 
-def choose_folds(
-    ids: Mapping[str, str],
-    lists: Sequence[tuple[str, Path, Path]] = (),
-    test_fraction: float | None = None,
-    sets: int | None = None,
-    seed: int = 0,
-    groups: Mapping[str, str] | None = None,
-) -> tuple[dict[str, tuple[list[str], list[str]]], dict[str, tuple[list[str], list[str]]]]:
-    """The folds that options of `prepare` name and those that they have drawn by chance, by name.
-
-    Images of one group, by image id, are all trained on or all tested on.
-
-    Raises:
-        DataError: in a fold that is named a group is in both lists.
-        UsageError: a name comes twice, options contradict each other, or too few groups.
-    """
-    if lists and test_fraction is not None:
-        raise UsageError("--test-fraction: of the fold dev, which --fold replaces; leave one out")
-    own = {name: tuple(named_in(Path(p), ids) for p in paths) for name, *paths in lists}
-    if len(own) < len(lists):
-        raise UsageError(f"--fold: a name comes twice: {common.some(f[0] for f in lists)}")
-    drawn = {}
-    if not own and len(ids) > 1:
-        fraction = TEST_FRACTION if test_fraction is None else test_fraction
-        drawn["dev"] = folds.split(ids.values(), fraction, seed, groups)
-    if sets is not None:
-        drawn |= folds.disjoint_folds(ids.values(), sets, seed, groups)
-    if twice := sorted(set(own) & set(drawn)):
-        raise UsageError(f"--fold {twice[0]}: --sets makes a fold of that name; rename yours")
-    for name, fold in {**own, **drawn}.items() if groups is not None else ():
-        folds.check_groups(name, fold, groups)
-    return own, drawn
-
-
 def prepare(
     images: Path,
     source: Path,
@@ -95,7 +60,7 @@ def prepare(
     lists: Sequence[tuple[str, Path, Path]] = (),
     test_fraction: float | None = None,
     sets: int | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     group: str | None = None,
 ) -> prepared.Prepared:
     """Prepares the images that points are of; says what it left out.
@@ -111,11 +76,13 @@ def prepare(
         scale_landmarks: two landmarks, by name or counted from zero.
         length_mm: the distance between those.
         lists: folds (name, train list, test list), instead of "dev".
-        test_fraction: of the fold "dev"; by default `TEST_FRACTION`.
+        test_fraction: of the fold "dev"; by default `points_folds.TEST_FRACTION`.
         sets: also so many folds that test each image once.
-        seed: of folds that are drawn.
+        seed: of folds that are drawn, 0 by default. Without it and a fraction, images that `out`
+            has in such a fold stay on their side, and new ones are drawn.
         group: a column of the CSV, such as patient: images alike in it are all trained on or all
-            tested on, in every fold.
+            tested on, in every fold. "folder": those of one folder; "file": of one PatientID, as
+            DICOM files state it.
 
     Returns:
         The data set as `kerasland.prepared.read` opens it.
@@ -124,9 +91,8 @@ def prepare(
         DataError: something in the files can't be used; it names file, row or image.
         UsageError: options contradict each other, or `out` holds something else.
     """
-    columns = {} if group is None else {"--group": group}
-    if isinstance(mm_per_px, str) and mm_per_px != FILE:
-        columns["--mm-per-px"] = mm_per_px
+    asked = {"--group": group, "--mm-per-px": mm_per_px}
+    columns = {o: c for o, c in asked.items() if isinstance(c, str) and c != FILE}
     table = read_points(source, first_pixel, columns)
     scale = choose_scale(table.landmarks, mm_per_px, scale_landmarks, length_mm)
     points = table.points()
@@ -150,10 +116,15 @@ def prepare(
     if not matched:
         hint = other_ending(lacking, found)
         raise DataError(f"{images}: none of the images that {source} names is below it{hint}")
+    shapes = {image: image_shape(path) for image, path in matched.items()}
     for image, path in matched.items():
-        points_checks.check_shape(path, table.shapes.get(image), table.places[image])
-        where = partial(table.place, image)
-        common.check_inside(points[image], path, where, table.landmarks)
+        stated, place = table.shapes.get(image), table.places[image]
+        points_checks.check_shape(path, shapes[image], stated, place)
+    placed = ((points[i], shapes[i], p, partial(table.place, i)) for i, p in matched.items())
+    common.check_inside(placed, table.landmarks)
+    stacked = np.stack([points[image] for image in matched])
+    for doubt in points_checks.doubts(stacked, shapes.values(), table.landmarks):
+        print(doubt, file=sys.stderr)
     ids = image_ids(matched, images)
     spacing = None
     if scale.files == FILE:
@@ -162,16 +133,14 @@ def prepare(
         spacing, said_by = _spacings(table, ids, scale.files), f"column {scale.files}"
     if spacing is not None:
         scale = prepared.Scale(files=said_by)
-    groups = None if group is None else _groups(table, ids, group)
-    own, drawn = choose_folds(ids, lists, test_fraction, sets, seed, groups)
-    if drawn and table.people and group is None:
-        column = table.people[0]
+    groups = None if group is None else points_folds.groups_of(table, ids, matched, group)
+    chosen, drawn = points_folds.choose_folds(ids, lists, test_fraction, sets, seed, groups, out)
+    if drawn and group is None and (likely := points_folds.likely_group(table, matched)):
         print(
-            f"images are split one by one: --group {shlex.quote(column)} would keep those of one "
-            f"{column} together",
+            f"images are split one by one: --group {shlex.quote(likely[0])} would keep those of "
+            f"one {likely[1]} together",
             file=sys.stderr,
         )
-    chosen = {**own, **drawn}
     records = ((ids[image], path, points[image]) for image, path in matched.items())
     dataset = preparation.write(
         out,
@@ -183,23 +152,11 @@ def prepare(
         folds=chosen,
     )
     for fold, (train, test) in chosen.items():
-        made = f", a split made here with seed {seed}" if fold in drawn else ""
-        apart = f", no {group} in both" if groups else ""
-        print(f"fold {fold}: {len(train)} train, {len(test)} test{made}{apart}")
+        apart = f", no {points_folds.PATIENT if group == FILE else group} in both" if groups else ""
+        print(f"fold {fold}: {len(train)} train, {len(test)} test{drawn.get(fold, '')}{apart}")
     if rest := left_out(found, matched.values(), points.keys() - set(matched)):
         print(f"{len(rest)} images without points left out: {common.some(p.name for p in rest)}")
     return dataset
-
-
-def _groups(table: Annotations, ids: Mapping[str, str], column: str) -> dict[str, str]:
-    """The group of each image, by id."""
-    for name in ids:
-        if name not in table.said.get(column, {}):
-            raise DataError(
-                f"{table.places[name]}: image {name} has no {column}: fill the cell, with a name "
-                "of its own where it is unknown"
-            )
-    return {image_id: table.said[column][name][0] for name, image_id in ids.items()}
 
 
 def _spacings(
@@ -267,8 +224,17 @@ def main(argv: list[str] | None = None) -> int:
     )
     add("--scale-landmarks", nargs=2, metavar=("A", "B"), help="two landmarks, by name or number")
     add("--length-mm", type=float, help="the distance between those two")
-    add("--test-fraction", type=float, help=f"of the fold dev (default: {TEST_FRACTION})")
-    add("--seed", type=int, default=0, help="of dev and of --sets (default: 0)")
+    add(
+        "--test-fraction",
+        type=float,
+        help=f"of the fold dev (default: {points_folds.TEST_FRACTION})",
+    )
+    add(
+        "--seed",
+        type=int,
+        help="of dev and of --sets (default: 0); without it and --test-fraction, images that --out "
+        "has in these folds stay on their side, and only new ones are drawn",
+    )
     add(
         "--sets",
         type=int,
@@ -277,9 +243,10 @@ def main(argv: list[str] | None = None) -> int:
     )
     add(
         "--group",
-        metavar="COLUMN",
+        metavar="COLUMN|folder|file",
         help="of the CSV, such as patient: images alike in it are all trained on or all tested on, "
-        "in dev and in --sets; a --fold that is otherwise is refused",
+        "in dev and in --sets; a --fold that is otherwise is refused. 'folder': images of one "
+        "folder; 'file': of one PatientID, as DICOM files state it",
     )
     add(
         "--fold",

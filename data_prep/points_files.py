@@ -9,6 +9,7 @@ from types import MappingProxyType
 from data_prep.annotations import Annotations, read_json
 from data_prep.points_coco import read_coco
 from data_prep.points_cvat import read_cvat
+from data_prep.points_headers import BY_FOLDER
 from data_prep.points_labelme import read_labelme
 from data_prep.points_tables import read_table
 from kerasland.errors import DataError, UsageError
@@ -33,8 +34,11 @@ def read_points(
         raise UsageError(f"--first-pixel {first_pixel}: 0, 0.5 or 1")
     suffix = path.suffix.lower()
     for option, column in columns.items():
-        if path.is_dir() or suffix in (".xml", ".json"):
-            raise UsageError(f"{option} {column}: needs a CSV, of which it is a column; not {path}")
+        if (option, column) != BY_FOLDER and (path.is_dir() or suffix in (".xml", ".json")):
+            other = "; or folder, or file, see --help" if option == "--group" else ""
+            raise UsageError(
+                f"{option} {column}: needs a CSV, of which it is a column; not {path}{other}"
+            )
     if path.is_dir():
         found = read_labelme(path)
     elif suffix == ".xml":

@@ -19,6 +19,9 @@ OURS = ("dataset.json", predictions.DOCUMENT)
 def read_labelme(path: Path) -> Annotations:
     """The points of a labelme file, or of all below a folder; labels are names of landmarks.
 
+    An image is called as its file, in the folder that its JSON has below this one; where several
+    would be called the same, with the folders that `imagePath` gives them.
+
     Shapes of other types are left out and counted in `ignored`.
 
     Raises:
@@ -35,12 +38,19 @@ def read_labelme(path: Path) -> Annotations:
     if not files:
         raise DataError(f"{path}: no JSON file of labelme below this folder")
     found, others = Annotations(path, first_pixel=FIRST_PIXEL), Counter()
+    records = []
     for file in files:
         document, place = read_json(file), str(file)
         shapes = member(document, "shapes", list, f"{file}: no annotation of labelme")
-        name = PurePosixPath(member(document, "imagePath", str, place).replace("\\", "/")).name
-        image = (file.parent.relative_to(folder) / name).as_posix()
-        found.add_image(image, place, (document.get("imageHeight"), document.get("imageWidth")))
+        stated = PurePosixPath(member(document, "imagePath", str, place).replace("\\", "/"))
+        image = (file.parent.relative_to(folder) / stated.name).as_posix()
+        size = document.get("imageHeight"), document.get("imageWidth")
+        records.append((place, image, stated, size, shapes))
+    often = Counter(image for _, image, *_ in records)
+    for place, image, stated, size, shapes in records:
+        if often[image] > 1:
+            image = "/".join(part for part in stated.parts if part.strip("/") not in ("", ".."))
+        found.add_image(image, place, size)
         for shape in shapes:
             label = member(shape, "label", str, place).strip()
             if shape.get("shape_type") != "point":

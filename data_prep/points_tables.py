@@ -3,39 +3,18 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 
-from data_prep import common
+from data_prep import common, points_headers
 from data_prep.annotations import Annotations, finite
+from data_prep.points_headers import BY_FOLDER, EXPECTED, IMAGE_COLUMNS
 from kerasland.errors import DataError, UsageError
 
-IMAGE_COLUMNS = (
-    "image",
-    "image_id",
-    "image_name",
-    "img",
-    "file",
-    "filename",
-    "file_name",
-    "path",
-    "id",
-    "name",
-)
-LANDMARK_COLUMNS = (
-    "landmark",
-    "landmark_name",
-    "landmark_id",
-    "label",
-    "point",
-    "point_name",
-    "keypoint",
-)
 PEOPLE_COLUMNS = (
     "patient",
     "patient_id",
@@ -49,10 +28,6 @@ PEOPLE_COLUMNS = (
 )
 MISSING = {"", "nan", "na", "n/a", "none", "null"}
 _COMMA, _POINT = re.compile(r"[-+]?\d+,\d+"), re.compile(r"[-+]?\d+\.\d+")
-EXPECTED = (
-    "expected a header such as image,wrist_x,wrist_y,thumb_x,thumb_y (a row an image) "
-    "or image,landmark,x,y (a row a point)"
-)
 
 
 def read_table(path: Path, columns: Mapping[str, str] = MappingProxyType({})) -> Annotations:
@@ -60,7 +35,8 @@ def read_table(path: Path, columns: Mapping[str, str] = MappingProxyType({})) ->
 
     Args:
         path: the file.
-        columns: that say something of each image, by the option that asks for each.
+        columns: that say something of each image, by the option that asks for each; that of
+            `BY_FOLDER` need not be there.
 
     Raises:
         DataError: no such file, a header that can't be told, a row that can't be read (its line).
@@ -87,12 +63,16 @@ def read_table(path: Path, columns: Mapping[str, str] = MappingProxyType({})) ->
             )
     lower = [column.lower() for column in header]
     image_column = next((lower.index(c) for c in IMAGE_COLUMNS if c in lower), 0)
-    asked = {option: _asked(path, header, option, name) for option, name in columns.items()}
+    asked = {
+        option: points_headers.asked_column(path, header, option, name)
+        for option, name in columns.items()
+        if (option, name) != BY_FOLDER or name in lower
+    }
     if delimiter != ",":
         rows = _with_points(path, {image_column, asked.get("--group")}, rows)
-    name = _landmark_column(header, image_column)
-    if name is not None:
-        table, used = _tidy(path, lower, image_column, name, rows)
+    tidy = points_headers.tidy_columns(header, image_column)
+    if tidy is not None:
+        table, used = _tidy(path, lower, image_column, tidy, rows)
     else:
         table, used = _wide(path, header, image_column, rows, {*asked.values()})
     if not table.places:
@@ -110,6 +90,7 @@ def read_table(path: Path, columns: Mapping[str, str] = MappingProxyType({})) ->
         if re.sub(r"\W", "_", lower[c]) in PEOPLE_COLUMNS and _some_share(rows, image_column, c)
     ]
     for option, column in asked.items():
+        table.said[columns[option]] = {}
         for line, row in rows:
             if (text := row[column].strip()).lower() not in MISSING:
                 image, place = row[image_column].strip(), f"{path}, line {line}"
@@ -124,37 +105,10 @@ def _some_share(rows: list, image_column: int, column: int) -> bool:
     return len(set(values)) < len(values)
 
 
-def _asked(path: Path, header: list[str], option: str, name: str) -> int:
-    """The column that an option names."""
-    if not name.strip():
-        raise UsageError(f"{option}: names no column")
-    for written in (str, str.casefold):
-        there = [c for c, text in enumerate(header) if written(text) == written(name)]
-        if len(there) == 1:
-            return there[0]
-        if there:
-            raise UsageError(f"{option} {name}: {len(there)} columns of {path} are called so")
-    lower = {text.lower(): text for text in header if text}
-    near = difflib.get_close_matches(name.lower(), lower, 1)
-    hint = f"did you mean {lower[near[0]]}?" if near else f"there: {common.some(lower.values())}"
-    raise UsageError(f"{option} {name}: no such column in {path}; {hint}")
-
-
-def _landmark_column(header: list[str], image_column: int) -> int | None:
-    """The column of landmarks of a tidy table; `name` is one where it is not that of the images."""
-    lower = [column.lower() for column in header]
-    if not {"x", "y"} <= set(lower):
-        return None
-    known = [lower.index(c) for c in LANDMARK_COLUMNS if c in lower]
-    if not known and "name" in lower and not any(map(_axis, header)):
-        known = [c for c in (lower.index("name"),) if c != image_column]
-    return known[0] if known else None
-
-
 def _tidy(
-    path: Path, lower: list[str], image_column: int, name: int, rows: list
+    path: Path, lower: list[str], image_column: int, columns: tuple[int, int, int], rows: list
 ) -> tuple[Annotations, set[int]]:
-    x, y = lower.index("x"), lower.index("y")
+    name, x, y = columns
     if image_column in (name, x, y) or not lower[image_column]:
         raise DataError(f"{path}: header {','.join(lower)}: no column of images; {EXPECTED}")
     table = Annotations(path)
@@ -172,82 +126,19 @@ def _tidy(
 def _wide(
     path: Path, header: list[str], image_column: int, rows: list, asked: set[int]
 ) -> tuple[Annotations, set[int]]:
-    pairs = _pairs(path, header, image_column, asked)
+    pairs = points_headers.pairs(path, header, image_column, asked)
+    lacking = points_headers.without_axes(header)
     table = Annotations(path, pairs)
     for line, row in rows:
         place = f"{path}, line {line}"
         image = _image(row, image_column, place)
-        table.add_image(image, place)
+        try:
+            table.add_image(image, place)
+        except DataError as error:
+            raise DataError(f"{error}; {lacking}; {EXPECTED}" if lacking else error) from None
         for landmark, (x, y) in pairs.items():
             table.add_point(image, landmark, _point(row[x], row[y], place), place)
     return table, {image_column, *(column for pair in pairs.values() for column in pair)}
-
-
-def _pairs(
-    path: Path, header: list[str], image_column: int, asked: set[int]
-) -> dict[str, tuple[int, int]]:
-    """The columns (x, y) of each landmark."""
-    axes = _axes(header, image_column, _axis)
-    if axes == {}:
-        axes = _axes(header, image_column, _axis_first)
-    axes = {name: of_name for name, of_name in (axes or {}).items() if {*of_name.values()} - asked}
-    if not axes:
-        return _alike(path, header, {image_column, *asked})
-    for name, of_name in axes.items():
-        if len(of_name) != 2:
-            raise DataError(
-                f"{path}: header has {' and '.join(of_name)} of {name!r}, not x and y; {EXPECTED}"
-            )
-    return {name: (of_name["x"], of_name["y"]) for name, of_name in axes.items()}
-
-
-def _axes(
-    header: list[str], image_column: int, axis_of: Callable[[str], tuple[str, str] | None]
-) -> dict[str, dict[str, int]] | None:
-    """The columns of each name's axes; None where one comes twice."""
-    axes: dict[str, dict[str, int]] = {}
-    for column, text in enumerate(header):
-        named = axis_of(text)
-        if column == image_column or named is None:
-            continue
-        name, axis = named
-        if axis in axes.setdefault(name, {}):
-            return None
-        axes[name][axis] = column
-    return axes
-
-
-def _axis_first(column: str) -> tuple[str, str] | None:
-    """`x_wrist` is the x of wrist."""
-    match = re.fullmatch(r"([xyXY])[_ .:-](.+)", column)
-    return match and (match[2], match[1].lower())
-
-
-def _axis(column: str) -> tuple[str, str] | None:
-    """`wrist_x` is the x of wrist; `x0`, `x_0` are the x of landmark_0."""
-    if match := re.fullmatch(r"(.+?)[_ .:-]?([xyXY])", column):
-        # `thumbX` and `thumb_x` name an axis; the last letter of `index` doesn't.
-        if column[match.end(1)] in "_ .:-" or (match[1][-1].islower() and match[2].isupper()):
-            return match[1], match[2].lower()
-        if match[1][-1].isdigit():
-            return match[1], match[2].lower()
-    if match := re.fullmatch(r"([xyXY])[_ .:-]?(\d+)", column):
-        return f"landmark_{match[2]}", match[1].lower()
-    return None
-
-
-def _alike(path: Path, header: list[str], others: set[int]) -> dict[str, tuple[int, int]]:
-    """Consecutive pairs that are named alike (a,a,b,b) or x,y,x,y, but for other columns."""
-    columns = [c for c in range(len(header)) if c not in others]
-    if len(columns) % 2 == 0 and columns:
-        pairs = list(zip(columns[::2], columns[1::2], strict=True))
-        names = [(header[x].lower(), header[y].lower()) for x, y in pairs]
-        if all(pair == ("x", "y") for pair in names):
-            return {f"landmark_{k}": pair for k, pair in enumerate(pairs)}
-        if all(a == b and not _number(a) for a, b in names) and len(set(names)) == len(names):
-            return {header[x]: (x, y) for x, y in pairs}
-    shown = ",".join(header[:6]) + (",..." if len(header) > 6 else "")
-    raise DataError(f"{path}: can't tell the columns of {shown!r}; {EXPECTED}")
 
 
 def _image(row: list[str], column: int, place: str) -> str:
@@ -292,10 +183,3 @@ def _with_points(path: Path, names: set[int | None], rows: list) -> list:
         )
         for line, row in rows
     ]
-
-
-def _number(text: str) -> bool:
-    try:
-        return np.isfinite(float(text))
-    except ValueError:
-        return False

@@ -1,4 +1,4 @@
-"""DICOM: one radiograph as it is meant to be seen, and the pixel spacing that it states."""
+"""DICOM: one radiograph as it is meant to be seen; the pixel spacing and patient it states."""
 
 from __future__ import annotations
 
@@ -73,6 +73,20 @@ def header(path: Path) -> tuple[tuple[int, int], Spacing | None]:
         dataset = _dataset(path, pydicom, stop_before_pixels=True)
         _check(dataset, path, pixels=False)
         return (int(dataset.Rows), int(dataset.Columns)), _spacing(dataset)
+
+
+def patient_id(path: Path) -> str | None:
+    """The PatientID that a file states; None where it states none, and of any other file.
+
+    Raises:
+        DataError, OSError: as `read`.
+    """
+    if not (path.name.lower().endswith(SUFFIXES) or is_dicom(path)):
+        return None
+    pydicom = _pydicom(path)
+    with _one_line(path):
+        dataset = _dataset(path, pydicom, stop_before_pixels=True)
+        return str(dataset.get("PatientID") or "").strip() or None
 
 
 def _pydicom(path: Path) -> ModuleType:

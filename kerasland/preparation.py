@@ -73,7 +73,7 @@ def write(
         raise UsageError(f"scale landmarks {scale.landmarks} of {len(landmarks)}, from 0")
     for fold, lists in (folds or {}).items():
         check_fold(fold, lists)
-    _start(folder)
+    earlier = _start(folder)
     points, hashes = _write_images(folder, records, len(landmarks), workers)
     if not points:
         raise DataError(f"{folder}: no image with points to write")
@@ -91,6 +91,8 @@ def write(
         if not np.isnan(x)
     )
     write_text(folder / TABLE, table.getvalue())
+    for fold in {*earlier} - {*(folds or {})}:
+        shutil.rmtree(folder / "folds" / fold, ignore_errors=True)
     for fold, lists in (folds or {}).items():
         write_fold(folder, fold, lists)
         problems = read_fold(folder, fold, set(ids))[1]
@@ -111,21 +113,24 @@ def write(
     return read(folder)
 
 
-def _start(folder: Path) -> None:
-    earlier: Sequence[str] = ()
-    if folder.exists() and not (folder / UNFINISHED).exists():
+def _start(folder: Path) -> list[str]:
+    """Makes a folder ready to be written; the folds that an earlier call wrote there."""
+    noted, earlier = folder / UNFINISHED, []
+    if noted.exists():  # the table of an earlier call is gone, its folds are not
+        names = noted.read_text(encoding="utf-8").splitlines()
+        earlier = [fold for fold in fold_names(folder) if fold in names]
+    elif folder.exists():
         try:
             if not folder.is_dir() or any(folder.iterdir()):
-                earlier = read_about(folder).get("folds", fold_names(folder))
+                earlier = list(read_about(folder).get("folds", fold_names(folder)))
         except DataError:
             raise UsageError(
                 f"{folder}: not empty and no prepared data set: choose a new folder"
             ) from None
     (folder / "images").mkdir(parents=True, exist_ok=True)
-    (folder / UNFINISHED).touch()
+    write_text(noted, "".join(f"{fold}\n" for fold in earlier))
     (folder / "dataset.json").unlink(missing_ok=True)
-    for fold in earlier:
-        shutil.rmtree(folder / "folds" / fold, ignore_errors=True)
+    return earlier
 
 
 def _write_images(

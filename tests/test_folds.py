@@ -70,6 +70,41 @@ def test_sets_of_groups_test_each_image_once(name):
     assert any(sets != first for sets in drawn) or name == "large ones"
 
 
+@pytest.mark.parametrize("name", [None, *SIZES])
+def test_what_is_kept_stays_and_new_ones_are_drawn(name):
+    groups = None if name is None else grouped(name)
+    ids = sorted(groups or map(str, range(40)))
+    before = ids[::2] if name != "large ones" else ids[1:]
+    for seed in range(5):
+        lists = folds.split(before, 0.25, seed, groups)
+        kept = folds.kept_parts(lists, ids, groups)
+        train, test = folds.split(ids, 0.25, seed + 1, groups, kept)
+        assert sorted(train + test) == ids and {*lists[0]} <= {*train} and {*lists[1]} <= {*test}
+        if groups:
+            folds.check_groups("dev", (train, test), groups)
+        if name in (None, "each alone"):
+            assert len(test) == 10
+        count = 2 if name == "two" else 3
+        sets = folds.disjoint_folds(before, count, seed, groups)
+        kept = folds.kept_parts([test for _, test in sets.values()], ids, groups)
+        again = folds.disjoint_folds(ids, count, seed + 1, groups, kept)
+        assert sorted(i for _, test in again.values() for i in test) == ids
+        for fold, (train, test) in again.items():
+            assert {*sets[fold][1]} <= {*test} and sorted(train + test) == ids
+        if name in (None, "each alone"):
+            assert sorted(len(test) for _, test in again.values()) == [13, 13, 14]
+
+
+def test_what_cannot_be_kept():
+    assert folds.kept_parts((["a", "b"], ["c"]), "abd") == []  # nobody is left to test on
+    assert folds.kept_parts((["a"], ["b"]), "abc", dict.fromkeys("abc", "P1")) == []
+    assert folds.kept_parts((["a"], ["b"]), "abc", {"a": "P1", "b": "P2", "c": "P2"}) == [
+        {"a"},
+        {"b", "c"},
+    ]
+    assert folds.kept_parts((), "abc") == []
+
+
 def test_too_few_groups_and_folds_that_share_one():
     groups = dict.fromkeys("abc", "P1")
     with pytest.raises(UsageError, match="can't split 3 images that are all of one group, 'P1'"):

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dicom_files import write_dicom
 from PIL import Image
 
-from data_prep import points_csv
-from kerasland import prepared
+from data_prep import audit, points_csv
+from kerasland import folds, preparation, prepared
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -45,27 +46,39 @@ WIDE = "p0.png,1,2,3.5,4\np1.png,5,6,,\n"
 KINDS = {
     "NAME_x": "image,a_x,a_y,b_x,b_y\n" + WIDE,
     "NAME x, spare column": "age,file,a x,a y,b x,b y\n9,p0.png,1,2,3.5,4\n9,p1,5,6,nan,nan\n",
+    "a spare x": "image,age_x,a_x,a_y,b_x,b_y\np0.png,9,1,2,3.5,4\np1.png,,5,6,,\n",
     "alike": "image,a,a,b,b\n" + WIDE,
     "semicolons": ("image,a_x,a_y,b_x,b_y\n" + WIDE).replace(",", ";"),
     "byte order mark": "\ufeffimage,a_y,a_x,b_x,b_y\np0,2,1,3.5,4\np1,6,5,,\n",
     "x_NAME": "image,x_a,y_a,x_b,y_b\n" + WIDE,
     "tidy": "image,landmark,x,y\np0,a,1,2\np0,b,3.5,4\np1.png,a,5,6\n",
     "tidy, name": "image,name,x,y\np0,a,1,2\np0,b,3.5,4\np1.png,a,5,6\n",
+    "tidy, x_px": "image,landmark,x_px,y_px\np0,a,1,2\np0,b,3.5,4\np1.png,a,5,6\n",
+    "tidy, X (px)": "filename,Landmark Name,X (px),Y (px)\np0,a,1,2\np0,b,3.5,4\np1,a,5,6\n",
+    "tidy, class": "image,class,x [pixels],y [pixels]\np0,a,1,2\np0,b,3.5,4\np1,a,5,6\n",
+    "NAME_x_px": "image,a_x_px,a_y_px,b_x_px,b_y_px\n" + WIDE,
+    "NAME (x)": "image,a (x),a (y),b (X),b (Y)\n" + WIDE,
+    "NAME x [px]": "image,a x [px],a y [px],b x [px],b y [px]\n" + WIDE,
     "tidy, other order": "y,x,landmark,image_id\n2,1,a,p0\n4,3.5,b,p0\n6,5,a,p1\n,,b,p1\n",
 }
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_points_csv_kinds(own, kind):
+def test_points_csv_kinds(own, kind, capsys):
     assert own(KINDS[kind], "--mm-per-px", "0.5") == 0
     dataset = prepared.read(own.folder / "out")
     assert dataset.landmarks == ("a", "b") and dataset.ids == ("p0", "p1")
     expected = [[[1, 2], [3.5, 4]], [[5, 6], [np.nan, np.nan]]]
     np.testing.assert_array_equal(dataset.points, expected)
     np.testing.assert_array_equal(dataset.mm_per_px, [0.5, 0.5])
+    said = capsys.readouterr().out
+    assert "landmarks: a, b (1 of 2)\n" in said
+    assert ("not used: column age" in said) == ("spare" in kind)
 
 
-@pytest.mark.parametrize("header", ["x0,y0,x1,y1", "x_0,y_0,x_1,y_1", "x,y,x,y"])
+@pytest.mark.parametrize(
+    "header", ["x0,y0,x1,y1", "x_0,y_0,x_1,y_1", "x,y,x,y", "x_px,y_px,x_px,y_px"]
+)
 def test_points_csv_numbered(own, header):
     assert own(f"image,{header}\n{WIDE}") == 0
     dataset = prepared.read(own.folder / "out")
@@ -78,6 +91,15 @@ def test_points_csv_numbered(own, header):
     [
         ("p0.png,1,2,3,4\n", [], 1, "points.csv: can't tell the columns of 'p0.png,1,2,3,4'"),
         ("image,a_x,b_x\np0,1,2\n", [], 1, "x of 'a', not x and y; expected a header such as"),
+        ("image,a_x,a_y,b_x,bb_y\np0,1,2,3,4\n", [], 1, "x of 'b', not x and y; expected a"),
+        (
+            "image,landmark,pixel_x,pixel_y\np0,a,1,2\np0,b,1,2\n",
+            [],
+            1,
+            "line 3: image p0 again, first in line 2; column landmark names landmarks, but there "
+            "are no columns x and y; expected a header",
+        ),
+        ("image,Label,x\np0,a,1\n", [], 1, "column Label names landmarks, but there are no colu"),
         ("image,a_x,a_y\np0,1\n", [], 1, "line 2: 2 fields, the header has 3 columns"),
         ("image,a_x,a_y\np0,1,z\n", [], 1, "line 2: x, y = '1', 'z'"),
         ("image,a_x,a_y\np0,1,\n", [], 1, "line 2: x, y = '1', ''"),
@@ -86,6 +108,12 @@ def test_points_csv_numbered(own, header):
         ("image,a_x,a_y\n,1,2\n", [], 1, "line 2: no image named"),
         ("image,landmark,x,y\np0,a,1,2\np0,a,3,4\n", [], 1, "line 3: p0 a again, first in line 2"),
         ("image,landmark,x,y\np0,a,1,2\np0,b,300,4\n", [], 1, "line 3: landmark 1 (b) of p0"),
+        (
+            "image,a_x,a_y,b_x,b_y\np0,300,4,1,-9\np1,1,2,80,2\np2,1,2,3,4\n",
+            [],
+            1,
+            "or no row) (and 2 more: p0 b, p1 b)",
+        ),
         ("image,a_x,a_y\nq0,1,2\n", [], 1, "none of the images that"),
         ("image,a_x,a_y\n", [], 1, "points.csv: no points"),
         (
@@ -119,6 +147,21 @@ def test_points_csv_refuses(own, capsys, table, options, status, expected):
     assert not (own.folder / "out").exists()
 
 
+def test_points_csv_and_audit_doubt_percents_and_landmarks_of_no_image(own, capsys):
+    never, percents = "never: annotated in no image\n", "all points lie within the first 100 pixels"
+    for shape, far, doubted in (((300, 201), 100, 1), ((300, 200), 100, 0), ((300, 201), 101, 0)):
+        for i in range(2):
+            Image.new("L", shape[::-1], i).save(own.folder / "mine" / f"p{i}.png")
+        table = f"image,a_x,a_y,never_x,never_y\np0,12,{far},,\np1,50,99.5,,\n"
+        assert own(table) == 0
+        said = capsys.readouterr().err
+        assert said.startswith(never) and said.count(percents) == doubted
+        assert audit.main([str(own.folder / "out")]) == 0
+        said = capsys.readouterr().out
+        assert f"landmarks.csv: {never}" in said
+        assert said.count(f"landmarks.csv: {percents}") == doubted
+
+
 def test_points_csv_scale_and_folds(own, capsys):
     rows = "".join(f"p{i}.png,1,1,31,41\n" for i in range(8)) + "gone.png,1,1,2,2\n"
     table = "image,a_x,a_y,b_x,b_y\n" + rows
@@ -149,6 +192,16 @@ def test_points_csv_scale_and_folds(own, capsys):
     said = capsys.readouterr().out
     assert "fold mine: 2 train, 1 test\n" in said
     assert "fold set2: 4 train, 4 test, a split made here with seed 3\n" in said
+
+
+@pytest.mark.parametrize(
+    "header", ["image,x_px,y_px", "image,X (px),Y (px),", "age,image,x_px,y_px"]
+)
+def test_points_csv_of_one_landmark_has_no_unit_for_a_name(own, header):
+    row = {"image": "p0", "x_px": "1", "X (px)": "1", "y_px": "2", "Y (px)": "2"}
+    assert own(f"{header}\n{','.join(row.get(name, '9') for name in header.split(','))}\n") == 0
+    dataset = prepared.read(own.folder / "out")
+    assert dataset.landmarks == ("landmark_0",) and dataset.points.tolist() == [[[1, 2]]]
 
 
 @pytest.mark.parametrize(
@@ -206,6 +259,42 @@ def test_points_csv_sets_test_each_image_once(own, capsys):
         assert 2 <= len(test) <= 3
     assert own(table, "--sets", "9") == 2
     assert "--sets 9: expected 2 to 8" in capsys.readouterr().err
+
+
+def test_points_csv_again_keeps_the_folds_and_draws_new_images(own, capsys, monkeypatch):
+    rows = [f"p{i}.png,1,2\n" for i in range(8)]
+    table = "image,a_x,a_y\n" + "".join(rows)
+    out, names = own.folder / "out", ("dev", "set1", "set2")
+
+    def lists() -> dict:
+        dataset = prepared.read(out)
+        return {name: tuple(map(set, dataset.fold(name))) for name in names}
+
+    assert own("image,a_x,a_y\n" + "".join(rows[:6]), "--sets", "2") == 0
+    before = lists()
+    capsys.readouterr()
+    assert own(table, "--sets", "2") == 0
+    said = capsys.readouterr().out
+    assert "dev: 6 train, 2 test, kept as it was but for 2 images new (2 train, 0 test)\n" in said
+    assert "set2: 4 train, 4 test, kept as it was but for 2 images new (1 train, 1 test)\n" in said
+    after = lists()
+    for name, parts in before.items():
+        assert all(old <= new for old, new in zip(parts, after[name], strict=True))
+        assert set().union(*after[name]) == {f"p{i}" for i in range(8)}
+
+    with monkeypatch.context() as patch:
+        patch.delattr(preparation, "write_png")  # interrupted
+        assert own(table, "--sets", "2") == 1 and (out / ".unfinished").exists()
+    assert own(table, "--sets", "2") == 0 and lists() == after
+    assert own(table, "--sets", "3") == 0 and lists()["dev"] == after["dev"]
+    gone = "image,a_x,a_y\n" + "".join(row for row in rows if row[:2] not in after["dev"][1])
+    capsys.readouterr()
+    assert own(gone) == 0  # nobody is left to test on
+    assert "4 train, 2 test, a split made here with seed 0\n" in capsys.readouterr().out
+    new = folds.split([f"p{i}" for i in range(8)], 0.25)
+    for options in (["--seed", "0"], ["--test-fraction", "0.25"]):
+        assert own(table, *options) == 0
+        assert prepared.read(out).fold("dev") == tuple(map(tuple, new))
 
 
 OF = ["P1", "P2", "P1", "P3", "P2", "P1", "P4", "P5"]  # the patients of the eight images
@@ -285,6 +374,58 @@ def test_points_csv_warns_that_patients_are_split(own, capsys):
     assert "fold mine: 'P1' is in train (p0) and in test (p2)" in capsys.readouterr().err
 
 
+@pytest.fixture
+def in_folders(own):
+    """Two images in each of four folders, and a table of their points."""
+    names = [f"p{i // 2}/ap_{i}.png" for i in range(8)]
+    for i, name in enumerate(names):
+        noise(own.folder / "mine" / name, seed=50 + i)
+    return "image,a_x,a_y,b_x,b_y\n" + "".join(f"{name},1,2,9,9\n" for name in names)
+
+
+def test_points_csv_groups_by_folder(own, in_folders, capsys):
+    assert own(in_folders) == 0
+    hint = "images are split one by one: --group folder would keep those of one folder together\n"
+    assert capsys.readouterr().err == hint
+    assert own(in_folders, "--group", "folder", "--sets", "2", "--seed", "1") == 0
+    said = capsys.readouterr()
+    assert "2 test, a split made here with seed 1, no folder in both\n" in said.out
+    assert said.err == ""
+    dataset = prepared.read(own.folder / "out")
+    for train, test in map(dataset.fold, ("dev", "set1", "set2")):
+        assert not {int(i[3]) // 2 for i in train} & {int(i[3]) // 2 for i in test}
+    column = in_folders.replace("b_y", "b_y,Folder").replace("9,9", "9,9,one")
+    assert own(column, "--group", "folder") == 2  # the column
+    assert "all of one group, 'one'" in capsys.readouterr().err
+    assert own(in_folders, "--mm-per-px", "folder") == 2
+    assert "--mm-per-px folder: no such column" in capsys.readouterr().err
+    assert own("\n".join(in_folders.splitlines()[:5])) == 0  # two folders: left and right?
+    assert capsys.readouterr().err == ""
+
+
+def test_points_csv_groups_by_what_dicom_files_state(own, capsys):
+    pytest.importorskip("pydicom")
+    pixels = np.arange(8000, dtype=np.uint16).reshape(100, 80)
+    for i in range(8):
+        write_dicom(own.folder / "mine" / f"d{i}.dcm", pixels + i, PatientID=f"P{i // 2}")
+    table = "image,a_x,a_y\n" + "".join(f"d{i},1,2\n" for i in range(8))
+    assert own(table) == 0
+    hint = "images are split one by one: --group file would keep those of one PatientID together\n"
+    assert capsys.readouterr().err == hint
+    assert own(table, "--group", "file", "--seed", "0") == 0
+    said = capsys.readouterr()
+    assert said.err == "" and "seed 0, no PatientID in both\n" in said.out
+    train, test = prepared.read(own.folder / "out").fold("dev")
+    assert not {int(i[1]) // 2 for i in train} & {int(i[1]) // 2 for i in test}
+    write_dicom(own.folder / "mine" / "d3.dcm", pixels, PatientID="")
+    for lacking, of in (("d3.dcm", table), ("p0.png", table.replace("d3", "p0"))):
+        assert own(of, "--group", "file") == 1
+        assert f"{lacking}: no PatientID, as DICOM files state it" in capsys.readouterr().err
+    for i in range(8):  # as anonymised ones are
+        write_dicom(own.folder / "mine" / f"d{i}.dcm", pixels + i, PatientID="anonymous")
+    assert own(table) == 0 and capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize(
     ("table", "options", "status", "expected"),
     [
@@ -326,7 +467,8 @@ def test_points_csv_groups_need_a_table(tmp_path, capsys):
     for name in ("points.json", "points.xml", ""):
         paths = ["--images", str(tmp_path), "--points", str(tmp_path / name)]
         assert points_csv.main([*paths, "--out", str(tmp_path / "out"), "--group", "patient"]) == 2
-        assert "--group patient: needs a CSV" in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert "--group patient: needs a CSV" in said and "; or folder, or file" in said
         assert points_csv.main([*paths, "--out", str(tmp_path / "out"), "--mm-per-px", "mm"]) == 2
         assert "--mm-per-px mm: needs a CSV" in capsys.readouterr().err
 

@@ -19,7 +19,7 @@ LANDMARKS = ("wrist", "thumb", "tip & nail")
 TRUTH = {  # (0, 0) is the centre of the first pixel
     "p0": {"wrist": (1, 2), "thumb": (30.25, 4.5), "tip & nail": (79, 99)},
     "p1": {"wrist": (5, 6), "tip & nail": (0, 0)},
-    "p2": {"thumb": (40, 50)},
+    "p2": {"thumb": (0.6, 50)},
 }
 
 
@@ -145,6 +145,12 @@ def test_the_same_points_of_every_kind(mine, kind):
     dataset = prepared.read(mine.folder / "out")
     assert dataset.landmarks == LANDMARKS and dataset.ids == ("p0", "p1", "p2")
     np.testing.assert_array_equal(dataset.points, expected(dataset))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_may_be_grouped_by_folder(mine, capsys, kind):
+    assert mine(write(mine.folder, kind), "--group", "folder") == 2
+    assert "can't split 3 images that are all of one group" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -356,7 +362,7 @@ def test_a_table_of_ones_own_beside_labelmes_files_changes_nothing(mine):
     assert mine("labels") == 0
 
 
-def test_images_of_the_same_name_in_folders_that_mirror_labelmes(mine):
+def test_images_of_the_same_name_in_folders_that_mirror_labelmes(mine, capsys):
     for i, side in enumerate(("left", "right")):
         pixels = np.random.default_rng(50 + i).integers(0, 256, (HEIGHT, WIDTH), dtype=np.uint8)
         (mine.folder / "mine" / side).mkdir()
@@ -370,3 +376,16 @@ def test_images_of_the_same_name_in_folders_that_mirror_labelmes(mine):
     np.testing.assert_array_equal(dataset.points[:, 0], [[10, 20], [11, 20]])
     shutil.copytree(mine.folder / "out", mine.folder / "labels" / "out")  # no annotation there
     assert mine("labels") == 0
+
+    shutil.rmtree(mine.folder / "labels")  # or all JSON files beside each other
+    (mine.folder / "labels").mkdir()
+    for i, path in enumerate(("..\\mine\\left\\hand.png", "../mine/right/hand.png")):
+        document = labelme("hand", {"wrist": (30 + i, 20)}) | {"imagePath": path}
+        (mine.folder / "labels" / f"{i}.json").write_text(json.dumps(document))
+    assert mine("labels") == 0
+    dataset = prepared.read(mine.folder / "out")
+    assert dataset.ids == ("left_hand", "right_hand")
+    np.testing.assert_array_equal(dataset.points[:, 0], [[30, 20], [31, 20]])
+    shutil.copy(mine.folder / "labels" / "1.json", mine.folder / "labels" / "2.json")
+    assert mine("labels") == 1
+    assert "2.json: image mine/right/hand.png again, first in " in capsys.readouterr().err

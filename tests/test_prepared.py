@@ -326,6 +326,8 @@ def test_folds_elsewhere_are_not_removed(tmp_path):
         write(folder)
     with pytest.raises(DataError, match="dataset.json: unusable"):
         prepared.read(folder)
+    (folder / ".unfinished").write_text("../../../victim\n")
+    write(folder)
     assert victim.is_dir()
 
 
