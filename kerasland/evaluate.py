@@ -17,7 +17,12 @@ from kerasland.errors import DataError, UsageError
 from kerasland.folds import ALL, check_list
 from kerasland.images import read_image
 from kerasland.model_files import load_model
-from kerasland.point_errors import mean_shape_errors, model_errors, trained_on
+from kerasland.point_errors import (
+    check_landmarks,
+    mean_shape_errors,
+    model_errors,
+    trained_on,
+)
 from kerasland.prepared import Prepared
 
 WORST_IMAGES, WORST_POINTS = 6, 20
@@ -56,6 +61,7 @@ def evaluate(
     experiment, notes = experiments.load(run / experiments.EXPERIMENT)
     out = Path(out) if out else default_folder(run, data)
     model = load_model(run)
+    check_landmarks(model, data)
     seen = trained_on(data, notes)
     if not (ids or fold) and notes["fold"] == ALL:
         raise UsageError(f"{run}: was trained on all images; say what to evaluate: --fold or --ids")
