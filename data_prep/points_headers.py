@@ -36,6 +36,7 @@ LANDMARK_COLUMNS = (
 _WITH_UNIT = re.compile(
     r"(.+?)(?:[\s_]*[(\[]\s*(?:px|pixels?)\s*[)\]]|[\s_.:-]+(?:px|pixels?))", re.IGNORECASE
 )
+_OTHER_UNITS = ("mm", "cm", "inch")
 _IN_BRACKETS = re.compile(r"(.*?)[\s_]*[(\[]\s*([xyXY])\s*[)\]]")
 BY_FOLDER = "--group", "folder"  # that the image lies in, where no column is called so
 EXPECTED = (
@@ -66,14 +67,14 @@ def asked_column(path: Path, header: list[str], option: str, name: str) -> int:
 
 
 def tidy_columns(header: list[str], image_column: int) -> tuple[int, int, int] | None:
-    """The columns of landmarks, x and y of a tidy table, if it is one; `name` and `class` are of
-    landmarks where they are not that of the images."""
-    lower, others = [column.lower() for column in header], []
-    if not any(map(_axis, header)):
-        others = ["name", "class"] if not any(map(_axis_first, header)) else ["name"]
-    for texts in (lower, [*map(_plain, header)] if "class" in others else lower):
+    """The columns of landmarks, x and y of a tidy table, if it is one; `name` is that of landmarks
+    where it is not that of the images."""
+    lower, wide = [column.lower() for column in header], any(map(_axis, header))
+    for texts in (lower, lower if wide or any(map(_axis_first, header)) else map(_plain, header)):
+        texts = list(texts)
         known = [texts.index(c) for c in LANDMARK_COLUMNS if c in texts]
-        known += [texts.index(c) for c in others if c in texts and texts.index(c) != image_column]
+        if not wide and "name" in texts and texts.index("name") != image_column:
+            known.append(texts.index("name"))
         if known and {"x", "y"} <= {*texts}:
             return known[0], texts.index("x"), texts.index("y")
     return None
@@ -148,7 +149,7 @@ def _axes(
 def _axis_first(column: str) -> tuple[str, str] | None:
     """`x_wrist` is the x of wrist."""
     match = re.fullmatch(r"([xyXY])[_ .:-](.+)", column)
-    if len(_without_unit(column)) == 1:  # `x_px`
+    if len(_without_unit(column)) == 1 or (match and match[2].lower() in _OTHER_UNITS):  # `x_px`
         return None
     return match and (match[2], match[1].lower())
 

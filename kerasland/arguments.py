@@ -138,7 +138,10 @@ def parser() -> argparse.ArgumentParser:
         "runs/first --out first.html",
     )
     made.add_argument(
-        "runs", nargs="+", metavar="RUN", help="a run's folder; others are compared with the first"
+        "runs",
+        nargs="+",
+        metavar="RUN",
+        help="a run's folder, or RUN/evaluation_NAME; others are compared with the first",
     )
     made.add_argument("--out", type=Path, required=True, metavar="FILE", help="the HTML file")
     made.add_argument(

@@ -113,8 +113,8 @@ class _Warp:
         return np.array([(self.shape[1] - 1) / 2, (self.shape[0] - 1) / 2], "float32")
 
     def points(self, points):
-        """(K, 2) source points, moved to the target; NaN where the warp folds the image, so that
-        no target, or several, show a point."""
+        """(K, 2) source points, moved to the target; NaN where the warp folds the image and the
+        steps back lead to no target."""
         straight = tf.matmul(points - self._centre(), tf.linalg.inv(self.linear), transpose_b=True)
         straight = straight + self._centre() + self.shift
         moved = straight

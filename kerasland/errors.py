@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -73,17 +74,26 @@ def run(main_body: Callable[[], None], debug: bool = False) -> int:
 @contextmanager
 def _told_of_sigterm() -> Iterator[None]:
     """Raises `_Terminated` at SIGTERM, in the main thread, where nobody else handles it."""
+    others = sys.unraisablehook
 
     def terminate(*_) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one does not wait
         raise _Terminated
+
+    def lost(what) -> None:  # in a destructor, where no exception gets out
+        if not isinstance(what.exc_value, _Terminated):
+            return others(what)
+        signal.signal(signal.SIGTERM, terminate)
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
 
     main = threading.current_thread() is threading.main_thread()
     if not main or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
         return
     signal.signal(signal.SIGTERM, terminate)
+    sys.unraisablehook = lost
     try:
         yield
     finally:
+        sys.unraisablehook = others
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -14,7 +14,7 @@ import pandas as pd
 from kerasland import closeups, files, overlays, plots, tables, tensorboard_log
 from kerasland import experiment as experiments
 from kerasland.errors import DataError, UsageError
-from kerasland.folds import ALL, check_list
+from kerasland.folds import ALL, ALL_IMAGES, check_list
 from kerasland.images import read_image
 from kerasland.model_files import load_model
 from kerasland.point_errors import (
@@ -66,12 +66,14 @@ def evaluate(
     if not (ids or fold) and notes["fold"] == ALL:
         raise UsageError(f"{run}: was trained on all images; say what to evaluate: --fold or --ids")
     if not (ids or fold or seen):
+        alike = len(set(data.ids) & set(notes["train_ids"]))
+        same = f" ({alike} are called so: if those are the same, --fold {notes['fold']})"
         raise UsageError(
-            f"{data.folder}: has no image that {run} was trained on; say what to evaluate: "
-            f"--fold {ALL} for all {len(data.ids)} images, another fold, or --ids"
+            f"{data.folder}: has no image that {run} was trained on{same if alike else ''}; say "
+            f"what to evaluate: --fold {ALL} for all {len(data.ids)} images, another, or --ids"
         )
     fold = fold or notes["fold"]
-    subset = "given ids" if ids else "all images" if fold == ALL else f"fold {fold}"
+    subset = "given ids" if ids else ALL_IMAGES if fold == ALL else f"fold {fold}"
     known_init = notes.get("pixel_hashes_complete", True)
     if not known_init:
         subset += f"; on what --init {notes.get('init')} was trained is not known"

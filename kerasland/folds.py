@@ -10,7 +10,8 @@ import numpy as np
 from kerasland.errors import DataError, UsageError
 from kerasland.files import write_text
 
-ALL = "all"  # stands for a fold where every image is trained on
+ALL = "all"  # stands for a fold where every image is trained on, or every image tested on
+ALL_IMAGES = "all images"
 _NOT_ALL = f"a fold can't be called {ALL!r}, which stands for all images: rename it"
 
 

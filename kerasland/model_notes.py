@@ -37,7 +37,8 @@ def existing(source: str | os.PathLike) -> Path:
     """
     path = location(source)
     path = path / MODEL if path.is_dir() else path
-    if not path.exists() and path.with_name(experiments.EXPERIMENT).exists():
+    unfinished = path.name == MODEL and path.with_name(experiments.EXPERIMENT).exists()
+    if unfinished and not path.exists():
         best = path.with_name(BEST)
         named = f", or name {best}, its best epoch so far" if best.exists() else ""
         raise DataError(f"{path.parent}: its training is not finished; go on with --resume{named}")

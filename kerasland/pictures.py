@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -74,12 +76,18 @@ class Drawing:
 def _write(canvas: Image.Image, names: Sequence[str], places: np.ndarray, gap: float) -> None:
     """Names to the right of places (N, 2), or to the left where the picture ends."""
     size = _LETTERS_PX * max(canvas.size) / _DRAWN_PX
-    pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(size)
+    pen, font = ImageDraw.Draw(canvas), ImageFont.truetype(_font(), size)
     for name, (x, y) in zip(names, places.tolist(), strict=True):
         fits = x + gap + font.getlength(name) <= canvas.width
         place = (x + gap, y) if fits else (x - gap, y)
-        how = {"anchor": "lm" if fits else "rm", "stroke_width": size / 8, "stroke_fill": "black"}
-        pen.text(place, name, "white", font, **how)
+        how = {"anchor": "lm" if fits else "rm", "stroke_width": max(1, round(size / 8))}
+        pen.text(place, name, "white", font, stroke_fill="black", **how)
+
+
+def _font() -> Path:
+    """Matplotlib's, which Pillow's own has fewer letters than; found without its import."""
+    matplotlib = Path(importlib.util.find_spec("matplotlib").origin).parent
+    return matplotlib / "mpl-data/fonts/ttf/DejaVuSans.ttf"
 
 
 def _rings(centres: np.ndarray, outer: np.ndarray, hole: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from kerasland import experiment as experiments
 from kerasland import prepared, tables
 from kerasland.errors import DataError, UsageError
 from kerasland.experiment import Experiment
+from kerasland.folds import ALL, ALL_IMAGES
 from kerasland.prepared import Prepared
 
 
@@ -42,7 +43,8 @@ class Run:
 
     def again(self, data: str | os.PathLike) -> str:
         """The command that makes the errors anew, from a prepared folder."""
-        return _command(self.folder, self.folder not in self.models, data)
+        chosen = f" --fold {ALL}" if self.evaluated["subset"] == ALL_IMAGES else ""
+        return _command(self.folder, self.folder not in self.models, data, chosen)
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -66,6 +68,9 @@ def by_image(
 def read(folders: Sequence[str | os.PathLike]) -> list[Run]:
     """Reads runs that were evaluated on the same images.
 
+    Args:
+        folders: of runs or cross-validations, or `evaluation_NAME` in a run's.
+
     Raises:
         DataError: a run was not evaluated, or on other images or other data than the first.
         UsageError: a run is named twice.
@@ -83,6 +88,8 @@ def read(folders: Sequence[str | os.PathLike]) -> list[Run]:
 
 def _read_one(folder: Path, name: str) -> Run:
     home = folder / tables.EVALUATION
+    if folder.name.startswith(tables.EVALUATION) and (folder / tables.ERRORS).exists():
+        home, folder = folder, folder.parent  # of images from elsewhere, say
     if pooled := not (home / tables.ERRORS).exists() and (folder / tables.ERRORS).exists():
         home = folder
     for path in (home / tables.ERRORS, home / tables.SUMMARY):
@@ -109,9 +116,9 @@ def _check_run(folder: Path) -> None:
     experiments.load(folder / experiments.EXPERIMENT)
 
 
-def _command(folder: Path, pooled: bool, data: str | os.PathLike = "DIR") -> str:
+def _command(folder: Path, pooled: bool, data: str | os.PathLike = "DIR", chosen: str = "") -> str:
     verb = "crossvalidate" if pooled else f"evaluate {folder}"
-    return f"kerasland {verb} --data {data}"
+    return f"kerasland {verb} --data {data}{chosen}"
 
 
 def _check_pair(first: Run, other: Run) -> None:

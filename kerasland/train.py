@@ -33,7 +33,7 @@ from kerasland.prepared import Prepared, Scale
 BETA_2 = 0.99  # of AdamW: Keras's 0.999 looks back over more steps than a short training has
 WATCHED = 8  # validation images a step
 FEW_STEPS = 200  # what a training from weights that know hands needs; others need more
-SAMPLE, FILLED = 100, 0.7  # images looked at, and the share of the frame that they should fill
+SAMPLE, FILLED, GAINED = 100, 0.7, 0.1  # images looked at; what they fill of the frame
 
 
 def build(experiment: Experiment, landmarks: Sequence[str]) -> keras.Model:
@@ -309,14 +309,20 @@ def _warn(
         )
     frame = experiment.image_shape
     height, width = np.median([image_shape(data.image_path(i)) for i in ids[:SAMPLE]], axis=0)
-    filled = min(frame[0] / height, frame[1] / width) ** 2 * height * width / math.prod(frame)
-    if filled < FILLED:
-        coarsest = experiment.coarsest_stride
-        better = np.sqrt(math.prod(frame) * np.array([height / width, width / height]))
-        better = np.maximum(np.rint(better / coarsest), 1).astype(int) * coarsest
+    filled = _filled(frame, height, width)
+    coarsest = experiment.coarsest_stride
+    better = np.sqrt(math.prod(frame) * np.array([height / width, width / height]))
+    better = np.maximum(np.rint(better / coarsest), 1).astype(int) * coarsest
+    if filled < FILLED and filled + GAINED < _filled(better, height, width):
         said.append(
             f"images of {height:g} x {width:g} (height x width) fill {filled:.0%} of image_shape="
             f"{frame[0]}x{frame[1]}; --set image_shape={better[0]}x{better[1]} would suit them"
         )
     for line in said:
         print(f"{name}: {line}", file=sys.stderr)
+
+
+def _filled(frame: Sequence[int], height: float, width: float) -> float:
+    """The share of a frame (H, W) that an image fills."""
+    scale = min(frame[0] / height, frame[1] / width)
+    return float(scale**2 * height * width / math.prod(frame))

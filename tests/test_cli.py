@@ -324,9 +324,11 @@ def test_evaluate_refuses_another_model_and_unknown_ids(hands, run, tmp_path, ca
     line = refused(capsys, 1, "evaluate", stopped, *data)
     assert f"{stopped}: its training is not finished; go on with --resume, or name" in line
     assert f"{stopped}/best.keras" in line
+    mistyped = ["predict", ids, "--model", run / "modle.keras", "--out", tmp_path / "found"]
+    assert "modle.keras: no such model" in refused(capsys, 1, *mistyped)
 
 
-def test_evaluate_asks_which_images_of_another_data_set(run, tmp_path, capsys):
+def test_evaluate_asks_which_images_of_another_data_set(hands, run, tmp_path, capsys):
     """A fold there, whatever its name, was drawn for another training."""
     run = shutil.copytree(run, tmp_path / "run")
     own = sorted(path.name for path in run.iterdir())
@@ -339,6 +341,15 @@ def test_evaluate_asks_which_images_of_another_data_set(run, tmp_path, capsys):
     summary = json.loads((written / "summary.json").read_text())
     assert summary["images"] == 5 and summary["subset"] == "all images"
     assert sorted(path.name for path in run.iterdir()) == sorted([*own, written.name])
+    trained = json.loads((run / "experiment.json").read_text())["train_ids"][:2]
+    records = [
+        (i, np.full((140, 100), k, np.uint8), hands.points[k]) for k, i in enumerate(trained)
+    ]
+    changed = preparation.write(
+        tmp_path / "c", name="c", landmarks=hands.landmarks, records=records
+    )
+    line = refused(capsys, 2, "evaluate", run, "--data", changed.folder)
+    assert "(2 are called so: if those are the same, --fold dev)" in line
 
 
 def test_figures_without_a_baseline_that_has_no_error(hands, tmp_path):

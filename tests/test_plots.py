@@ -103,6 +103,8 @@ def test_names_stand_beside_their_discs_within_the_picture():
     assert 400 < x[~first].min() < 650 and 750 < x[~first].max() < 775
     for rows, middle in ((y[first], 201), (y[~first], 601)):
         assert abs(rows.mean() - middle) < 6
+    accents = [np.asarray(drawing.marked([[50, 100]], names=[letter])) for letter in "éü"]
+    assert (accents[0] != accents[1]).any()  # no boxes
     outside = drawing.marked([[np.nan, 0.0], [500, 500]], names=names)
     assert np.asarray(outside).max() == 0
 

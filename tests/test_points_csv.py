@@ -55,7 +55,7 @@ KINDS = {
     "tidy, name": "image,name,x,y\np0,a,1,2\np0,b,3.5,4\np1.png,a,5,6\n",
     "tidy, x_px": "image,landmark,x_px,y_px\np0,a,1,2\np0,b,3.5,4\np1.png,a,5,6\n",
     "tidy, X (px)": "filename,Landmark Name,X (px),Y (px)\np0,a,1,2\np0,b,3.5,4\np1,a,5,6\n",
-    "tidy, class": "image,class,x [pixels],y [pixels]\np0,a,1,2\np0,b,3.5,4\np1,a,5,6\n",
+    "tidy, [pixels]": "image,Label,x [pixels],y [pixels]\np0,a,1,2\np0,b,3.5,4\np1,a,5,6\n",
     "NAME_x_px": "image,a_x_px,a_y_px,b_x_px,b_y_px\n" + WIDE,
     "NAME (x)": "image,a (x),a (y),b (X),b (Y)\n" + WIDE,
     "NAME x [px]": "image,a x [px],a y [px],b x [px],b y [px]\n" + WIDE,
@@ -195,7 +195,7 @@ def test_points_csv_scale_and_folds(own, capsys):
 
 
 @pytest.mark.parametrize(
-    "header", ["image,x_px,y_px", "image,X (px),Y (px),", "age,image,x_px,y_px"]
+    "header", ["image,x_px,y_px", "image,X (px),Y (px),", "age,x_mm,image,x_px,y_px,y_mm"]
 )
 def test_points_csv_of_one_landmark_has_no_unit_for_a_name(own, header):
     row = {"image": "p0", "x_px": "1", "X (px)": "1", "y_px": "2", "Y (px)": "2"}

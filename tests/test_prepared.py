@@ -297,18 +297,24 @@ def test_run_turns_errors_into_a_line_and_a_status(capsys, error, status):
     assert run(lambda: None) == 0
 
 
-def test_a_process_that_is_told_to_end_leaves_nothing_half_written(tmp_path):
+@pytest.mark.parametrize("where", ["signal.raise_signal(signal.SIGTERM)", "Dying()"])
+def test_a_process_that_is_told_to_end_leaves_nothing_half_written(tmp_path, where):
+    """Also in a destructor, where an exception is lost."""
     code = """
-import signal, sys
+import signal, sys, time
 from kerasland import errors, files
 def body():
     with files.replacing("a.txt") as temporary:
         temporary.touch()
+        WHERE
+        time.sleep(30)
+class Dying:
+    def __del__(self):
         signal.raise_signal(signal.SIGTERM)
 assert errors.run(lambda: None) == 0 and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 sys.exit(errors.run(body))
 """
-    command = [sys.executable, "-c", code]
+    command = [sys.executable, "-c", code.replace("WHERE", where)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (143, "error: terminated\n")
     assert not list(tmp_path.iterdir())

@@ -22,6 +22,7 @@ from kerasland import (
     prepared,
     report,
     report_data,
+    report_runs,
     run_folder,
     train,
 )
@@ -666,6 +667,16 @@ def test_what_it_refuses(runs, hands, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "plotly.offline", None)
     assert "kerasland[report]" in refused(capsys, 2, first, "--out", out)
     assert not out.exists()
+
+
+def test_an_evaluation_of_images_from_elsewhere_may_be_reported(runs, tmp_path):
+    run = shutil.copytree(runs[0], tmp_path / "run")
+    elsewhere = shutil.copytree(run / "evaluation", run / "evaluation_elsewhere")
+    note = elsewhere / "summary.json"
+    note.write_text(json.dumps({**json.loads(note.read_text()), "subset": "all images"}))
+    (read,) = report_runs.read([elsewhere])
+    assert (read.folder, read.name) == (run, "evaluation_elsewhere") and list(read.models) == [run]
+    assert read.again("x") == f"kerasland evaluate {run} --data x --fold all"
 
 
 def drawn_heatmap(shape, centre, covariance) -> np.ndarray:
