@@ -464,7 +464,7 @@ def test_what_is_better_known_before_a_training_is_said(capsys, tmp_path, epochs
         "--set image_shape=32x96 would suit them\n",
     )
     assert capsys.readouterr().err == "".join([few] * (epochs == 9) + others)
-    train._warn(TINY.replace(epochs=epochs, image_shape=(16, 16)), "run", data, data.ids, 2, {})
+    train._warn(TINY.replace(epochs=epochs, image_shape=(16, 32)), "run", data, data.ids, 2, {})
     assert "image_shape" not in capsys.readouterr().err  # no shape of so few cells fits better
 
 
