@@ -63,17 +63,13 @@ def evaluate(
     model = load_model(run)
     check_landmarks(model, data)
     seen = trained_on(data, notes)
-    if not (ids or fold) and notes["fold"] == ALL:
-        raise UsageError(f"{run}: was trained on all images; say what to evaluate: --fold or --ids")
-    if not (ids or fold or seen):
-        alike = len(set(data.ids) & set(notes["train_ids"]))
-        same = f" ({alike} are called so: if those are the same, --fold {notes['fold']})"
-        raise UsageError(
-            f"{data.folder}: has no image that {run} was trained on{same if alike else ''}; say "
-            f"what to evaluate: --fold {ALL} for all {len(data.ids)} images, another, or --ids"
+    own_test_list = not ids and fold in (None, notes["fold"]) and data.hash == notes["data"]["hash"]
+    ids, subset = _chosen(run, data, notes, fold, ids)
+    if known := sorted(seen & set(ids)):
+        raise DataError(
+            f"{run}: image {known[0]} and {len(known) - 1} more of the {len(ids)} to evaluate "
+            "were trained on; an error on them would mean nothing"
         )
-    fold = fold or notes["fold"]
-    subset = "given ids" if ids else ALL_IMAGES if fold == ALL else f"fold {fold}"
     known_init = notes.get("pixel_hashes_complete", True)
     if not known_init:
         subset += f"; on what --init {notes.get('init')} was trained is not known"
@@ -81,14 +77,6 @@ def evaluate(
             f"{run}: nothing tells all images that --init {notes.get('init')} was trained on; if "
             "these are among them, their errors mean nothing",
             file=sys.stderr,
-        )
-    own_test_list = not ids and fold == notes["fold"] and data.hash == notes["data"]["hash"]
-    ids = ids or (data.ids if fold == ALL else data.fold(fold)[1])
-    check_list(ids, set(data.ids), data.folder)
-    if known := sorted(seen & set(ids)):
-        raise DataError(
-            f"{run}: image {known[0]} and {len(known) - 1} more of the {len(ids)} to evaluate "
-            "were trained on; an error on them would mean nothing"
         )
     errors = {experiment.method: model_errors(model, data, ids)}
     if seen:
@@ -113,6 +101,28 @@ def evaluate(
         shown = {name: summary[name] for name in (f"error_{unit}_mean", "sdr_2mm")}
         tensorboard_log.log_test(run / tensorboard_log.FOLDER, experiment.epochs, shown)
     return summary
+
+
+def _chosen(
+    run: Path, data: Prepared, notes: dict, fold: str | None, ids: tuple[str, ...] | None
+) -> tuple[tuple[str, ...], str]:
+    """The images to evaluate, and what they are called; see `evaluate`."""
+    if not (ids or fold) and notes["fold"] == ALL:
+        raise UsageError(f"{run}: was trained on all images; say what to evaluate: --fold or --ids")
+    if not (ids or fold or trained_on(data, notes)):
+        alike = len(set(data.ids) & set(notes["train_ids"]))
+        same = f" ({alike} are called so: if those are the same, --fold {notes['fold']})"
+        raise UsageError(
+            f"{data.folder}: has no image that {run} was trained on{same if alike else ''}; say "
+            f"what to evaluate: --fold {ALL} for all {len(data.ids)} images, another, or --ids"
+        )
+    if ids:
+        check_list(ids, set(data.ids), data.folder)
+        return ids, "given ids"
+    if fold == ALL:
+        return data.ids, ALL_IMAGES
+    fold = fold or notes["fold"]
+    return data.fold(fold)[1], f"fold {fold}"
 
 
 def default_folder(run: str | os.PathLike, data: Prepared) -> Path:

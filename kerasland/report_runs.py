@@ -43,7 +43,7 @@ class Run:
 
     def again(self, data: str | os.PathLike) -> str:
         """The command that makes the errors anew, from a prepared folder."""
-        chosen = f" --fold {ALL}" if self.evaluated["subset"] == ALL_IMAGES else ""
+        chosen = f" --fold {ALL}" if self.evaluated["subset"].startswith(ALL_IMAGES) else ""
         return _command(self.folder, self.folder not in self.models, data, chosen)
 
     @property

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from kerasland import dataset, devices, optimizers, run_folder, shapes, tensorboard_log
+from kerasland import advice, dataset, devices, optimizers, run_folder, tensorboard_log
 from kerasland import experiment as experiments
 from kerasland.callbacks import (
     CHECKPOINTS,
@@ -22,7 +21,6 @@ from kerasland.callbacks import (
 )
 from kerasland.errors import UsageError
 from kerasland.experiment import Experiment
-from kerasland.images import image_shape
 from kerasland.losses import HeatmapLoss, SpatialConfigurationLoss
 from kerasland.metrics import RadialError, SuccessDetectionRate
 from kerasland.model_files import load_model, take_weights
@@ -32,8 +30,6 @@ from kerasland.prepared import Prepared, Scale
 
 BETA_2 = 0.99  # of AdamW: Keras's 0.999 looks back over more steps than a short training has
 WATCHED = 8  # validation images a step
-FEW_STEPS = 200  # what a training from weights that know hands needs; others need more
-SAMPLE, FILLED, GAINED = 100, 0.7, 0.1  # images looked at; what they fill of the frame
 
 
 def build(experiment: Experiment, landmarks: Sequence[str]) -> keras.Model:
@@ -223,7 +219,7 @@ def _train(
     ]
     known = data.points[data.index(parts.train)]
     if not quiet:
-        _warn(experiment, name, data, parts.train, steps, notes)
+        advice.say(experiment, name, data, parts.train, steps, notes)
         own.append(Progress(name, first_epoch))
     batches = dataset.with_targets(dataset.training(frames, experiment, first_epoch), model)
     held_out = None
@@ -274,55 +270,3 @@ def _scale(data: Prepared, parts: run_folder.Split) -> Scale:
     seen = parts.validation or parts.train
     known_mm = np.isfinite(data.mm_per_px[data.index(seen)]).any()
     return data.mean_scale(parts.train) if known_mm else Scale()
-
-
-def _warn(
-    experiment: Experiment,
-    name: str,
-    data: Prepared,
-    ids: tuple[str, ...],
-    steps: int,
-    notes: dict,
-) -> None:
-    """Says on stderr what a user would rather know before a training than after it."""
-    points, said = data.points[data.index(ids)], []
-    if not notes.get("pixel_hashes_complete", True):
-        said.append(
-            f"--init {notes['init']}: no experiment.json beside it tells all images that it was "
-            "trained on, so evaluate can't refuse them as test images"
-        )
-    wanted = [name for name in ("shape_prior", "shape_posterior") if getattr(experiment, name)]
-    if wanted and shapes.fit(points) is None:
-        said.append(
-            f"no {wanted[0]}: it needs {shapes.LEAST_SHAPES} training images with all landmarks "
-            f"annotated, and {shapes.LEAST_LANDMARKS} landmarks"
-        )
-    if steps * experiment.epochs < FEW_STEPS:
-        said.append(
-            f"{steps * experiment.epochs} steps are few (one is {experiment.batch_size} images of "
-            f"{len(ids)}); --set epochs={math.ceil(FEW_STEPS / steps)} would make {FEW_STEPS}"
-        )
-    if nowhere := np.flatnonzero(~np.isfinite(points).all(axis=-1).any(axis=0)).tolist():
-        said.append(
-            f"{', '.join(data.landmarks[k] for k in nowhere)}: annotated in no image trained on; "
-            "what the model says of it means nothing"
-        )
-    frame = experiment.image_shape
-    height, width = np.median([image_shape(data.image_path(i)) for i in ids[:SAMPLE]], axis=0)
-    filled = _filled(frame, height, width)
-    coarsest = experiment.coarsest_stride
-    better = np.sqrt(math.prod(frame) * np.array([height / width, width / height]))
-    better = np.maximum(np.rint(better / coarsest), 1).astype(int) * coarsest
-    if filled < FILLED and filled + GAINED < _filled(better, height, width):
-        said.append(
-            f"images of {height:g} x {width:g} (height x width) fill {filled:.0%} of image_shape="
-            f"{frame[0]}x{frame[1]}; --set image_shape={better[0]}x{better[1]} would suit them"
-        )
-    for line in said:
-        print(f"{name}: {line}", file=sys.stderr)
-
-
-def _filled(frame: Sequence[int], height: float, width: float) -> float:
-    """The share of a frame (H, W) that an image fills."""
-    scale = min(frame[0] / height, frame[1] / width)
-    return float(scale**2 * height * width / math.prod(frame))

@@ -61,6 +61,7 @@ FLOORS = [
     },
     {"dataset", "inference_models", "models", "preparation", "quantize", "report_runs"},
     {
+        "advice",
         "calibration",
         "callbacks",
         "export",

@@ -16,6 +16,7 @@ import tensorflow as tf
 from tensorboard.plugins.hparams import metadata, plugin_data_pb2
 
 from kerasland import (
+    advice,
     dataset,
     devices,
     evaluate,
@@ -456,7 +457,7 @@ def test_what_is_better_known_before_a_training_is_said(capsys, tmp_path, epochs
     points = np.array([[3.0, 4.0], [np.nan, np.nan]])
     records = [(str(i), np.full((70, 210), i, np.uint8), points) for i in range(9)]
     data = preparation.write(tmp_path / "wide", name="wide", landmarks=["a", "b"], records=records)
-    train._warn(TINY.replace(epochs=epochs), "run", data, data.ids, 2, {})
+    advice.say(TINY.replace(epochs=epochs), "run", data, data.ids, 2, {})
     few, *others = (
         "run: 18 steps are few (one is 4 images of 9); --set epochs=100 would make 200\n",
         "run: b: annotated in no image trained on; what the model says of it means nothing\n",
@@ -464,7 +465,7 @@ def test_what_is_better_known_before_a_training_is_said(capsys, tmp_path, epochs
         "--set image_shape=32x96 would suit them\n",
     )
     assert capsys.readouterr().err == "".join([few] * (epochs == 9) + others)
-    train._warn(TINY.replace(epochs=epochs, image_shape=(16, 32)), "run", data, data.ids, 2, {})
+    advice.say(TINY.replace(epochs=epochs, image_shape=(16, 32)), "run", data, data.ids, 2, {})
     assert "image_shape" not in capsys.readouterr().err  # no shape of so few cells fits better
 
 
