@@ -81,14 +81,15 @@ def cross_validate(
     }
     evaluate.write(out, data, pooled, rows, summary)
     calibrated = None
-    for name in ("reliability.csv", "reliability.png"):  # of a scale that is known no more
-        (out / name).unlink(missing_ok=True)
     if calibration.usable(errors)["fold"].nunique() > 1:
         reliability = calibration.reliability(errors)
         with files.replacing(out / "reliability.csv") as temporary:
             reliability.to_csv(temporary, index=False)
         plots.save(plots.reliability(reliability), out / "reliability.png")
         calibrated = calibration.fit(errors)
+    else:
+        for name in ("reliability.csv", "reliability.png"):  # of a scale that is known no more
+            (out / name).unlink(missing_ok=True)
     if final:
         title = f"[{len(folds) + 1}/{len(folds) + 1}] all images"
         _train_final(out, data, experiment, init, calibrated, title)

@@ -64,7 +64,7 @@ def evaluate(
     check_landmarks(model, data)
     seen = trained_on(data, notes)
     own_test_list = not ids and fold in (None, notes["fold"]) and data.hash == notes["data"]["hash"]
-    ids, subset = _chosen(run, data, notes, fold, ids)
+    ids, subset = _chosen(run, data, notes, bool(seen), fold, ids)
     if known := sorted(seen & set(ids)):
         raise DataError(
             f"{run}: image {known[0]} and {len(known) - 1} more of the {len(ids)} to evaluate "
@@ -104,12 +104,18 @@ def evaluate(
 
 
 def _chosen(
-    run: Path, data: Prepared, notes: dict, fold: str | None, ids: tuple[str, ...] | None
+    run: Path,
+    data: Prepared,
+    notes: dict,
+    own: bool,
+    fold: str | None,
+    ids: tuple[str, ...] | None,
 ) -> tuple[tuple[str, ...], str]:
-    """The images to evaluate, and what they are called; see `evaluate`."""
+    """The images to evaluate, and what they are called; see `evaluate`. `own`: the data set has
+    images that the run was trained on."""
     if not (ids or fold) and notes["fold"] == ALL:
         raise UsageError(f"{run}: was trained on all images; say what to evaluate: --fold or --ids")
-    if not (ids or fold or trained_on(data, notes)):
+    if not (ids or fold or own):
         alike = len(set(data.ids) & set(notes["train_ids"]))
         same = f" ({alike} are called so: if those are the same, --fold {notes['fold']})"
         raise UsageError(

@@ -88,7 +88,8 @@ def read(folders: Sequence[str | os.PathLike]) -> list[Run]:
 
 def _read_one(folder: Path, name: str) -> Run:
     home = folder / tables.EVALUATION
-    if folder.name.startswith(tables.EVALUATION) and (folder / tables.ERRORS).exists():
+    of_a_run = (folder.resolve().parent / experiments.EXPERIMENT).exists()
+    if of_a_run and folder.name.startswith(tables.EVALUATION):
         home, folder = folder, folder.parent  # of images from elsewhere, say
     if pooled := not (home / tables.ERRORS).exists() and (folder / tables.ERRORS).exists():
         home = folder

@@ -678,6 +678,12 @@ def test_an_evaluation_of_images_from_elsewhere_may_be_reported(runs, tmp_path):
     assert (read.folder, read.name) == (run, "evaluation_elsewhere") and list(read.models) == [run]
     assert read.again("x") == f"kerasland evaluate {run} --data x --fold all"
 
+    crossed = shutil.copytree(elsewhere, tmp_path / "evaluation_of_folds")  # no run's
+    shutil.copytree(run, crossed / "one")
+    pd.read_csv(crossed / "errors.csv").assign(fold="one").to_csv(crossed / "errors.csv")
+    (read,) = report_runs.read([crossed])
+    assert read.folder == crossed and list(read.models) == [crossed / "one"]
+
 
 def drawn_heatmap(shape, centre, covariance) -> np.ndarray:
     """(h, w), a Gaussian about (x, y) with a covariance, cells."""
