@@ -17,14 +17,15 @@ class Annotations:
     An image is called what the file calls it. Landmarks keep their order of appearance, those
     given at the start come first.
 
-    source: the file or folder. first_pixel: the coordinates, in x and in y alike, that the file
-    gives the centre of the first pixel. places: where the file names each image. shapes: (H, W)
-    of each image, where the file states it. ignored: what the file holds and nobody reads; people:
-    columns of those that seem to say of whom an image is, several of the same. said: of each column
-    that was asked for and is there, what it says of each image and where, if it says anything.
+    source: the file or folder, or what to call several. first_pixel: the coordinates, in x and in y
+    alike, that the file gives the centre of the first pixel. places: where the file names each
+    image. shapes: (H, W) of each image, where the file states it. ignored: what the file holds and
+    nobody reads; people: columns of those that seem to say of whom an image is, several of the
+    same. said: of each column that was asked for and is there, what it says of each image and
+    where, if it says anything.
     """
 
-    def __init__(self, source: Path, landmarks: Iterable[str] = (), first_pixel: float = 0.0):
+    def __init__(self, source: Path | str, landmarks: Iterable[str] = (), first_pixel: float = 0.0):
         self.source = source
         self.first_pixel = first_pixel
         self.places: dict[str, str] = {}
@@ -99,6 +100,25 @@ class Annotations:
     def place(self, image: str, landmark: int) -> str:
         """Where the file has a point."""
         return self._point_places.get((image, self.landmarks[landmark]), self.places[image])
+
+    def add_all(self, other: Annotations):
+        """Adds what another file has, whose pixels may be counted otherwise.
+
+        Raises:
+            DataError: an image that is there already.
+        """
+        moved = other.points()
+        for image, place in other.places.items():
+            self.add_image(image, place, other.shapes.get(image, (None, None)))
+            for landmark, k in other._number.items():
+                self._number.setdefault(landmark, len(self._number))
+                if landmark in other._points[image]:
+                    point = tuple(moved[image][k] + self.first_pixel)
+                    self.add_point(image, landmark, point, other.place(image, k))
+        self.ignored += other.ignored
+        self.people += other.people
+        for column, said in other.said.items():
+            self.said.setdefault(column, {}).update(said)
 
     def _short(self, place: str) -> str:
         return place.removeprefix(f"{self.source}, ")

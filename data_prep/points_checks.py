@@ -30,10 +30,10 @@ def doubts(
         )
 
 
-def check_placeholders(table: Annotations, points: Mapping[str, np.ndarray]) -> None:
+def check_placeholders(table: Annotations) -> None:
     """Refuses 0, 0, or -1, -1 and the like, where it comes twice: it stands for no annotation."""
     found: dict[float, list[tuple[str, int]]] = {}
-    for name, of_image in points.items():
+    for name, of_image in table.points().items():
         x, y = (of_image + table.first_pixel).T
         for k in np.flatnonzero((x == y) & ((x == 0) | (x <= -1))):
             found.setdefault(float(x[k]), []).append((name, k))
@@ -48,24 +48,24 @@ def check_placeholders(table: Annotations, points: Mapping[str, np.ndarray]) -> 
             )
 
 
-def check_pixels(table: Annotations, points: Mapping[str, np.ndarray], source: Path) -> None:
+def check_pixels(table: Annotations, points: Mapping[str, np.ndarray]) -> None:
     """Refuses fractions of the image, a landmark that never leaves the image's first pixel, and
     points of which none is annotated."""
     stacked = np.stack([*points.values()])
     every = stacked[np.isfinite(stacked)]
     if not every.size:
-        raise DataError(f"{source}: no point is annotated")
+        raise DataError(f"{table.source}: no point is annotated")
     if every.max() <= 1.0:
         raise DataError(
-            f"{source}: all coordinates are below 1, so they look like fractions of the image: "
-            "multiply x by its width and y by its height in pixels"
+            f"{table.source}: all coordinates are below 1, so they look like fractions of the "
+            "image: multiply x by its width and y by its height in pixels"
         )
     for k, name in enumerate(table.landmarks):
         of_landmark = stacked[:, k][np.isfinite(stacked[:, k]).all(axis=-1)]
         if len(of_landmark) > 2 and ((of_landmark >= 0) & (of_landmark < 1)).all():
             raise DataError(
-                f"{source}: {name} lies within the first pixel in all {len(of_landmark)} images "
-                "that have it, so it is no landmark: leave it out, or rename its columns"
+                f"{table.source}: {name} lies within the first pixel in all {len(of_landmark)} "
+                "images that have it, so it is no landmark: leave it out, or rename its columns"
             )
 
 

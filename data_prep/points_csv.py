@@ -50,7 +50,7 @@ def choose_scale(
 
 def prepare(
     images: Path,
-    source: Path,
+    sources: Sequence[Path],
     out: Path,
     name: str | None = None,
     first_pixel: float | None = None,
@@ -67,7 +67,7 @@ def prepare(
 
     Args:
         images: folder of images, at any depth.
-        source: CSV, JSON, XML or labelme's folder, see `points_files.read_points`.
+        sources: CSV, JSON, XML or labelme's folder, see `points_files.read_points`.
         out: folder to write.
         name: of the data set; by default that of its folder.
         first_pixel: coordinate of the centre of the first pixel; by default as the format has it.
@@ -93,13 +93,12 @@ def prepare(
     """
     asked = {"--group": group, "--mm-per-px": mm_per_px}
     columns = {o: c for o, c in asked.items() if isinstance(c, str) and c != FILE}
-    table = read_points(source, first_pixel, columns)
+    table = read_points(sources, first_pixel, columns)
     scale = choose_scale(table.landmarks, mm_per_px, scale_landmarks, length_mm)
     points = table.points()
     if not points:
-        raise DataError(f"{source}: names no image")
-    points_checks.check_placeholders(table, points)
-    points_checks.check_pixels(table, points, source)
+        raise DataError(f"{table.source}: names no image")
+    points_checks.check_pixels(table, points)
     if table.ignored:
         print(f"not used: {common.some(table.ignored)}")
     annotated = [image for image, p in points.items() if np.isfinite(p).any()]
@@ -115,7 +114,7 @@ def prepare(
         )
     if not matched:
         hint = other_ending(lacking, found)
-        raise DataError(f"{images}: none of the images that {source} names is below it{hint}")
+        raise DataError(f"{images}: none of the images that {table.source} names is below it{hint}")
     shapes = {image: image_shape(path) for image, path in matched.items()}
     for image, path in matched.items():
         stated, place = table.shapes.get(image), table.places[image]
@@ -202,9 +201,11 @@ def main(argv: list[str] | None = None) -> int:
     add(
         "--points",
         type=Path,
+        nargs="+",
         required=True,
-        dest="source",
-        help="CSV, JSON, XML or labelme's folder",
+        dest="sources",
+        metavar="FILE",
+        help="CSV, JSON, XML or labelme's folder; several, if no image is in two of them",
     )
     add("--out", type=Path, required=True, help="folder to write")
     add("--name", help="of the data set (default: the name of its folder)")

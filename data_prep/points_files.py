@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
 from data_prep.annotations import Annotations, read_json
+from data_prep.common import some
+from data_prep.points_checks import check_placeholders
 from data_prep.points_coco import read_coco
 from data_prep.points_cvat import read_cvat
 from data_prep.points_headers import BY_FOLDER
@@ -16,40 +18,59 @@ from kerasland.errors import DataError, UsageError
 
 
 def read_points(
-    path: Path, first_pixel: float | None = None, columns: Mapping[str, str] = MappingProxyType({})
+    paths: Sequence[Path],
+    first_pixel: float | None = None,
+    columns: Mapping[str, str] = MappingProxyType({}),
 ) -> Annotations:
-    """Points of a CSV, a COCO keypoints file, CVAT's XML, or labelme's file or folder.
+    """Points of CSV files, COCO keypoints files, CVAT's XML, and labelme's files or folders.
 
     Args:
-        path: the file or folder.
-        first_pixel: coordinates that the file gives the centre of the first pixel, in x and in y,
-            if not those that are usual for its kind.
+        paths: files or folders, each of other images than the others.
+        first_pixel: coordinates that the files give the centre of the first pixel, in x and in y,
+            if not those that are usual for their kind.
         columns: of a CSV that say something of each image, by the option that asks for each.
 
+    Returns:
+        Landmarks in the order of the first file, then those that only others have.
+
     Raises:
-        DataError: missing, of no kind that is known, or a record that can't be read.
+        DataError: missing, of no kind that is known, a record that can't be read, an image twice,
+            or placeholders where nothing is annotated.
         UsageError: `first_pixel` is not within 0 and 1; no such column.
     """
     if first_pixel is not None and not 0 <= first_pixel <= 1:
         raise UsageError(f"--first-pixel {first_pixel}: 0, 0.5 or 1")
-    suffix = path.suffix.lower()
     for option, column in columns.items():
-        if (option, column) != BY_FOLDER and (path.is_dir() or suffix in (".xml", ".json")):
+        if (option, column) != BY_FOLDER and not any(map(_is_table, paths)):
             other = "; or folder, or file, see --help" if option == "--group" else ""
             raise UsageError(
-                f"{option} {column}: needs a CSV, of which it is a column; not {path}{other}"
+                f"{option} {column}: needs a CSV, of which it is a column; not "
+                f"{some(map(str, paths))}{other}"
             )
+    found = []
+    for path in paths:
+        found.append(_read(path, columns))
+        if first_pixel is not None:
+            found[-1].first_pixel = first_pixel
+        check_placeholders(found[-1])
+    if len(found) == 1:
+        return found[0]
+    together = Annotations(some(map(str, paths)))
+    for part in found:
+        together.add_all(part)
+    return together
+
+
+def _is_table(path: Path) -> bool:
+    return not path.is_dir() and path.suffix.lower() not in (".xml", ".json")
+
+
+def _read(path: Path, columns: Mapping[str, str]) -> Annotations:
+    if _is_table(path):
+        return read_table(path, columns)
     if path.is_dir():
-        found = read_labelme(path)
-    elif suffix == ".xml":
-        found = read_cvat(path)
-    elif suffix == ".json":
-        found = _read_json(path)
-    else:
-        found = read_table(path, columns)
-    if first_pixel is not None:
-        found.first_pixel = first_pixel
-    return found
+        return read_labelme(path)
+    return read_cvat(path) if path.suffix.lower() == ".xml" else _read_json(path)
 
 
 def _read_json(path: Path) -> Annotations:

@@ -141,16 +141,18 @@ def _predict(args) -> None:
     from kerasland import image_files, model_notes, predictions, prepared_tables
 
     prepared_tables.Scale(mm_per_px=args.mm_per_px)  # what is wrong with it is told at once
-    predictions.check_out(args.out)
+    predictions.check_out(args.out, args.labelme)
     paths = image_files.find_images(args.images, args.out)
     scale = model_notes.model_scale(args.model)
     _start_tensorflow()
     from kerasland import model_files, predict
 
     model = model_files.load_model(args.model)
-    options = args.side, scale, args.mm_per_px, args.names
+    options = args.side, scale, args.mm_per_px, args.names, args.labelme
     count = predict.predict_files(paths, model, args.out, *options)
     written = f"{predictions.TABLE}, {predictions.DOCUMENT}, {predict.OVERLAYS}/"
+    if args.labelme:
+        written += f", {predictions.LABELME}/"
     print(f"{count} image{'s'[: count > 1]}, written to {args.out}: {written}")
 
 

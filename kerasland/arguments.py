@@ -178,6 +178,12 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--names", action="store_true", help="write the landmarks' names into the overlays"
     )
+    made.add_argument(
+        "--labelme",
+        action="store_true",
+        help="also write DIR/labelme, a file an image, to correct the landmarks in: "
+        "labelme IMAGES --output DIR/labelme",
+    )
 
     made = verb(
         "export",

@@ -44,8 +44,8 @@ def find_images(
         paths: files, folders (the images directly in them) and patterns such as `study/**/*.dcm`,
             where `**` stands for folders at any depth.
         out: the folder to write to: patterns do not match the overlays of an earlier call in it.
-            Where a shell names what a pattern matches, the overlays' folder, the table, the
-            document and this folder, if it holds no other image, are passed over.
+            Where a shell names what a pattern matches, the overlays' and labelme's folders, the
+            table, the document and this folder, if it holds no other image, are passed over.
 
     Returns:
         Links to what is gone too, where folders or patterns hold them: reading them says so. Of
@@ -86,7 +86,7 @@ def find_images(
 
 def _written_before(path: Path, images: list[Path], own: Path) -> bool:
     """Whether a file, or all in a folder, is what an earlier call wrote to the folder `own`."""
-    written = (OVERLAYS, predictions.TABLE, predictions.DOCUMENT)
+    written = (OVERLAYS, predictions.TABLE, predictions.DOCUMENT, predictions.LABELME)
     here = Path(os.path.realpath(path))
     return here in {own / name for name in written} or (here == own and not images)
 

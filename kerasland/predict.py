@@ -45,9 +45,10 @@ def predict(
     scale: Scale | None = None,
     mm_per_px: float | None = None,
     named: bool = False,
+    labelme: bool = False,
 ) -> pd.DataFrame:
     """As `predict_files`, which see; returns the table of `landmarks.csv`."""
-    predict_files(images, model, out, side, scale, mm_per_px, named)
+    predict_files(images, model, out, side, scale, mm_per_px, named, labelme)
     return predictions.read_table(Path(out))
 
 
@@ -59,6 +60,7 @@ def predict_files(
     scale: Scale | None = None,
     mm_per_px: float | None = None,
     named: bool = False,
+    labelme: bool = False,
 ) -> int:
     """Localises the landmarks of image files and writes them with an overlay each.
 
@@ -79,6 +81,8 @@ def predict_files(
             one of the two landmarks was not found.
         mm_per_px: the spacing of images that state none, instead of `scale`.
         named: overlays have the landmarks' names in them.
+        labelme: also write `labelme/`, a file an image to correct, see
+            `predictions.labelme_document`.
 
     Returns:
         How many images there are in the table.
@@ -94,7 +98,7 @@ def predict_files(
     if mm_per_px is not None:
         given = Spacing(mm_per_px, mm_per_px, Scale(mm_per_px=mm_per_px).describe())
     localize, expected = batch_localizer(model, side), _expected_errors(model)
-    predictions.check_out(out)
+    predictions.check_out(out, labelme)
     paths = find_images(images, out)
     if not paths:
         raise UsageError("no image named")
@@ -128,7 +132,7 @@ def predict_files(
             shown = names if named else None
             yield _Overlay(seen.drawing, points, confidence, shown, out / name)
 
-    with predictions.writing(out, names) as write:
+    with predictions.writing(out, names, labelme) as write:
         with ThreadPoolExecutor(WORKERS) as pool, ThreadPoolExecutor(PASSES) as network:
             readable = _readable(ahead(pool, read, paths), len(paths), failed)
             passes = ahead(network, located, _batches(readable), most=PASSES + 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -14,10 +15,11 @@ import numpy as np
 import pandas as pd
 
 from kerasland.errors import UsageError
-from kerasland.files import replacing, without_nan
+from kerasland.files import replacing, without_nan, write_text
 from kerasland.geometry import Spacing
 
 TABLE, DOCUMENT = "landmarks.csv", "landmarks.json"
+LABELME = "labelme"  # the folder of annotations to correct
 ERRORS = ("error_mm", "error_mm_95")
 COLUMNS = ("image", "landmark", "x", "y", "confidence", *ERRORS, "x_mm", "y_mm", "scale")
 _TEXTS = ("image", "landmark", "scale")
@@ -44,12 +46,13 @@ class Prediction(NamedTuple):
     overlay: str = ""
 
 
-def check_out(out: Path) -> None:
+def check_out(out: Path, labelme: bool = False) -> None:
     """Refuses to write where someone's own files would be replaced.
 
     Raises:
         UsageError: `out` is a file or a prepared data set, or holds a table or document of such a
-            name that `writing` did not write.
+            name that `writing` did not write; or, with `labelme`, annotations of an earlier call,
+            which may have been corrected since.
     """
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out}: is a file; --out names the folder to write to")
@@ -64,10 +67,17 @@ def check_out(out: Path) -> None:
                     f"{out / name}: not of predict, which would replace it; name another folder "
                     "with --out"
                 )
+    if labelme and (out / LABELME).exists():
+        raise UsageError(
+            f"{out / LABELME}: is there already, and may have been corrected; name another folder "
+            "with --out"
+        )
 
 
 @contextmanager
-def writing(out: Path, names: Sequence[str]) -> Iterator[Callable[[Prediction], None]]:
+def writing(
+    out: Path, names: Sequence[str], labelme: bool = False
+) -> Iterator[Callable[[Prediction], None]]:
     """Yields a function that writes one prediction; nothing is kept in memory.
 
     `landmarks.csv` has the columns `COLUMNS`, a row a landmark: x and y are pixels of the image,
@@ -79,9 +89,10 @@ def writing(out: Path, names: Sequence[str]) -> Iterator[Callable[[Prediction], 
     error_mm and error_mm_95). Numbers of landmarks have seven digits, all that the network's have.
 
     Args:
-        out: folder. Both files appear when the block ends, neither if it raises, and no folder if
-            it then is a new one without files.
+        out: folder. All appear when the block ends, nothing if it raises, and no folder if it then
+            is a new one without files.
         names: the K landmarks.
+        labelme: write a folder `labelme` too, with a file an image, see `labelme_document`.
     """
     with ExitStack() as stack:
         if not out.exists():
@@ -95,6 +106,7 @@ def writing(out: Path, names: Sequence[str]) -> Iterator[Callable[[Prediction], 
             )
             for name in (TABLE, DOCUMENT)
         )
+        annotations = stack.enter_context(replacing(out / LABELME)) if labelme else None
         # csv quotes the characters of its own line end, and a file's name may hold either
         rows = csv.writer(SimpleNamespace(write=lambda row: table.write(row[:-2] + "\n")))
         rows.writerow(COLUMNS)
@@ -134,9 +146,53 @@ def writing(out: Path, names: Sequence[str]) -> Iterator[Callable[[Prediction], 
             }
             document.write(before + json.dumps(entry))
             before = ",\n"
+            if annotations is not None:
+                text = json.dumps(labelme_document(found, names, out / LABELME), indent=1)
+                write_text(annotations / f"{Path(found.overlay).stem}.json", text)
 
         yield write
         document.write("]\n")
+
+
+def labelme_document(found: Prediction, names: Sequence[str], folder: Path) -> dict:
+    """The landmarks as the annotation tool labelme opens and writes them, to be corrected in it.
+
+    labelme measures from the corner of the image, and takes no point outside of it.
+
+    Args:
+        found: of which `image` must be there.
+        names: the K landmarks, the labels; each is described by its confidence and, where it is
+            known, the expected error.
+        folder: that the document will lie in, which the path of the image starts from.
+    """
+    image = Path(found.image)
+    lies = os.path.join(os.path.realpath(image.parent), image.name)
+    height, width = found.shape
+    inside = np.clip(found.points, 0, (width - 1, height - 1)) + 0.5
+    shapes = []
+    for k, name in enumerate(names):
+        said = f"confidence {found.confidence[k]:.2f}"
+        if found.error_mm is not None and np.isfinite(found.error_mm[k]):
+            said += f", expected error {found.error_mm[k]:.1f} mm"
+        shapes.append(
+            {
+                "label": name,
+                "points": [_digits(inside[k])],
+                "group_id": None,
+                "description": said,
+                "shape_type": "point",
+                "flags": {},
+            }
+        )
+    return {
+        "version": "5.5.0",
+        "flags": {},
+        "shapes": shapes,
+        "imagePath": os.path.relpath(lies, os.path.realpath(folder)),
+        "imageData": None,
+        "imageHeight": height,
+        "imageWidth": width,
+    }
 
 
 def _remove_empty(folder: Path) -> None:

@@ -316,8 +316,8 @@ def test_points_csv_keeps_the_images_of_a_group_together(own, capsys, seed):
     assert sorted(map(len, tests)) == [2, 3, 3] and set().union(*tests) == set(dataset.ids)
     expected = [dataset.fold(name) for name in dataset.folds()]
     (own.folder / "points.csv").rename(own.folder / "table.csv")
-    again = [own.folder / name for name in ("mine", "table.csv", "again")]
-    dataset = points_csv.prepare(*again, sets=3, seed=seed, group="Patient")
+    images, table, out = (own.folder / name for name in ("mine", "table.csv", "again"))
+    dataset = points_csv.prepare(images, [table], out, sets=3, seed=seed, group="Patient")
     assert [dataset.fold(name) for name in dataset.folds()] == expected
 
 

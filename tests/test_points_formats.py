@@ -104,7 +104,8 @@ def mine(tmp_path):
         Image.fromarray(pixels).save(folder / f"p{i}.png")
 
     def prepare(points: str, *options: str) -> int:
-        paths = ["--images", tmp_path / "mine", "--points", tmp_path / points]
+        sources = [tmp_path / name for name in points.split()]
+        paths = ["--images", tmp_path / "mine", "--points", *sources]
         return points_csv.main([*map(str, paths), "--out", str(tmp_path / "out"), *options])
 
     prepare.folder = tmp_path
@@ -389,3 +390,36 @@ def test_images_of_the_same_name_in_folders_that_mirror_labelmes(mine, capsys):
     shutil.copy(mine.folder / "labels" / "1.json", mine.folder / "labels" / "2.json")
     assert mine("labels") == 1
     assert "2.json: image mine/right/hand.png again, first in " in capsys.readouterr().err
+
+
+def test_several_files_of_points(mine, capsys):
+    """Each of other images, and each with its own first pixel; landmarks in order of the first."""
+    write_labelme(mine.folder / "labels", {"p0": TRUTH["p0"]})
+    (mine.folder / "points.json").write_text(json.dumps(coco({"p1": TRUTH["p1"]})))
+    x, y = TRUTH["p2"]["thumb"]
+    (mine.folder / "points.csv").write_text(f"image,landmark,x,y,patient\np2,thumb,{x},{y},A\n")
+    assert mine("points.csv labels points.json") == 0
+    dataset = prepared.read(mine.folder / "out")
+    assert dataset.landmarks == ("thumb", "wrist", "tip & nail") and len(dataset.ids) == 3
+    np.testing.assert_array_equal(dataset.points, expected(dataset))
+    said = capsys.readouterr().out
+    assert "not used: column patient, 1 shapes of type rectangle\n" in said
+
+    assert mine("points.csv labels points.json", "--group", "patient") == 1
+    assert "p0.json: image p0.png has no patient" in capsys.readouterr().err
+    assert mine("labels points.json", "--group", "patient") == 2
+    assert "needs a CSV, of which it is a column; not" in capsys.readouterr().err
+
+    write_labelme(mine.folder / "more", {"p0": TRUTH["p0"]})
+    assert mine("labels more") == 1
+    place = mine.folder / "labels" / "p0.json"
+    assert f"p0.json: image p0.png again, first in {place}" in capsys.readouterr().err
+    for name in ("p0", "p0.png"):
+        (mine.folder / "points.csv").write_text(f"image,thumb_x,thumb_y\n{name},3,4\n")
+        assert mine("points.csv labels") == 1
+        assert "p0" in capsys.readouterr().err
+    corners = {name: {"wrist": (-0.5, -0.5)} for name in ("p0", "p1")}
+    write_labelme(mine.folder / "corners", corners)
+    (mine.folder / "points.csv").write_text("image,thumb_x,thumb_y\np2,3,4\n")
+    assert mine("points.csv corners") == 1
+    assert "wrist lies at 0, 0, the corner" in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -13,7 +14,17 @@ import pytest
 from dicom_files import write_dicom
 from PIL import Image
 
-from kerasland import geometry, localizers, model_files, model_notes, phantom, predict, predictions
+from data_prep import points_csv
+from kerasland import (
+    geometry,
+    localizers,
+    model_files,
+    model_notes,
+    phantom,
+    predict,
+    predictions,
+    prepared,
+)
 from kerasland.__main__ import main
 from kerasland.errors import DataError, UsageError
 from kerasland.images import read_image
@@ -266,6 +277,51 @@ def test_files_of_others_are_not_replaced(hand, model, tmp_path, capsys):
         assert said in capsys.readouterr().err
         assert os.listdir(out) == [name] and (out / name).read_text() == content
         shutil.rmtree(out)
+
+
+def test_predictions_to_correct_in_labelme(hand, model, tmp_path, capsys):
+    """Its files, read again as annotation: the same points, in pixels of the image as it is."""
+    folder = tmp_path / "rest" / "deeper"
+    folder.mkdir(parents=True)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    grey = (hand[0] // 16).astype(np.uint8)
+    Image.fromarray(grey).save(folder / "a.b.png")
+    Image.fromarray(np.rot90(grey)).save(folder / "turned.jpg", exif=exif, quality=95)
+    (tmp_path / "link.png").symlink_to(folder / "a.b.png")
+    out = tmp_path / "deep" / "found"
+    images = [folder, tmp_path / "link.png"]
+    table = predict.predict(images, model, out, labelme=True)
+    assert sorted(os.listdir(out)) == ["labelme", "landmarks.csv", "landmarks.json", "overlays"]
+    assert sorted(os.listdir(out / "labelme")) == ["a.b.json", "link.json", "turned.json"]
+    document = json.loads((out / "labelme" / "link.json").read_text())
+    assert document["imagePath"] == "../../../link.png" and document["imageData"] is None
+    assert (document["imageHeight"], document["imageWidth"]) == grey.shape
+    names = {shape["label"] for shape in document["shapes"]}
+    assert names == set(table["landmark"])
+    said = document["shapes"][0]["description"]
+    assert re.fullmatch(r"confidence [01]\.\d\d, expected error \d+\.\d mm", said)
+    (out / "labelme" / "link.json").unlink()
+    told = ["--images", folder, "--points", out / "labelme", "--out", tmp_path / "data"]
+    assert points_csv.main(list(map(str, told))) == 0
+    again = prepared.read(tmp_path / "data")
+    assert again.ids == ("a.b", "turned")
+    for image_id, points in zip(again.ids, again.points, strict=True):
+        rows = table[table["image"].str.contains(f"/{image_id}.")].set_index("landmark")
+        kept = rows.loc[list(again.landmarks), ["x", "y"]].to_numpy()
+        limits = np.array(read_image(again.image_path(image_id)).shape[::-1]) - 1
+        np.testing.assert_allclose(points, np.clip(kept, 0, limits), atol=1e-4)
+
+    before = (out / "labelme" / "a.b.json").read_bytes()
+    with pytest.raises(UsageError, match="labelme: is there already, and may have been corrected"):
+        predict.predict([folder], model, out, labelme=True)
+    asked = ["predict", str(folder), "--out", str(out), "--labelme"]
+    assert main(asked) == 2 and "name another folder" in capsys.readouterr().err
+    predict.predict([folder], model, out)
+    assert (out / "labelme" / "a.b.json").read_bytes() == before
+    with pytest.raises(DataError, match="no such image"):
+        predict.predict([folder, tmp_path / "gone.png"], model, tmp_path / "new", labelme=True)
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_full_disk_leaves_no_half_picture(hand, model, tmp_path):
