@@ -189,10 +189,10 @@ def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = common.parser(
         "points_csv",
-        "Prepares your own images and points. The points are a CSV with a header, wide\n"
-        "(image, then NAME_x, NAME_y of each landmark; empty cells are not annotated) or tidy\n"
-        "(image, landmark, x, y); COCO keypoints (JSON); 'CVAT for images 1.1' (XML); or the\n"
-        "folder of labelme's JSON files. They are pixels, x to the right, y down.\n"
+        "Prepares your own images and points. Points may be a CSV with a header, wide (image,\n"
+        "then NAME_x, NAME_y of each landmark; empty cells: not annotated) or tidy (image,\n"
+        "landmark, x, y); COCO keypoints (JSON); 'CVAT for images 1.1' (XML); or the folder of\n"
+        "labelme's JSON files. They are in pixels, x to the right, y down.\n"
         "Folds are drawn image by image; --group patient keeps a patient's images together.",
         "--images chest/images --points chest/landmarks.csv --mm-per-px 0.35 --out data/chest",
     )
@@ -220,21 +220,21 @@ def main(argv: list[str] | None = None) -> int:
         "--mm-per-px",
         type=_mm_per_px,
         metavar="MM|file|COLUMN",
-        help="millimetres a pixel; 'file': what each DICOM, MetaImage or NIfTI file states; or the "
-        "column of the CSV that says it of each image",
+        help="millimetres per pixel; 'file': as each DICOM, MetaImage or NIfTI file states; or the "
+        "column of the CSV that has it for each image",
     )
     add("--scale-landmarks", nargs=2, metavar=("A", "B"), help="two landmarks, by name or number")
     add("--length-mm", type=float, help="the distance between those two")
     add(
         "--test-fraction",
         type=float,
-        help=f"of the fold dev (default: {points_folds.TEST_FRACTION})",
+        help=f"share of the images in dev's test list (default: {points_folds.TEST_FRACTION})",
     )
     add(
         "--seed",
         type=int,
-        help="of dev and of --sets (default: 0); without it and --test-fraction, images that --out "
-        "has in these folds stay on their side, and only new ones are drawn",
+        help="of the random folds (default: 0); without it and --test-fraction, images that are "
+        "already in --out stay in their list, and only new ones are assigned",
     )
     add(
         "--sets",
@@ -245,9 +245,9 @@ def main(argv: list[str] | None = None) -> int:
     add(
         "--group",
         metavar="COLUMN|folder|file",
-        help="of the CSV, such as patient: images alike in it are all trained on or all tested on, "
-        "in dev and in --sets; a --fold that is otherwise is refused. 'folder': images of one "
-        "folder; 'file': of one PatientID, as DICOM files state it",
+        help="keep images with the same text in this column of the CSV, such as patient, in one "
+        "list, in dev and in --sets; a --fold that separates them is refused. 'folder': images of "
+        "one folder; 'file': of one PatientID, as DICOM files state it",
     )
     add(
         "--fold",

@@ -44,11 +44,11 @@ def parser() -> argparse.ArgumentParser:
             metavar="KEY=VALUE",
             help="change a setting of the preset, such as epochs=50; repeatable",
         )
-        made.add_argument("--replicas", type=int, metavar="N", help="GPUs, or logical CPU devices")
+        made.add_argument("--replicas", type=int, metavar="N", help="how many GPUs, or CPU devices")
 
     made = verb(
         "reproduce",
-        "train and evaluate every row of the ablation, and write its tables and figures",
+        "train and evaluate the four variants of the ablation, and write its tables and figures",
         "--data hands --folds dev --out results",
     )
     made.add_argument(
@@ -58,10 +58,14 @@ def parser() -> argparse.ArgumentParser:
         "--folds",
         default="dev",
         metavar="F",
-        help="3 for the official three, or names of folds, a comma between (default: dev)",
+        help="3 for the official three, or names of folds, separated by commas (default: dev)",
     )
     made.add_argument(
-        "--seeds", type=int, default=1, metavar="N", help="trainings a row and fold (default: 1)"
+        "--seeds",
+        type=int,
+        default=1,
+        metavar="N",
+        help="trainings per variant and fold (default: 1)",
     )
     made.add_argument(
         "--out",
@@ -75,14 +79,14 @@ def parser() -> argparse.ArgumentParser:
     made = verb("train", "train one model", "--data hands --fold dev --out runs/first")
     made.add_argument("--data", type=Path, required=True, metavar="DIR", help="prepared data set")
     made.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run's folder")
-    made.add_argument("--fold", metavar="F", help="train on its train list (default: all images)")
-    made.add_argument("--resume", action="store_true", help="go on after the last whole epoch")
+    made.add_argument("--fold", metavar="F", help="use its training list (default: all images)")
+    made.add_argument("--resume", action="store_true", help="continue after the last full epoch")
     made.add_argument(
         "--init",
         metavar="RUN|FILE|pretrained|drawn_hands",
-        help="weights to start from, and with them the network that experiment.json beside them "
-        "says; other landmarks get a new head; drawn_hands has seen no radiograph (default: random "
-        "weights)",
+        help="start from these weights, with their network (from experiment.json beside them); for "
+        "other landmarks the last layer is new; drawn_hands has seen no radiograph (default: "
+        "random weights)",
     )
     experiment_options(made, "cpu")
 
@@ -92,22 +96,22 @@ def parser() -> argparse.ArgumentParser:
         "--data hands --folds set1,set2,set3 --final --out runs/hands",
     )
     made.add_argument("--data", type=Path, required=True, metavar="DIR", help="prepared data set")
-    made.add_argument("--out", type=Path, required=True, metavar="DIR", help="a run a fold")
+    made.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of runs")
     made.add_argument(
         "--folds",
         default="3",
         metavar="F,F",
-        help="3 for the official three, or names of folds (default: 3)",
+        help="3 for the official three, or names separated by commas (default: 3)",
     )
     made.add_argument(
         "--init",
         metavar="RUN|FILE|pretrained|drawn_hands",
-        help="weights, and with them the network, that every training starts from",
+        help="every training starts from these weights, with their network",
     )
     made.add_argument(
         "--final",
         action="store_true",
-        help="train on all images too; --out is then a run whose model states its error in mm",
+        help="also train on all images; --out is then a run whose model states its error in mm",
     )
     experiment_options(made, "cpu")
 
@@ -122,7 +126,7 @@ def parser() -> argparse.ArgumentParser:
     which.add_argument(
         "--fold",
         metavar="F",
-        help="its test list, or every image, of 'all' (default: the run's own fold)",
+        help="use the test list of fold F, or every image with 'all' (default: the run's fold)",
     )
     which.add_argument("--ids", type=Path, metavar="FILE", help="image ids, one a line")
     made.add_argument(
@@ -141,11 +145,11 @@ def parser() -> argparse.ArgumentParser:
         "runs",
         nargs="+",
         metavar="RUN",
-        help="a run's folder, or RUN/evaluation_NAME; others are compared with the first",
+        help="a run's folder, or RUN/evaluation_NAME; the first is what others are compared with",
     )
     made.add_argument("--out", type=Path, required=True, metavar="FILE", help="the HTML file")
     made.add_argument(
-        "--data", type=Path, metavar="DIR", help="its prepared data set, where that was moved"
+        "--data", type=Path, metavar="DIR", help="the prepared data set, if it was moved since"
     )
 
     made = verb("predict", "localise the landmarks of images", "hand.png --out landmarks")
@@ -164,16 +168,16 @@ def parser() -> argparse.ArgumentParser:
         "--side",
         default="left",
         metavar="left|right|auto",
-        help="right: mirrored before the network, for models of left hands as the pretrained one; "
-        "auto: mirrored where the landmarks form no hand otherwise; points are of the image as it "
-        "is (default: left)",
+        help="right: images are mirrored before the network, for models of left hands such as the "
+        "pretrained one; auto: only if the landmarks form no hand otherwise; points are always in "
+        "the image as it is (default: left)",
     )
     made.add_argument(
         "--mm-per-px",
         type=float,
         metavar="MM",
-        help="millimetres a pixel of images that do not state them (default: by two landmarks, "
-        "where the model was trained so)",
+        help="millimetres per pixel, for images that do not state it (default: from two landmarks, "
+        "if the model was trained that way)",
     )
     made.add_argument(
         "--names", action="store_true", help="write the landmarks' names into the overlays"
@@ -187,7 +191,7 @@ def parser() -> argparse.ArgumentParser:
 
     made = verb(
         "export",
-        "write one artefact that takes a raw image and gives landmarks",
+        "write a model as one file or folder that takes a raw image and returns landmarks",
         "runs/first --out hand.onnx",
     )
     made.add_argument(
@@ -202,16 +206,16 @@ def parser() -> argparse.ArgumentParser:
         "--weights",
         default="float32",
         metavar="float32|float16|bfloat16|int8",
-        help="float16: half the size, computed in float32 all the same; bfloat16, of a SavedModel: "
-        "half, the network computed in it; int8, of ONNX: a quarter, and faster, the network "
-        "computed in 8 bits (default: float32)",
+        help="float16: half the size, still computed in float32; bfloat16 (SavedModel only): half "
+        "the size, computed in bfloat16; int8 (ONNX only): a quarter of the size, computed in "
+        "8 bits, faster (default: float32)",
     )
     made.add_argument(
         "--calibrate",
         nargs="+",
         metavar="IMAGE",
-        help="for int8, a dozen images or more like those that the model is for (default: of a "
-        "model of hands, drawn ones)",
+        help="for int8: at least a dozen images like those that the model is for (default: drawn "
+        "hands, for a model of hands)",
     )
     made.add_argument(
         "--out",

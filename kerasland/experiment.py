@@ -37,8 +37,8 @@ class Experiment:
     )
     max_width: int = option(128, "channels at most", above=0)
     depth: int = option(5, "levels of the U-Net", above=0)
-    stem_stride: int = option(4, "input pixels a cell of the first level")
-    output_stride: int = option(4, "input pixels a heatmap cell")
+    stem_stride: int = option(4, "input pixels per cell of the first level")
+    output_stride: int = option(4, "input pixels per heatmap cell")
     normalization: str = choice(
         "batch", "group", "layer", "none", default="batch", help="after each convolution"
     )
@@ -52,7 +52,7 @@ class Experiment:
     sigma_px: float = option(4.0, "standard deviation of the Gaussian target", above=0)
     decode_radius_px: float = option(
         8.0,
-        "half the width of the window about a heatmap's peak whose mean is the landmark; in whole "
+        "the landmark is the mean of the heatmap within this distance of its peak; in whole "
         "heatmap cells, at least 2",
         above=0,
     )
@@ -80,7 +80,7 @@ class Experiment:
     )
 
     epochs: int = option(60, "passes over the training images", above=0)
-    batch_size: int = option(2, "images a step, over all replicas", above=0)
+    batch_size: int = option(2, "images per step, over all replicas", above=0)
     learning_rate: float = option(4e-3, "at the end of the warm-up", above=0)
     optimizer: str = choice("adamw", "sgd", default="adamw", help="sgd is for tests of exactness")
     weight_decay: float = option(1e-3, "of AdamW", least=0)

@@ -17,6 +17,7 @@ from kerasland.pictures import ANNOTATED, PREDICTED, scaled
 
 _DISPLAY_PX = 1200
 _LABELLED_MM, _LABELLED = 2.0, 10
+_LETTERS_PT = 6.0  # at least
 
 
 class Overlay(NamedTuple):
@@ -108,6 +109,7 @@ def _draw_joins(axes: Axes, points: np.ndarray, truth: np.ndarray, size_pt: floa
 
 def _draw_labels(axes: Axes, item: Overlay, size_pt: float) -> None:
     """Beside a landmark its name, and its error if above 2 mm and among the ten largest."""
+    letters_pt = max(size_pt, _LETTERS_PT)
     error, unit = _errors(item)
     largest = np.argsort(-error)[:_LABELLED]
     for k, (x, y) in enumerate(_shown(item)):
@@ -120,13 +122,13 @@ def _draw_labels(axes: Axes, item: Overlay, size_pt: float) -> None:
                 axes.annotate(
                     text,
                     (x, y),
-                    (side * size_pt * 0.7, size_pt * (0.6 - 1.1 * row)),
+                    (side * size_pt * 0.7, letters_pt * (0.6 - 1.1 * row)),
                     textcoords="offset points",
                     ha="left" if side > 0 else "right",
                     va="center",
                     color=color,
-                    fontsize=size_pt,
-                    path_effects=_stroke(size_pt * 0.25),
+                    fontsize=letters_pt,
+                    path_effects=_stroke(letters_pt * 0.25),
                 )
 
 
@@ -238,7 +240,7 @@ def overlay_grid(items: Sequence[Overlay], columns: int = 3) -> Figure:
         columns: of the grid.
 
     Returns:
-        A figure whose cells are as tall as the tallest image needs.
+        A figure whose rows are as tall as the tallest image in them needs.
 
     Raises:
         DataError: There are no items.
@@ -246,19 +248,16 @@ def overlay_grid(items: Sequence[Overlay], columns: int = 3) -> Figure:
     if not items:
         raise DataError("no images to draw")
     columns = min(columns, len(items))
-    rows = -(-len(items) // columns)
-    aspect = max(np.shape(item.image)[0] / np.shape(item.image)[1] for item in items)
-    cell_in = 3.2
-    figure = Figure(
-        figsize=(columns * cell_in, rows * (cell_in * aspect + 0.45) + 0.35),
-        dpi=DPI,
-        layout="constrained",
-    )
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes, item in zip(grid, items, strict=False):
+    aspects = [np.shape(item.image)[0] / np.shape(item.image)[1] for item in items]
+    tallest = [max(aspects[first : first + columns]) for first in range(0, len(items), columns)]
+    cell_in, title_in = 3.2, 0.45
+    height_in = sum(cell_in * aspect + title_in for aspect in tallest) + 0.35
+    figure = Figure(figsize=(columns * cell_in, height_in), dpi=DPI, layout="constrained")
+    grid = figure.subplots(len(tallest), columns, squeeze=False, height_ratios=tallest).ravel()
+    for k, (axes, item) in enumerate(zip(grid, items, strict=False)):
         height, width = np.shape(item.image)[:2]
         _draw_overlay(axes, item, 1.1 * cell_in * max(1.0, height / width))
-        axes.set_ylim(aspect * width - 0.5, -0.5)
+        axes.set_ylim(tallest[k // columns] * width - 0.5, -0.5)
         lines = [line for line in (item.title, _error_note(item)) if line]
         axes.set_title("\n".join(lines), fontsize=9, color=INK)
     for axes in grid[len(items) :]:

@@ -1,6 +1,7 @@
 """The documentation: every code block runs, the site builds strictly and needs no network."""
 
 import dataclasses
+import itertools
 import os
 import re
 import subprocess
@@ -36,6 +37,28 @@ def test_a_failing_block_fails_its_page(tmp_path):
         "```python\nx = 1\n```\n\n```text\nfalse\n```\n\n```python\nassert x == 1\n```\n"
     )
     assert run(page, tmp_path).returncode == 0
+
+
+def columns(row: str) -> int:
+    """Of a row of a table; a | within code or behind a backslash separates none."""
+    return len(re.sub(r"`[^`]*`|\\\|", "", row).strip().strip("|").split("|"))
+
+
+def test_the_rows_of_a_table_have_as_many_columns_as_its_header():
+    """Where the line below the header has others, GitHub shows no table."""
+    tables = 0
+    for page in [*DOCS, *pages.ROOT.glob("*.md"), *pages.ROOT.glob("*/README.md")]:
+        lines = page.read_text(encoding="utf-8").splitlines()
+        for number, line in enumerate(lines):
+            if re.fullmatch(r"\|[\s:|-]+\|", line):
+                rows = [lines[number - 1], *itertools.takewhile(is_row, lines[number:])]
+                assert len({columns(row) for row in rows}) == 1, f"{page}, line {number + 1}"
+                tables += 1
+    assert tables > 50
+
+
+def is_row(line: str) -> bool:
+    return line.startswith("|")
 
 
 @pytest.mark.slow
