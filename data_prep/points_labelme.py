@@ -9,8 +9,10 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 
 from data_prep.annotations import Annotations, finite, member, read_json
+from data_prep.common import some
 from kerasland import predictions, prepared
 from kerasland.errors import DataError
+from kerasland.predictions import REVIEWED
 
 FIRST_PIXEL = 0.5
 OURS = ("dataset.json", predictions.DOCUMENT)
@@ -22,10 +24,12 @@ def read_labelme(path: Path) -> Annotations:
     An image is called as its file, in the folder that its JSON has below this one; where several
     would be called the same, with the folders that `imagePath` gives them.
 
-    Shapes of other types are left out and counted in `ignored`.
+    Shapes of other types are left out and counted in `ignored`; so are predictions that nobody has
+    ticked as reviewed, see `predictions.labelme_document`.
 
     Raises:
-        DataError: no file there, one that labelme did not write, or a label twice in an image.
+        DataError: no file there, none reviewed, one that labelme did not write, or a label twice in
+            an image.
     """
     folder = path if path.is_dir() else path.parent
     files = sorted(path.rglob("*.json")) if path.is_dir() else [path]
@@ -38,14 +42,23 @@ def read_labelme(path: Path) -> Annotations:
     if not files:
         raise DataError(f"{path}: no JSON file of labelme below this folder")
     found, others = Annotations(path, first_pixel=FIRST_PIXEL), Counter()
-    records = []
+    records, unseen = [], []
     for file in files:
         document, place = read_json(file), str(file)
         shapes = member(document, "shapes", list, f"{file}: no annotation of labelme")
+        flags = document.get("flags")
+        if isinstance(flags, dict) and flags.get(REVIEWED) is False:
+            unseen.append(file.name)
+            continue
         stated = PurePosixPath(member(document, "imagePath", str, place).replace("\\", "/"))
         image = (file.parent.relative_to(folder) / stated.name).as_posix()
         size = document.get("imageHeight"), document.get("imageWidth")
         records.append((place, image, stated, size, shapes))
+    if not records:
+        raise DataError(
+            f"{path}: the flag {REVIEWED!r} is off in {some(unseen)}: tick it in labelme once all "
+            "points of an image are right"
+        )
     often = Counter(image for _, image, *_ in records)
     for place, image, stated, size, shapes in records:
         if often[image] > 1:
@@ -61,4 +74,6 @@ def read_labelme(path: Path) -> Annotations:
                 raise DataError(f"{place}: the shape {label!r} is no named point of x and y")
             found.add_point(image, label, finite(*pairs[0], f"{place}, {label}"), place)
     found.ignored = [f"{count} shapes of type {kind}" for kind, count in others.items()]
+    if unseen:
+        found.ignored.append(f"{len(unseen)} images without the flag {REVIEWED!r}")
     return found

@@ -20,6 +20,7 @@ from kerasland.geometry import Spacing
 
 TABLE, DOCUMENT = "landmarks.csv", "landmarks.json"
 LABELME = "labelme"  # the folder of annotations to correct
+REVIEWED = "reviewed"  # a flag in them, to be ticked in labelme
 ERRORS = ("error_mm", "error_mm_95")
 COLUMNS = ("image", "landmark", "x", "y", "confidence", *ERRORS, "x_mm", "y_mm", "scale")
 _TEXTS = ("image", "landmark", "scale")
@@ -157,7 +158,8 @@ def writing(
 def labelme_document(found: Prediction, names: Sequence[str], folder: Path) -> dict:
     """The landmarks as the annotation tool labelme opens and writes them, to be corrected in it.
 
-    labelme measures from the corner of the image, and takes no point outside of it.
+    labelme measures from the corner of the image, and takes no point outside of it. The flag
+    `REVIEWED` is off: `data_prep.points_csv` leaves the image out until someone has ticked it.
 
     Args:
         found: of which `image` must be there.
@@ -186,7 +188,7 @@ def labelme_document(found: Prediction, names: Sequence[str], folder: Path) -> d
         )
     return {
         "version": "5.5.0",
-        "flags": {},
+        "flags": {REVIEWED: False},
         "shapes": shapes,
         "imagePath": os.path.relpath(lies, os.path.realpath(folder)),
         "imageData": None,

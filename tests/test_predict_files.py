@@ -301,9 +301,16 @@ def test_predictions_to_correct_in_labelme(hand, model, tmp_path, capsys):
     assert names == set(table["landmark"])
     said = document["shapes"][0]["description"]
     assert re.fullmatch(r"confidence [01]\.\d\d, expected error \d+\.\d mm", said)
-    (out / "labelme" / "link.json").unlink()
     told = ["--images", folder, "--points", out / "labelme", "--out", tmp_path / "data"]
+    assert points_csv.main(list(map(str, told))) == 1
+    assert "the flag 'reviewed' is off in a.b.json, link.json" in capsys.readouterr().err
+    for name in ("a.b", "turned"):
+        path = out / "labelme" / f"{name}.json"
+        document = json.loads(path.read_text())
+        assert document["flags"] == {"reviewed": False}
+        path.write_text(json.dumps(document | {"flags": {"reviewed": True}}))
     assert points_csv.main(list(map(str, told))) == 0
+    assert "not used: 1 images without the flag 'reviewed'" in capsys.readouterr().out
     again = prepared.read(tmp_path / "data")
     assert again.ids == ("a.b", "turned")
     for image_id, points in zip(again.ids, again.points, strict=True):
