@@ -3,9 +3,10 @@
     python -m benchmarks.shape_prior runs/hand_atlas --data data/hand_atlas --table TABLE
 
 Each model of a cross-validation, on its test radiographs: as they are, with the last joint and the
-tip of a finger blacked out, and changed into what is no upright positive of a left hand. With a
-table of annotations (id and pairs x, y, as `data_prep.hand_atlas` reads it), also how many points
-of the hands that are not in the data set would be moved if they were found as annotated.
+tip of a finger blacked out, smaller or turned, and changed into what is no upright positive of a
+left hand. With a table of annotations (id and pairs x, y, as `data_prep.hand_atlas` reads it), also
+how many points of the hands that are not in the data set would be moved if they were found as
+annotated.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from data_prep.hand_atlas import read_table
 from kerasland import geometry, prepared, shapes, tables
@@ -53,9 +55,41 @@ def changed(image: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     yield "noise", noise.astype(np.uint8)
 
 
+def on_a_plate(
+    image: np.ndarray, points: np.ndarray, factor: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The image in the middle of a dark one so many times as high and wide, and its points."""
+    shape = np.round(np.multiply(image.shape, factor)).astype(int)
+    top, left = (shape - image.shape) // 2
+    plate = np.full(shape, image.min(), image.dtype)
+    plate[top : top + len(image), left : left + image.shape[1]] = image
+    return plate, points + (left, top)
+
+
+def turned(image: np.ndarray, points: np.ndarray, angle: float) -> tuple[np.ndarray, np.ndarray]:
+    """The image turned by so many degrees against the clock, dark where it was not, and its
+    points."""
+    dark = int(image.min())
+    turned = Image.fromarray(image).rotate(angle, Image.BILINEAR, expand=True, fillcolor=dark)
+    before, after = (np.subtract(size, 1) / 2 for size in (image.shape[::-1], turned.size))
+    cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
+    return np.asarray(turned), (points - before) @ [[cos, -sin], [sin, cos]] + after
+
+
+def smaller_or_turned(
+    image: np.ndarray, points: np.ndarray
+) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Pictures of a left hand as the training hardly has them, each with its points."""
+    for factor in (1.25, 1.5, 1.75, 2.0, 2.5):
+        name = f"in the middle of a dark picture {factor:g} times as high and wide"
+        yield name, *on_a_plate(image, points, factor)
+    for angle in (15, 25, 35):
+        yield f"turned by {angle}°", *turned(image, points, angle)
+
+
 def rows_of(run: Path, data: prepared.Prepared) -> Iterator[dict]:
-    """A row a picture: what it shows, points moved, whether it is a hand, and of hidden tips the
-    error in mm before and after."""
+    """One row per picture: what it shows, points moved, whether it is a hand, the error in mm (of
+    all points, where they are known), and of hidden tips that before and after."""
     model = load_model(run)
     frame_shape = model.input_shape[1:3]
     both = keras.Model(
@@ -69,18 +103,22 @@ def rows_of(run: Path, data: prepared.Prepared) -> Iterator[dict]:
         finger = list(FINGERS)[n % len(FINGERS)]
         tip = data.landmarks.index(f"{finger}_tip")
         joint = data.landmarks.index(f"{finger}_{FINGERS[finger]}")
-        pictures = {
-            "as it is": image,
-            "a tip and its joint blacked out": hidden(image, points, tip, joint),
-            **dict(changed(image)),
-        }
-        for name, picture in pictures.items():
+        pictures = [
+            ("as it is", image, points),
+            ("a tip and its joint blacked out", hidden(image, points, tip, joint), None),
+            *smaller_or_turned(image, points),
+            *((name, picture, None) for name, picture in changed(image)),
+        ]
+        for name, picture, truth in pictures:
             frame = letterboxed(picture, frame_shape)[None, ..., None]
             raw, _, found, confidence = (value[0] for value in both.predict_on_batch(frame))
             outcome = {"picture": name, "hand": bool(confidence.any())}
             outcome["moved"] = int((confidence == 0).sum()) if outcome["hand"] else 0
+            back = geometry.letterbox(picture.shape, frame_shape)
+            if truth is not None and outcome["hand"]:
+                errors = np.linalg.norm(back.invert(found) - truth, axis=-1) * mm_per_px
+                outcome |= {"error": errors.mean(), "far": (errors > FAR_MM).sum()}
             if name.startswith("a tip"):
-                back = geometry.letterbox(picture.shape, frame_shape)
                 before, after = (
                     np.linalg.norm(back.invert(p)[tip] - points[tip]) * mm_per_px
                     for p in (raw, found)
@@ -110,10 +148,17 @@ def main() -> None:
         parser.error(f"{args.data}: its landmarks are not those of the hand atlas")
     folds = dict.fromkeys(tables.read_errors(args.run / tables.ERRORS)["fold"])
     table = pd.DataFrame([row for fold in folds for row in rows_of(args.run / fold, data)])
-    print("| picture | images | said to be no such shape | points moved in the others |")
-    print("|---|---|---|---|")
+    print(
+        "| picture | images | said to be no such shape | points moved in the others | their mean "
+        f"error, mm | over {FAR_MM} mm |"
+    )
+    print("|---|---|---|---|---|---|")
     for name, rows in table.groupby("picture", sort=False):
-        print(f"| {name} | {len(rows)} | {(~rows['hand']).sum()} | {rows['moved'].sum()} |")
+        known = rows.dropna(subset=["error"])
+        errors = f"{known['error'].mean():.2f} | {known['far'].sum():.0f}" if len(known) else " | "
+        print(
+            f"| {name} | {len(rows)} | {(~rows['hand']).sum()} | {rows['moved'].sum()} | {errors} |"
+        )
     tips = table.dropna(subset=["after"])
     for when in ("before", "after"):
         errors = tips[when]

@@ -122,7 +122,7 @@ def warn_of_no_shape(path: Path, confidence: np.ndarray, side: str = SIDES[0]) -
         turned = " (NIfTI made from DICOM has its rows upside down)" if is_nifti(path) else ""
         print(
             f"doubtful: {path}: its landmarks form no shape like those trained on: {other}another "
-            f"position{turned}, a negative (bones must be bright), or something else; their "
-            "confidence is 0",
+            f"position{turned}, too small in the picture (crop it), a negative (bones must be "
+            "bright), or something else; their confidence is 0",
             file=sys.stderr,
         )
