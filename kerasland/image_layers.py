@@ -29,12 +29,11 @@ class ImageStandardization(keras.layers.Layer):
         # a cast to float16 on the way in would overflow on 16-bit images
         super().__init__(**{**kwargs, "autocast": False})
 
-    def build(self, input_shape):
-        self._known_shape = tuple(input_shape[1:])
-
     def call(self, image):
-        if isinstance(image, tf.Tensor) and None in image.shape[1:]:  # a pipeline may not know it
-            image.set_shape((None, *self._known_shape))
+        # what a pipeline does not know, a functional model does, and other layers of it need
+        wanted = getattr(self, "input", None)
+        if wanted is not None and isinstance(image, tf.Tensor) and None in image.shape[1:]:
+            image = tf.ensure_shape(image, (None, *wanted.shape[1:]))
         image = ops.cast(image, "float32")
         image = image - ops.mean(image, axis=(1, 2, 3), keepdims=True)
         deviation = ops.sqrt(ops.mean(image * image, axis=(1, 2, 3), keepdims=True))

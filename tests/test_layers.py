@@ -50,6 +50,23 @@ def test_standardization():
     np.testing.assert_array_equal(constant, np.zeros((1, 4, 4, 1)))
 
 
+def test_standardization_of_a_size_that_a_graph_does_not_know():
+    """Not taken for the one that the layer was called with before."""
+    layer = image_layers.ImageStandardization()
+    layer(np.ones((2, 4, 4, 1), "float32"))
+    image = np.random.default_rng(0).random((2, 3, 8, 1)).astype("float32")
+    seen = []
+
+    @tf.function(input_signature=[tf.TensorSpec((None, None, None, 1))])
+    def graph(image):
+        found = layer(image)
+        seen.extend([image.shape.as_list(), found.shape.as_list()])
+        return found
+
+    np.testing.assert_allclose(graph(image), layer(image), atol=1e-6)
+    assert seen == [[None, None, None, 1]] * 2
+
+
 def test_standardization_of_16_bit_images_under_mixed_precision():
     image = np.linspace(0, 65535, 64).reshape(1, 8, 8, 1).astype("float32")
     wanted = image_layers.ImageStandardization()(image)

@@ -230,6 +230,17 @@ def test_images_of_a_pipeline_that_does_not_know_their_size():
     assert np.isfinite(model.evaluate(data, verbose=0, return_dict=True)["loss"])
 
 
+def test_a_model_knows_the_size_of_its_images_whatever_becomes_of_it(tmp_path):
+    model = small()
+    model.save(tmp_path / "m.keras")
+    again = keras.saving.load_model(tmp_path / "m.keras")
+    for one in (model, again, keras.models.clone_model(model)):
+        graph = tf.function(one, input_signature=[tf.TensorSpec((None, None, None, 1))])
+        assert graph.get_concrete_function().output_shapes["heatmaps"] == (None, *SHAPE, 3)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="not compatible with expected shape"):
+        graph(np.ones((1, 32, 48, 1), "float32"))
+
+
 def test_weights_that_ship_are_taken_over():
     there = kerasland.load_pretrained("drawn_hands")
     hand = kerasland.unet(kerasland.landmark_names(there), (128, 64))
