@@ -12,6 +12,11 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+HOOKS = (
+    "_apply_weight_decay",
+    "_clip_gradients",
+    "_update_model_variables_moving_average",
+)  # methods of Keras's that are overridden here
 _register = keras.saving.register_keras_serializable(package="kerasland")
 
 
@@ -20,16 +25,22 @@ class _Steps:
     gradient at most; and an average of the weights (`use_ema`) that is of use early."""
 
     def __init__(self, *args, clip_norm=None, **kwargs):
-        for hook in ("_apply_weight_decay", "_update_model_variables_moving_average"):
-            if not hasattr(keras.optimizers.Optimizer, hook):  # else it would be done twice
+        for hook in HOOKS:
+            if not hasattr(keras.optimizers.Optimizer, hook):  # else not done, or twice
                 raise ImportError(f"Keras {keras.__version__} has no Optimizer.{hook}: take 3.15")
         super().__init__(*args, **kwargs)
         self.clip_norm = clip_norm
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        if clip_norm and self.gradient_accumulation_steps and replicas > 1:
+            raise ValueError(
+                f"gradient_accumulation_steps={self.gradient_accumulation_steps} with clip_norm: "
+                f"on one replica only, here are {replicas}"
+            )
 
-    def apply(self, grads, trainable_variables=None):
-        if self.clip_norm:
-            grads = clip_batch_gradient(grads, self.clip_norm)
-        return super().apply(grads, trainable_variables)
+    def _clip_gradients(self, grads):
+        """Of the gradients that a step takes: unscaled, and accumulated."""
+        grads = super()._clip_gradients(grads)
+        return clip_batch_gradient(grads, self.clip_norm) if self.clip_norm else grads
 
     def _update_model_variables_moving_average(self, trainable_variables):
         """With a momentum of at most (1 + t) / (10 + t) at step t.

@@ -40,6 +40,25 @@ def test_without_replicas_it_is_the_clipping_of_keras():
         assert np.abs(a - c).max() > 1e-3
 
 
+@pytest.mark.parametrize(
+    ("options", "grads"),
+    [
+        ({"loss_scale_factor": 64.0}, [[192.0, 256.0]]),
+        ({"gradient_accumulation_steps": 2}, [[10.0, 0.0], [0.0, 0.5]]),
+    ],
+)
+def test_what_is_clipped_is_unscaled_and_accumulated(options, grads):
+    found = []
+    for make, clip in ((optimizers.SGD, "clip_norm"), (keras.optimizers.SGD, "global_clipnorm")):
+        variable = keras.Variable([0.0, 0.0])
+        optimizer = make(1.0, **{clip: 1.0}, **options)
+        for grad in grads:
+            optimizer.apply([tf.constant(grad)], [variable])
+        found.append(variable.numpy())
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-6)
+    assert np.linalg.norm(found[0]) == pytest.approx(1.0)
+
+
 @pytest.mark.parametrize("amsgrad", [False, True])
 def test_a_step_is_that_of_keras(amsgrad):
     """Also under a schedule, whose rate decay and gradient share."""
@@ -71,6 +90,14 @@ for strategy in (devices.strategy(2), tf.distribute.get_strategy()):
     found.append([*model.get_weights(), *(v.numpy() for v in model.optimizer.variables)])
 for two, one in zip(*found, strict=True):
     np.testing.assert_allclose(two, one, rtol=1e-4, atol=1e-6)
+with devices.strategy(2).scope():
+    optimizers.SGD(gradient_accumulation_steps=2)
+    try:
+        optimizers.SGD(gradient_accumulation_steps=2, clip_norm=1.0)
+    except ValueError as error:
+        assert "here are 2" in str(error), error
+    else:
+        raise AssertionError("accepted, to fail at the first step")
 """
 
 
