@@ -20,6 +20,7 @@ NORMALIZATIONS = {
     "layer": lambda channels, _: keras.layers.GroupNormalization(groups=1),
     "none": None,
 }
+LAST = {"data_format": "channels_last"}  # whatever Keras is set to
 
 
 def unet(
@@ -114,6 +115,7 @@ def unet(
             kernel,
             strides=strides,
             padding="same",
+            **LAST,
             use_bias=make is None,
             kernel_initializer="he_normal",
             name=f"{name}_conv",
@@ -137,22 +139,22 @@ def unet(
     skips = []
     for level in range(depth):
         if level > 0:
-            x = keras.layers.MaxPooling2D(2, name=f"down{level}_pool")(x)
+            x = keras.layers.MaxPooling2D(2, **LAST, name=f"down{level}_pool")(x)
             x = block(x, channels[level], f"down{level}_1")
         x = block(x, channels[level], f"down{level}_2")
         if dropout and level >= depth - 2:
-            x = keras.layers.SpatialDropout2D(dropout, name=f"down{level}_dropout")(x)
+            x = keras.layers.SpatialDropout2D(dropout, **LAST, name=f"down{level}_dropout")(x)
         skips.append(x)
     level = depth - 1
     while level > 0 and stem_stride * 2**level > output_stride:
         level -= 1
         x = keras.layers.UpSampling2D(  # in float32: XLA has no gradient of it in others
-            2, interpolation="bilinear", dtype="float32", name=f"up{level}_upsample"
+            2, **LAST, interpolation="bilinear", dtype="float32", name=f"up{level}_upsample"
         )(x)
         x = keras.layers.Concatenate(name=f"up{level}_skip")([skips[level], x])
         x = block(x, channels[level], f"up{level}")
     finer = max(1, stem_stride // output_stride)
-    logits = keras.layers.Conv2D(len(names) * finer**2, 1, name="head")(x)
+    logits = keras.layers.Conv2D(len(names) * finer**2, 1, **LAST, name="head")(x)
     if finer > 1:
         logits = DepthToSpace(finer, name="depth_to_space")(logits)
     logits = keras.layers.Activation("linear", dtype="float32", name="heatmaps")(logits)

@@ -149,6 +149,18 @@ def test_a_number_of_landmarks_of_any_kind():
     assert kerasland.landmark_names(small(np.int64(2))) == ("0", "1")
 
 
+def test_channels_come_last_whatever_keras_is_set_to():
+    options = {"dropout": 0.1, "stem_stride": 2}
+    wanted = small(**options)
+    keras.config.set_image_data_format("channels_first")
+    try:
+        found = small(**options)
+    finally:
+        keras.config.set_image_data_format("channels_last")
+    for one, other in zip(found.layers, wanted.layers, strict=True):
+        assert {**one.get_config(), "name": ""} == {**other.get_config(), "name": ""}
+
+
 def test_a_damaged_file_is_named(tmp_path):
     """Nothing of a model, and a model with a hole in its weights."""
     small().save(tmp_path / "m.keras")
