@@ -63,7 +63,8 @@ def take_weights(model: keras.Model, source: str | os.PathLike) -> None:
 
     Raises:
         DataError: as `load_model`.
-        UsageError: if another layer is missing there or has other shapes.
+        UsageError: if another layer is missing there, has other shapes, or normalises other
+            groups of channels; the model is as it was, then.
     """
     there = load_model(source)
     same_landmarks = landmark_names(there) == landmark_names(model)
@@ -71,14 +72,22 @@ def take_weights(model: keras.Model, source: str | os.PathLike) -> None:
         [layer for layer in m.layers if layer.weights and not isinstance(layer, NO_NETWORK)]
         for m in (model, there)
     ]
+    taken = []
     for layer, known in itertools.zip_longest(*pair):
         if layer and known and layer.name == known.name == "head" and not same_landmarks:
             continue
-        sizes = [[weight.shape for weight in one.weights] if one else [] for one in (layer, known)]
-        if sizes[0] != sizes[1]:
+        if _kind(layer) != _kind(known):
             raise UsageError(
                 f"{source}: its layer {(known or layer).name} has other weights than this network: "
                 "give it the width, max_width, depth, strides and normalization of that one, as "
                 "Experiment.with_settings(network=...) does"
             )
+        taken.append((layer, known))
+    for layer, known in taken:
         layer.set_weights(known.get_weights())
+
+
+def _kind(layer: keras.layers.Layer | None) -> tuple:
+    """What layers must share to compute the same: "group" and "layer" differ in groups alone."""
+    weights = layer.weights if layer else ()
+    return getattr(layer, "groups", None), *(weight.shape for weight in weights)

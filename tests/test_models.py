@@ -266,6 +266,17 @@ def test_weights_that_ship_are_taken_over():
         kerasland.take_weights(small(), "drawn_hands")
 
 
+@pytest.mark.parametrize("options", [{"normalization": "layer"}, {"max_width": 16}])
+def test_weights_that_do_not_fit_are_refused_before_any_is_taken(options, tmp_path):
+    small(normalization="group").save(tmp_path / "m.keras")
+    model = small(**{"normalization": "group", **options})
+    before = model.get_weights()
+    with pytest.raises(UsageError, match="has other weights than this network"):
+        kerasland.take_weights(model, tmp_path / "m.keras")
+    for one, kept in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(one, kept)
+
+
 @pytest.mark.slow
 def test_compile_fit_evaluate_save_with_each_head_its_own_values(tmp_path):
     keras.utils.set_random_seed(1)
