@@ -31,6 +31,30 @@ def annotated(points, image_shape: tuple[int, int]):
     return (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)
 
 
+def points_of(landmarks: int | None, points, what: str):
+    """Points that are (B, K, 2): others would be broadcast, or their visibility overlooked.
+
+    Args:
+        landmarks: K; None if a graph does not know it.
+        points: a tensor. What a graph does not know of its shape is checked when it runs.
+        what: they are, for the message.
+
+    Returns:
+        The points, of that shape in the graph too.
+
+    Raises:
+        ValueError: if they have another shape.
+    """
+    wanted, shape = (None, landmarks, 2), tf.TensorShape(points.shape)
+    if not shape.is_compatible_with(wanted):
+        number = "K" if landmarks is None else landmarks
+        raise ValueError(
+            f"{what} of shape {shape}: expected the points (x, y) of {number} landmarks, "
+            f"(B, {number}, 2), NaN where not annotated"
+        )
+    return points if shape[1:].is_fully_defined() else tf.ensure_shape(points, wanted)
+
+
 def spatial_softmax(logits, beta=1.0):
     """Attention P = softmax(beta * logits) over the grid.
 

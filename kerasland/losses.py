@@ -8,6 +8,7 @@ annotated; no heatmap travels with a batch. Each returns one value a sample, whi
 from __future__ import annotations
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from kerasland import embedding, heatmaps
@@ -26,21 +27,19 @@ class _PointLoss(keras.losses.Loss):
             setattr(self, key, value)
 
     def __call__(self, y_true, y_pred, sample_weight=None):
-        shape = ops.shape(sample_weight if sample_weight is not None else ())
-        if len(shape) > 1 and shape[1:] != (1,):
-            raise ValueError(
-                f"{self.name}: sample_weight of shape {shape}: expected one a sample, (B,); to "
-                "leave a landmark out, make its point NaN"
-            )
+        if sample_weight is not None:
+            sample_weight = self._one_a_sample(ops.convert_to_tensor(sample_weight, self.dtype))
         return super().__call__(y_true, y_pred, sample_weight)
 
-    def _check(self, y_true, landmarks):
-        """Refuses points that would be broadcast, or whose visibility would be overlooked."""
-        if y_true.shape[-1] != 2 or landmarks != y_true.shape[-2]:
+    def _one_a_sample(self, weight):
+        """Refuses weights that would be broadcast; in a graph that does not know, when it runs."""
+        ones = (1,) * len(weight.shape[1:]) if weight.shape.rank is not None else None
+        if ones is None or not weight.shape[1:].is_compatible_with(ones):
             raise ValueError(
-                f"{self.name}: y_true of shape {tuple(y_true.shape)}: expected the points (x, y) "
-                f"of {landmarks} landmarks, (B, {landmarks}, 2), NaN where not annotated"
+                f"{self.name}: sample_weight of shape {weight.shape}: expected one a sample, (B,); "
+                "to leave a landmark out, make its point NaN"
             )
+        return weight if weight.shape[1:] == ones else tf.ensure_shape(weight, (None, *ones))
 
     def get_config(self):
         return {**super().get_config(), "dtype": self.dtype, **self._settings}
@@ -88,7 +87,7 @@ class HeatmapLoss(_PointLoss):
         )
 
     def call(self, y_true, y_pred):
-        self._check(y_true, y_pred.shape[-1])
+        y_true = heatmaps.points_of(y_pred.shape[-1], y_true, f"{self.name}: y_true")
         (height, width), (rows, columns) = self.image_shape, y_pred.shape[1:3]
         if height % rows or width % columns:
             raise ValueError(
@@ -158,7 +157,7 @@ class SpatialConfigurationLoss(_PointLoss):
         )
 
     def call(self, y_true, y_pred):
-        self._check(y_true, y_pred.shape[1])
+        y_true = heatmaps.points_of(y_pred.shape[1], y_true, f"{self.name}: y_true")
         components = embedding.feature_count(self.maps, self.angle)
         if y_pred.shape[-1] != components:
             raise ValueError(

@@ -8,6 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from kerasland import heatmaps
+
 _register = keras.saving.register_keras_serializable(package="kerasland")
 
 
@@ -42,15 +44,18 @@ class _PointMetric(keras.metrics.Mean):
         """
         y_true = ops.cast(y_true, self.dtype)
         y_pred = ops.cast(y_pred, self.dtype)
+        y_pred = heatmaps.points_of(None, y_pred, f"{self.name}: y_pred")
+        landmarks = y_pred.shape[1]
+        y_true = heatmaps.points_of(landmarks, y_true, f"{self.name}: y_true")
         error = _distance(y_true, y_pred)
         valid = ops.all(ops.isfinite(y_true), axis=-1)
         if self.mm_per_px is not None:
             error = error * self.mm_per_px
         elif self.scale_landmarks is not None:
             a, b = self.scale_landmarks
-            if max(a, b) >= y_true.shape[1]:
+            if landmarks is not None and max(a, b) >= landmarks:
                 raise ValueError(
-                    f"{self.name}: scale_landmarks={a, b} of {y_true.shape[1]} landmarks, from 0; "
+                    f"{self.name}: scale_landmarks={a, b} of {landmarks} landmarks, from 0; "
                     "None for errors in pixels"
                 )
             scale = self.length_mm / _distance(y_true[:, a], y_true[:, b])
@@ -89,7 +94,7 @@ class RadialError(_PointMetric):
 
     Raises:
         ValueError: a length not above 0, or no two different landmarks; when called, landmarks
-            that are not there.
+            that are not there, or points of other shapes.
     """
 
     _direction = "down"  # for Keras's callbacks

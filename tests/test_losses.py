@@ -237,6 +237,31 @@ def test_points_and_heads_that_do_not_fit_are_refused():
         assert loss(POINTS, head, np.ones((2, 1), "float32")) == loss(POINTS, head, np.ones(2))
 
 
+@pytest.mark.parametrize("shape", [(None, None, None), (None, None, 2), None])
+@pytest.mark.parametrize(
+    ("loss", "head"),
+    [
+        (HeatmapLoss(SHAPE), logits_like(POINTS)),
+        (SpatialConfigurationLoss(SHAPE), np.ones((2, 4, 5), "float32")),
+    ],
+)
+def test_what_a_graph_does_not_know_of_points_is_checked_when_it_runs(loss, head, shape):
+    """As of records that are parsed, of generators and of Python functions in a pipeline."""
+    graph = tf.function(lambda y: loss(y, head), input_signature=[tf.TensorSpec(shape)])
+    np.testing.assert_allclose(graph(POINTS), loss(POINTS, head), rtol=1e-6)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="not compatible with expected"):
+        graph(POINTS[:, :1])
+
+
+def test_weights_that_a_graph_does_not_know_are_one_a_sample():
+    loss, logits, weights = HeatmapLoss(SHAPE), logits_like(POINTS), np.array([[1.0], [3.0]], "f")
+    spec = tf.TensorSpec((None, None))
+    graph = tf.function(lambda w: loss(POINTS, logits, w), input_signature=[spec])
+    np.testing.assert_allclose(graph(weights), loss(POINTS, logits, weights[:, 0]), rtol=1e-6)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="not compatible with expected"):
+        graph(tf.ones((2, 4)))
+
+
 def test_impossible_settings_are_refused():
     with pytest.raises(ValueError, match="kind must be one of"):
         HeatmapLoss(SHAPE, kind="dice")

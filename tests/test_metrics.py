@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from kerasland.metrics import RadialError, SuccessDetectionRate
 
@@ -112,6 +113,32 @@ def test_scales_that_are_none_are_refused():
             RadialError(**options)
     with pytest.raises(ValueError, match=r"scale_landmarks=\(0, 4\) of 3 landmarks"):
         value(RadialError(), (TRUE[:, :3], PRED[:, :3]))
+
+
+@pytest.mark.parametrize(
+    ("true", "pred", "said"),
+    [
+        (TRUE[:, :1], PRED, r"y_true of shape \(1, 1, 2\): .* of 5 landmarks, \(B, 5, 2\)"),
+        (TRUE, PRED[:, :1], r"y_true of shape \(1, 5, 2\)"),
+        (TRUE[..., :1], PRED, r"y_true of shape \(1, 5, 1\)"),
+        (TRUE.reshape(1, 10), PRED.reshape(1, 10), r"y_pred of shape \(1, 10\)"),
+    ],
+)
+def test_points_that_would_be_broadcast_are_refused(true, pred, said):
+    with pytest.raises(ValueError, match=said):
+        value(RadialError(None), (true, pred))
+
+
+def test_a_number_of_points_that_a_graph_does_not_know():
+    metric = RadialError()
+    spec = tf.TensorSpec((None, None, 2))
+    for known in (spec, tf.TensorSpec(PRED.shape)):
+        graph = tf.function(metric.update_state).get_concrete_function(spec, known)
+        metric.reset_state()
+        graph(tf.constant(TRUE), tf.constant(PRED))
+        assert float(metric.result()) == pytest.approx(2.1)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="not compatible with expected"):
+        graph(tf.constant(TRUE[:, :1]), tf.constant(PRED))
 
 
 def test_keras_callbacks_know_which_way_is_better(tmp_path):
