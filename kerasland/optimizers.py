@@ -132,5 +132,6 @@ def clip_batch_gradient(grads, clip_norm: float):
     whole = known
     if replica is not None and replica.num_replicas_in_sync > 1:
         whole = replica.all_reduce(tf.distribute.ReduceOp.SUM, known)
-    factor = clip_norm / tf.maximum(tf.linalg.global_norm(whole), clip_norm)
+    norm = tf.linalg.global_norm([tf.cast(grad, tf.float32) for grad in whole])
+    factor = clip_norm / tf.maximum(norm, clip_norm)
     return [None if grad is None else grad * tf.cast(factor, grad.dtype) for grad in grads]

@@ -103,7 +103,8 @@ def corrected(points, confidence, mean, precision, doubtful: float, far: float, 
     middle = ops.sum(weight * mean, axis=1, keepdims=True)
     target = mean - middle
     size = ops.sum(weight * target**2, axis=(1, 2))
-    limit = ops.where(confidence < doubtful, far**2, absurd**2)
+    # of two numbers Keras would make its floatx
+    limit = ops.cast(ops.where(confidence < doubtful, far**2, absurd**2), "float32")
     most = most_moved(landmarks)
 
     def again(found, moved, contradicts):

@@ -17,6 +17,9 @@ def test_clipping_by_hand():
     np.testing.assert_allclose(halved[0], [1.5, 0.0])
     assert halved[1] is None
     np.testing.assert_allclose(halved[2], [[2.0]])
+    mixed = optimizers.clip_batch_gradient([tf.cast(grads[0], "float64"), grads[2]], 2.5)
+    assert [grad.dtype for grad in mixed] == ["float64", "float32"]
+    np.testing.assert_allclose(mixed[0], [1.5, 0.0])
     kept = optimizers.clip_batch_gradient(grads, 5.0)
     np.testing.assert_allclose(kept[2], [[4.0]])
 

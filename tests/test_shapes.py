@@ -112,6 +112,18 @@ def test_what_is_plausible_stays(hands, prior):
     np.testing.assert_array_equal(confidence == 0, moved)
 
 
+def test_it_computes_in_single_precision_whatever_floatx_is(hands, prior):
+    inputs = hands[60:62], np.ones((2, K))
+    wanted = prior(*inputs)
+    keras.config.set_floatx("float64")
+    try:
+        found = prior(*inputs)
+    finally:
+        keras.config.set_floatx("float32")
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_others_in_the_batch_do_not_matter(hands, prior):
     points, sure = hands[60:].copy(), np.ones((20, K))
     points[::2, TIP] += (25, 40)
