@@ -101,7 +101,7 @@ def embed(logits, maps: str = "both", beta=1.0, angle: str = "unit"):
     Returns:
         (B, K, C), normalised coordinates.
     """
-    features = grid_features(logits.shape[1:3], maps, angle)
+    features = grid_features(heatmaps.grid_of(logits), maps, angle)
     return _expectation(heatmaps.scaled(logits, beta), features)
 
 

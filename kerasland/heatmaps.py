@@ -55,6 +55,22 @@ def points_of(landmarks: int | None, points, what: str):
     return points if shape[1:].is_fully_defined() else tf.ensure_shape(points, wanted)
 
 
+def grid_of(logits) -> tuple[int, int]:
+    """(h, w) of logits (B, h, w, K).
+
+    Raises:
+        ValueError: if a graph does not know it.
+    """
+    height, width = logits.shape[1:3]
+    if height is None or width is None:
+        raise ValueError(
+            f"heatmaps of shape {tuple(logits.shape)}: a graph must know their height and width; "
+            "where a pipeline does not know the size of its images, set it there by "
+            "tf.ensure_shape(images, (None, height, width, 1))"
+        )
+    return height, width
+
+
 def spatial_softmax(logits, beta=1.0):
     """Attention P = softmax(beta * logits) over the grid.
 
@@ -204,7 +220,7 @@ def decode(logits, image_shape: tuple[int, int], radius_cells: int = 4, beta=1.0
         landmarks: (B, K, 2), pixels of the image.
         confidence: (B, K), the attention's mass within the window, in [0, 1].
     """
-    height, width = logits.shape[1:3]
+    height, width = grid_of(logits)
     window, rows, columns = _peak_window(logits, radius_cells, beta)
     confidence = ops.sum(window, axis=(2, 3))
     x = ops.sum(ops.sum(window, axis=2) * columns, axis=2) / confidence
@@ -224,7 +240,7 @@ def spread(logits, landmarks, image_shape: tuple[int, int], radius_cells: int = 
     Returns:
         (B, K, 3): xx, xy and yy of the covariance, square pixels.
     """
-    height, width = logits.shape[1:3]
+    height, width = grid_of(logits)
     window, rows, columns = _peak_window(logits, radius_cells, beta)
     window = window / ops.sum(window, axis=(2, 3), keepdims=True)
     cell_x, cell_y = image_shape[1] / width, image_shape[0] / height

@@ -100,19 +100,22 @@ class DepthToSpace(keras.layers.Layer):
         super().__init__(**kwargs)
         self.factor = factor
 
-    def call(self, inputs):
-        height, width, channels = inputs.shape[1:]
-        s = self.factor
+    def build(self, input_shape):
+        channels, s = input_shape[3], self.factor
         if channels % (s * s):
             raise ValueError(f"{self.name}: {channels} channels are no multiple of {s} * {s}")
-        x = ops.reshape(inputs, (-1, height, width, s, s, channels // (s * s)))
+
+    def call(self, inputs):
+        (height, width), s = ops.shape(inputs)[1:3], self.factor
+        channels = inputs.shape[3] // (s * s)
+        x = ops.reshape(inputs, (-1, height, width, s, s, channels))
         x = ops.transpose(x, (0, 1, 3, 2, 4, 5))
-        return ops.reshape(x, (-1, height * s, width * s, channels // (s * s)))
+        return ops.reshape(x, (-1, height * s, width * s, channels))
 
     def compute_output_shape(self, input_shape):
-        batch, height, width, channels = input_shape
+        batch, *grid, channels = input_shape
         s = self.factor
-        return (batch, height * s, width * s, channels // (s * s))
+        return (batch, *(n and n * s for n in grid), channels // (s * s))
 
     def get_config(self):
         return {**super().get_config(), "factor": self.factor}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import keras
 import numpy as np
 from keras import ops
@@ -47,9 +49,8 @@ class SpatialEmbedding(keras.layers.Layer):
 
     def build(self, input_shape):
         if self.learn_beta:
-            self.log_beta = self.add_weight(
-                shape=(), initializer=keras.initializers.Constant(_log(self.beta)), name="log_beta"
-            )
+            start = keras.initializers.Constant(math.log(self.beta))
+            self.log_beta = self.add_weight(shape=(), initializer=start, name="log_beta")
 
     def call(self, logits):
         beta = ops.exp(self.log_beta) if self.learn_beta else self.beta
@@ -273,7 +274,3 @@ class ExpectedError(keras.layers.Layer):
             "ratios": self.ratios,
         }
         return {**super().get_config(), **config}
-
-
-def _log(value):
-    return float(ops.log(value))

@@ -88,7 +88,7 @@ class HeatmapLoss(_PointLoss):
 
     def call(self, y_true, y_pred):
         y_true = heatmaps.points_of(y_pred.shape[-1], y_true, f"{self.name}: y_true")
-        (height, width), (rows, columns) = self.image_shape, y_pred.shape[1:3]
+        (height, width), (rows, columns) = self.image_shape, heatmaps.grid_of(y_pred)
         if height % rows or width % columns:
             raise ValueError(
                 f"{self.name}: heatmaps of {rows} x {columns} cells are no image of "

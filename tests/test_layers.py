@@ -29,6 +29,13 @@ def test_embedding_is_that_of_the_oracle_and_beta_is_learnt():
         layers.SpatialEmbedding("none")
 
 
+def test_an_embedding_that_learns_beta_is_built_where_training_begins():
+    logits = np.random.default_rng(0).normal(0, 2, (2, 5, 6, 3)).astype("float32")
+    built_in_graph = tf.function(layers.SpatialEmbedding(beta=2.0, learn_beta=True))
+    wanted = layers.SpatialEmbedding(beta=2.0)(logits)
+    np.testing.assert_allclose(built_in_graph(logits), wanted, atol=1e-6)
+
+
 def test_decoder_is_that_of_the_oracle():
     logits = np.random.default_rng(1).normal(0, 2, (1, 6, 7, 2)).astype("float32")
     points, confidence = layers.HeatmapDecoder((24, 14), 2, beta=0.5)(logits)
@@ -88,8 +95,29 @@ def test_depth_to_space():
 
 
 def test_depth_to_space_of_channels_that_do_not_divide():
-    with pytest.raises(ValueError, match="6 channels are no multiple of 2"):
-        image_layers.DepthToSpace(2)(np.ones((2, 3, 3, 6), "float32"))
+    for inputs in (np.ones((2, 3, 3, 6), "float32"), keras.Input((3, 3, 6))):
+        with pytest.raises(ValueError, match="6 channels are no multiple of 2"):
+            image_layers.DepthToSpace(2)(inputs)
+
+
+def test_depth_to_space_of_a_grid_that_a_graph_does_not_know():
+    x = keras.Input((None, 3, 8))
+    model = keras.Model(x, image_layers.DepthToSpace(2)(x))
+    assert model.output_shape == (None, None, 6, 2)
+    grid = np.random.default_rng(0).normal(size=(2, 5, 3, 8)).astype("float32")
+    spec = tf.TensorSpec((None, None, None, 8))
+    found = tf.function(model.layers[-1], input_signature=[spec])(grid)
+    np.testing.assert_array_equal(found, tf.nn.depth_to_space(grid, 2))
+
+
+@pytest.mark.parametrize("layer", [layers.SpatialEmbedding(), layers.HeatmapDecoder((16, 16))])
+def test_heatmaps_of_a_size_that_a_graph_does_not_know_are_refused_clearly(layer):
+    logits = keras.Input((None, None, 4))
+    model = keras.Model(logits, layer(logits))  # fine where images of one size come
+    model(np.ones((1, 8, 8, 4), "float32"))
+    graph = tf.function(model, input_signature=[tf.TensorSpec((None, None, None, 4))])
+    with pytest.raises(ValueError, match=r"heatmaps of shape .*None, None, 4\).*tf.ensure_shape"):
+        graph.get_concrete_function()
 
 
 @pytest.mark.parametrize(

@@ -253,6 +253,12 @@ def test_what_a_graph_does_not_know_of_points_is_checked_when_it_runs(loss, head
         graph(POINTS[:, :1])
 
 
+def test_heatmaps_of_a_size_that_a_graph_does_not_know_are_refused_clearly():
+    graph = tf.function(lambda logits: HeatmapLoss(SHAPE)(POINTS, logits))
+    with pytest.raises(ValueError, match=r"\(None, None, None, 4\): .*tf.ensure_shape"):
+        graph.get_concrete_function(tf.TensorSpec((None, None, None, 4)))
+
+
 def test_weights_that_a_graph_does_not_know_are_one_a_sample():
     loss, logits, weights = HeatmapLoss(SHAPE), logits_like(POINTS), np.array([[1.0], [3.0]], "f")
     spec = tf.TensorSpec((None, None))
