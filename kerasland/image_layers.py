@@ -21,8 +21,7 @@ class ImageStandardization(keras.layers.Layer):
 
     Returns:
         The same shape, in the layer's compute dtype; computed in float32. An image of one
-        constant whole number becomes 0, one that hardly varies (by less than 1e-6) is not
-        stretched further.
+        number becomes 0, one that hardly varies (by less than 1e-6) is not stretched further.
     """
 
     def __init__(self, **kwargs):
@@ -35,6 +34,7 @@ class ImageStandardization(keras.layers.Layer):
         if wanted is not None and isinstance(image, tf.Tensor) and None in image.shape[1:]:
             image = tf.ensure_shape(image, (None, *wanted.shape[1:]))
         image = ops.cast(image, "float32")
+        image = image - image[:, :1, :1, :1]  # so that of one number, whose mean is rounded, is 0
         image = image - ops.mean(image, axis=(1, 2, 3), keepdims=True)
         deviation = ops.sqrt(ops.mean(image * image, axis=(1, 2, 3), keepdims=True))
         return ops.cast(image / ops.maximum(deviation, 1e-6), self.compute_dtype)
