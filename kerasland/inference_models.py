@@ -90,7 +90,8 @@ def pipeline(model: keras.Model, dtype: str = "float32", scale: Scale | None = N
 
     Args:
         model: what `unet` returns.
-        dtype: of the raw image; "uint8" saves the export a pass over it.
+        dtype: of the raw image; "uint8" saves the export a pass over it, and refuses others (but
+            not once the pipeline itself was saved and loaded).
         scale: by which the model's errors are in millimetres, see `model_notes.model_scale`.
 
     Returns:
@@ -99,8 +100,15 @@ def pipeline(model: keras.Model, dtype: str = "float32", scale: Scale | None = N
         that image, "confidence" (B, K), and, of a model that `kerasland.calibration` has been at,
         "error_mm" (B, K); where the scale is two landmarks a known length apart, also "mm_per_px"
         (B,), see `PixelSize`. It shares the weights of `model`.
+
+    Raises:
+        ValueError: if the model has no frame that images are fitted into, as what this returns.
     """
     image_shape = model.input_shape[1:3]
+    if None in image_shape:
+        raise ValueError(
+            f"model {model.name!r} takes images of any size already; give what unet() returns"
+        )
     image = keras.Input((None, None, 1), name="image", dtype=dtype)
     alone = keras.Model(model.inputs[0], model.output, name=model.name)  # without its optimiser
     outputs = alone(Letterbox(image_shape, name="letterbox")(image))
@@ -109,4 +117,9 @@ def pipeline(model: keras.Model, dtype: str = "float32", scale: Scale | None = N
     if scale is not None and scale.landmarks is not None:
         size = PixelSize(scale.landmarks, scale.length_mm, name="mm_per_px")
         kept["mm_per_px"] = size(landmarks, outputs["confidence"])
-    return keras.Model(image, {"landmarks": landmarks, **kept}, name="pipeline")
+    whole = keras.Model(image, {"landmarks": landmarks, **kept}, name="pipeline")
+    if image.dtype != "float32":  # Keras would cast what it does not hold, as 16 bits to 8
+        whole.input_spec = keras.InputSpec(
+            dtype=image.dtype, shape=image.shape, allow_last_axis_squeeze=True
+        )
+    return whole
