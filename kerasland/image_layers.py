@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from kerasland import resampling
+from kerasland import resampling, settings
 
 _register = keras.saving.register_keras_serializable(package="kerasland")
 
@@ -93,12 +93,13 @@ class DepthToSpace(keras.layers.Layer):
         factor: s.
 
     Raises:
-        ValueError: if the channels are no multiple of s * s.
+        ValueError: if s is no whole number above 0; when called, if the channels are no multiple
+            of s * s.
     """
 
     def __init__(self, factor, **kwargs):
         super().__init__(**kwargs)
-        self.factor = factor
+        self.factor = settings.whole("factor", factor)
 
     def build(self, input_shape):
         channels, s = input_shape[3], self.factor
@@ -140,7 +141,7 @@ class Letterbox(keras.layers.Layer):
 
     def __init__(self, image_shape, **kwargs):
         super().__init__(**{**kwargs, "dtype": "float32"})  # whatever the policy
-        self.image_shape = tuple(image_shape)
+        self.image_shape = settings.height_and_width(image_shape)
 
     def call(self, image):
         scale, shift_x, shift_y = resampling.letterbox_transform(
@@ -175,7 +176,7 @@ class FrameToImage(keras.layers.Layer):
 
     def __init__(self, image_shape, **kwargs):
         super().__init__(**{**kwargs, "dtype": "float32"})  # whatever the policy
-        self.image_shape = tuple(image_shape)
+        self.image_shape = settings.height_and_width(image_shape)
 
     def call(self, landmarks, image):
         scale, shift_x, shift_y = resampling.letterbox_transform(

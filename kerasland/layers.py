@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasland import embedding, heatmaps, shapes
+from kerasland import embedding, heatmaps, settings, shapes
 
 _register = keras.saving.register_keras_serializable(package="kerasland")
 
@@ -34,17 +34,16 @@ class SpatialEmbedding(keras.layers.Layer):
         (B, K, C), float32, in units of half the longer side.
 
     Raises:
-        ValueError: for unknown `maps` or `angle`, or `beta` not above 0.
+        ValueError: for unknown `maps` or `angle`, or `beta` not above 0; when called, for heatmaps
+            whose size a graph does not know.
     """
 
     def __init__(self, maps="both", angle="unit", beta=1.0, learn_beta=False, **kwargs):
         super().__init__(**{**kwargs, "dtype": "float32"})  # whatever the policy
         self.components = embedding.feature_count(maps, angle)
-        if beta <= 0:
-            raise ValueError(f"beta must be above 0, not {beta}")
         self.maps = maps
         self.angle = angle
-        self.beta = beta
+        self.beta = settings.above_0("beta", beta)
         self.learn_beta = learn_beta
 
     def build(self, input_shape):
@@ -86,14 +85,24 @@ class HeatmapDecoder(keras.layers.Layer):
     Returns:
         landmarks (B, K, 2), (x, y) in pixels of the network's input, and confidence (B, K), the
         share of the heatmap's mass within the window; float32.
+
+    Raises:
+        ValueError: for impossible numbers; when called, for names of another number than heatmaps,
+            or heatmaps whose size a graph does not know.
     """
 
     def __init__(self, image_shape, radius_cells=4, beta=1.0, names=None, **kwargs):
         super().__init__(**{**kwargs, "dtype": "float32"})  # whatever the policy
-        self.image_shape = tuple(image_shape)
-        self.radius_cells = radius_cells
-        self.beta = beta
+        self.image_shape = settings.height_and_width(image_shape)
+        self.radius_cells = settings.whole("radius_cells", radius_cells, least=0)
+        self.beta = settings.above_0("beta", beta)
         self.names = None if names is None else tuple(names)
+
+    def build(self, input_shape):
+        if self.names is not None and len(self.names) != input_shape[3]:
+            raise ValueError(
+                f"{self.name}: {len(self.names)} names of landmarks for {input_shape[3]} heatmaps"
+            )
 
     def call(self, logits):
         return heatmaps.decode(logits, self.image_shape, self.radius_cells, self.beta)
@@ -197,10 +206,10 @@ class ShapePosterior(ShapeLayer):
 
     def __init__(self, image_shape, sigma_px, radius_cells=4, beta=1.0, **kwargs):
         super().__init__(**kwargs)
-        self.image_shape = tuple(image_shape)
-        self.sigma_px = sigma_px
-        self.radius_cells = radius_cells
-        self.beta = beta
+        self.image_shape = settings.height_and_width(image_shape)
+        self.sigma_px = settings.above_0("sigma_px", sigma_px)
+        self.radius_cells = settings.whole("radius_cells", radius_cells, least=0)
+        self.beta = settings.above_0("beta", beta)
 
     def build(self, landmarks_shape, logits_shape):
         self._add_shapes(landmarks_shape)
@@ -241,6 +250,9 @@ class ExpectedError(keras.layers.Layer):
 
     Returns:
         (B, K), mm, float32.
+
+    Raises:
+        ValueError: when called with another K.
     """
 
     FLOOR = 1e-3
@@ -251,6 +263,12 @@ class ExpectedError(keras.layers.Layer):
         self.slope = float(slope)
         self.levels = tuple(float(level) for level in levels)
         self.ratios = tuple(float(ratio) for ratio in ratios)
+
+    def build(self, input_shape):
+        if len(self.offsets) != input_shape[1]:
+            raise ValueError(
+                f"{self.name}: offsets of {len(self.offsets)} landmarks for {input_shape[1]}"
+            )
 
     def call(self, confidence):
         lacking = ops.maximum(1.0 - confidence, 0.0) + self.FLOOR

@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras import ops
 
 from kerasland import embedding, heatmaps
+from kerasland.settings import above_0, height_and_width
 
 HEATMAP_LOSSES = ("cross_entropy", "squared_error")  # functions of `heatmaps`
 _register = keras.saving.register_keras_serializable(package="kerasland")
@@ -66,7 +67,8 @@ class HeatmapLoss(_PointLoss):
 
     Raises:
         ValueError: for another kind, or `sigma_px` not above 0; when called, for points of
-            another shape, weights of landmarks, or heatmaps that do not divide `image_shape`.
+            another shape, weights of landmarks, or heatmaps that do not divide `image_shape` or
+            whose size a graph does not know.
     """
 
     def __init__(
@@ -80,10 +82,13 @@ class HeatmapLoss(_PointLoss):
     ):
         if kind not in HEATMAP_LOSSES:
             raise ValueError(f"kind must be one of {HEATMAP_LOSSES}, not {kind!r}")
-        if sigma_px <= 0:
-            raise ValueError(f"sigma_px must be above 0, not {sigma_px}")
         super().__init__(
-            reduction, name, dtype, image_shape=tuple(image_shape), sigma_px=sigma_px, kind=kind
+            reduction,
+            name,
+            dtype,
+            image_shape=height_and_width(image_shape),
+            sigma_px=above_0("sigma_px", sigma_px),
+            kind=kind,
         )
 
     def call(self, y_true, y_pred):
@@ -149,7 +154,7 @@ class SpatialConfigurationLoss(_PointLoss):
             reduction,
             name,
             dtype,
-            image_shape=tuple(image_shape),
+            image_shape=height_and_width(image_shape),
             maps=maps,
             angle=angle,
             correlation=correlation,

@@ -135,6 +135,8 @@ class SuccessDetectionRate(_PointMetric):
         name=None,
         **kwargs,
     ):
+        if not 0 <= radius_mm < np.inf:
+            raise ValueError(f"radius_mm must be 0 or more, and finite, not {radius_mm}")
         unit = _unit(scale_landmarks, mm_per_px)
         name = name or f"sdr_{radius_mm:g}{unit}".replace(".", "_")
         super().__init__(scale_landmarks, length_mm, mm_per_px, name, **kwargs)

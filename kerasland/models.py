@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
+from kerasland import settings
 from kerasland.image_layers import BatchNormalization, DepthToSpace, ImageStandardization
 from kerasland.layers import HeatmapDecoder, SpatialEmbedding
 
@@ -74,32 +75,33 @@ def unet(
 
     Raises:
         ValueError: if the shape is not divisible, a stride does not fit, names of landmarks repeat,
-            or another name is unknown.
+            another name is unknown, or a number can't be meant.
     """
     names = _names(landmarks)
-    if len(image_shape) != 2 or None in image_shape:
-        raise ValueError(f"image_shape {tuple(image_shape)}: expected (height, width) in pixels")
-    if depth < 1 or not (beta > 0 and decode_radius_px > 0):
-        raise ValueError(
-            f"depth={depth}, beta={beta}, decode_radius_px={decode_radius_px}: all must be above 0"
-        )
+    image_shape = settings.height_and_width(image_shape)
+    width, max_width = settings.whole("width", width), settings.whole("max_width", max_width)
+    depth = settings.whole("depth", depth)
+    stem_stride = settings.whole("stem_stride", stem_stride)
+    output_stride = settings.whole("output_stride", output_stride)
+    settings.above_0("beta", beta)
+    settings.above_0("decode_radius_px", decode_radius_px)
     if synchronized is None:
         synchronized = tf.distribute.get_strategy().num_replicas_in_sync > 1
     if normalization not in NORMALIZATIONS:
         raise ValueError(
             f"normalization must be one of {tuple(NORMALIZATIONS)}, not {normalization!r}"
         )
-    if stem_stride < 1 or stem_stride & (stem_stride - 1):
+    if stem_stride & (stem_stride - 1):
         raise ValueError(f"stem_stride must be a power of 2, not {stem_stride}")
     coarsest = stem_stride * 2 ** (depth - 1)
     if any(side % coarsest for side in image_shape):
         raise ValueError(
-            f"image_shape {tuple(image_shape)} must be multiples of stem_stride * 2 ** (depth - 1)"
+            f"image_shape {image_shape} must be multiples of stem_stride * 2 ** (depth - 1)"
             f" = {coarsest}"
         )
-    if not 1 <= output_stride <= coarsest:
+    if output_stride > coarsest:
         raise ValueError(
-            f"output_stride must be within 1 and the last level's {coarsest}, not {output_stride}"
+            f"output_stride must be at most the last level's {coarsest}, not {output_stride}"
         )
     levels = [stem_stride * 2**level for level in range(depth)]
     if output_stride not in levels and stem_stride % output_stride:

@@ -1,4 +1,5 @@
-"""Settings: fields of a dataclass that say what they may be; checked, and as texts."""
+"""Settings: fields of a dataclass that say what they may be, checked and as texts; and arguments
+that several layers and losses check alike."""
 
 from __future__ import annotations
 
@@ -114,6 +115,41 @@ def meaning(item: dataclasses.Field) -> str:
     """What a field says of itself, with its choices."""
     choices = item.metadata.get("choices")
     return item.metadata["help"] + (f" ({', '.join(choices)})" if choices else "")
+
+
+def whole(name: str, value, least: int = 1) -> int:
+    """Python's own of a whole number of any kind.
+
+    Raises:
+        ValueError: it is none, or below `least`.
+    """
+    if not hasattr(value, "__index__") or operator.index(value) < least:
+        raise ValueError(f"{name} must be a whole number, {least} or more, not {value!r}")
+    return operator.index(value)
+
+
+def above_0(name: str, value: float) -> float:
+    """The value.
+
+    Raises:
+        ValueError: it is not above 0 and finite.
+    """
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} must be above 0 and finite, not {value}")
+    return value
+
+
+def height_and_width(image_shape) -> tuple[int, int]:
+    """Of an image, pixels.
+
+    Raises:
+        ValueError: it is anything else.
+    """
+    try:
+        height, width = (whole("side", side) for side in image_shape)
+    except (TypeError, ValueError):
+        raise ValueError(f"image_shape {image_shape}: expected (height, width) in pixels") from None
+    return height, width
 
 
 def _typed(value, wanted: type):

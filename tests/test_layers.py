@@ -162,6 +162,35 @@ def test_what_is_finer_than_half_precision_computes_in_single():
         assert embedding(logits).dtype == decoder(logits)[0].dtype == "float32"
 
 
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: layers.SpatialEmbedding(beta=np.nan), "beta must be above 0 and finite, not nan"),
+        (lambda: layers.HeatmapDecoder((8, 8), beta=-1.0), "beta must be above 0 and finite"),
+        (lambda: layers.HeatmapDecoder((8, 8), -1), "radius_cells must be a whole number, 0 or"),
+        (lambda: layers.HeatmapDecoder((8, 8, 1)), "expected .height, width. in pixels"),
+        (lambda: layers.ShapePosterior((8, 8), 0.0), "sigma_px must be above 0"),
+        (lambda: image_layers.DepthToSpace(0), "factor must be a whole number, 1 or more, not 0"),
+        (lambda: image_layers.Letterbox((8, 0)), "expected .height, width. in pixels"),
+    ],
+)
+def test_impossible_settings_are_refused(make, said):
+    with pytest.raises(ValueError, match=said):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "said"),
+    [
+        (layers.HeatmapDecoder((8, 8), names="abc"), (8, 8, 2), "3 names of landmarks for 2"),
+        (layers.ExpectedError((0.1, 0.2, 0.3), 0.3), (2,), "offsets of 3 landmarks for 2"),
+    ],
+)
+def test_landmarks_of_another_number_are_refused(layer, shape, said):
+    with pytest.raises(ValueError, match=said):
+        layer(keras.Input(shape))
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32", "int32"])
 def test_letterbox_is_that_of_numpy(dtype):
     raw = np.random.default_rng(4).integers(0, 255, (2, 50, 31, 1)).astype(dtype)

@@ -271,8 +271,12 @@ def test_weights_that_a_graph_does_not_know_are_one_a_sample():
 def test_impossible_settings_are_refused():
     with pytest.raises(ValueError, match="kind must be one of"):
         HeatmapLoss(SHAPE, kind="dice")
-    with pytest.raises(ValueError, match="sigma_px must be above 0"):
-        HeatmapLoss(SHAPE, sigma_px=0)
+    for sigma in (0, np.nan):
+        with pytest.raises(ValueError, match="sigma_px must be above 0"):
+            HeatmapLoss(SHAPE, sigma_px=sigma)
+    for loss in (HeatmapLoss, SpatialConfigurationLoss):
+        with pytest.raises(ValueError, match=r"image_shape \(12, 20, 1\): expected"):
+            loss((*SHAPE, 1))
     with pytest.raises(ValueError, match="correlation must be one of"):
         SpatialConfigurationLoss(SHAPE, correlation="kendall")
     with pytest.raises(ValueError, match="three components"):

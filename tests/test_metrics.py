@@ -111,6 +111,9 @@ def test_scales_that_are_none_are_refused():
     ):
         with pytest.raises(ValueError, match="expected"):
             RadialError(**options)
+    for radius in (-1.0, np.nan, np.inf):
+        with pytest.raises(ValueError, match="radius_mm must be 0 or more, and finite"):
+            SuccessDetectionRate(radius)
     with pytest.raises(ValueError, match=r"scale_landmarks=\(0, 4\) of 3 landmarks"):
         value(RadialError(), (TRUE[:, :3], PRED[:, :3]))
 

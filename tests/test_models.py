@@ -123,21 +123,23 @@ def test_variants(options, components):
     [
         ({"image_shape": (30, 24)}, r"image_shape \(30, 24\) must be multiples of .* = 4"),
         ({"stem_stride": 3}, "stem_stride must be a power of 2, not 3"),
-        ({"stem_stride": 0}, "stem_stride must be a power of 2, not 0"),
-        ({"output_stride": 8}, "output_stride must be within 1 and the last level's 4, not 8"),
-        ({"output_stride": 0}, "output_stride must be within 1 and the last level's 4, not 0"),
+        ({"stem_stride": 0}, "stem_stride must be a whole number, 1 or more, not 0"),
+        ({"output_stride": 8}, "output_stride must be at most the last level's 4, not 8"),
+        ({"output_stride": 0}, "output_stride must be a whole number, 1 or more, not 0"),
         ({"landmarks": "abc"}, "landmarks='abc': expected a number or a list of names"),
         ({"landmarks": ["a", "b", "a"]}, "expected one or more, of different names"),
-        ({"depth": 0}, "depth=0, .* all must be above 0"),
-        ({"decode_radius_px": -5.0}, "decode_radius_px=-5.0: all must be above 0"),
+        ({"depth": 0}, "depth must be a whole number, 1 or more, not 0"),
+        ({"decode_radius_px": -5.0}, "decode_radius_px must be above 0"),
         ({"image_shape": (32, 24, 1)}, r"image_shape \(32, 24, 1\): expected \(height, width\)"),
+        ({"image_shape": 32}, r"image_shape 32: expected \(height, width\)"),
+        ({"width": 4.0}, "width must be a whole number, 1 or more, not 4.0"),
         ({"landmarks": 0}, "landmarks=0: expected one or more"),
         ({"output_stride": 3}, "output_stride 3 is none of the levels' strides"),
         ({"stem_stride": 2, "output_stride": 3}, "output_stride 3 .* stem_stride 2"),
         ({"normalization": "instance"}, "normalization must be one of .* not 'instance'"),
         ({"maps": "spherical"}, "maps must be one of .* not 'spherical'"),
         ({"angle": "degrees"}, "angle must be one of"),
-        ({"beta": -1.0}, "beta=-1.0, .* all must be above 0"),
+        ({"beta": -1.0}, "beta must be above 0"),
     ],
 )
 def test_impossible_models_are_refused(options, message):
@@ -145,8 +147,12 @@ def test_impossible_models_are_refused(options, message):
         small(**options)
 
 
-def test_a_number_of_landmarks_of_any_kind():
-    assert kerasland.landmark_names(small(np.int64(2))) == ("0", "1")
+def test_whole_numbers_of_any_kind():
+    whole = {"width": 4, "max_width": 8, "depth": 2, "stem_stride": 2, "output_stride": 1}
+    wanted = small(2, **whole)
+    model = small(np.int64(2), **{name: np.int64(number) for name, number in whole.items()})
+    assert kerasland.landmark_names(model) == ("0", "1")
+    assert [weight.shape for weight in model.weights] == [w.shape for w in wanted.weights]
 
 
 def test_channels_come_last_whatever_keras_is_set_to():
@@ -338,6 +344,22 @@ def test_pipeline_is_the_path_by_hand():
         np.testing.assert_allclose(found["landmarks"], back, atol=1e-3)
         np.testing.assert_allclose(found["confidence"], wanted["confidence"], atol=1e-4)
         assert set(found) == {"landmarks", "confidence"}
+
+
+def test_a_pipeline_of_8_bits_takes_no_others():
+    model = small()
+    whole = kerasland.pipeline(model, "uint8")
+    image = np.random.default_rng(0).integers(0, 255, (1, 40, 30, 1)).astype("uint8")
+    found, wanted = (p.predict(image, verbose=0) for p in (whole, kerasland.pipeline(model)))
+    np.testing.assert_allclose(found["landmarks"], wanted["landmarks"], atol=1e-4)
+    for run in (whole, lambda image: whole.predict(image, verbose=0)):
+        with pytest.raises(ValueError, match="expected dtype=uint8, found dtype=uint16"):
+            run(256 * image.astype("uint16"))
+
+
+def test_a_pipeline_is_not_put_into_another():
+    with pytest.raises(ValueError, match="'pipeline' takes images of any size already"):
+        kerasland.pipeline(kerasland.pipeline(small()))
 
 
 def test_range_of_intensities_does_not_matter():
