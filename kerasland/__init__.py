@@ -104,6 +104,14 @@ def _register(keras) -> None:
     Keras looks among the registered classes only, and to register them needs Keras: so they are
     imported as soon as Keras is. A module of kerasland may be half imported at that moment, so
     the five below use no contents of others while they are imported themselves.
+
+    Raises:
+        ImportError: if Keras computes with anything but TensorFlow.
     """
+    if keras.config.backend() != "tensorflow":
+        raise ImportError(
+            f"kerasland needs Keras on TensorFlow, here it is on {keras.config.backend()}: set "
+            "KERAS_BACKEND=tensorflow in the environment before Keras is imported"
+        )
     for home in ("layers", "image_layers", "losses", "metrics", "optimizers"):
         importlib.import_module(f"{__name__}.{home}")

@@ -243,6 +243,16 @@ def test_images_of_any_size(name):
         np.testing.assert_allclose(model(batch), make()(*batch), atol=1e-4)
 
 
+@pytest.mark.parametrize("imports", ["kerasland, keras", "keras, kerasland"])
+def test_another_backend_is_named(imports, tmp_path):
+    """Of a Keras that is nothing but a backend, since those of others may not be installed."""
+    (tmp_path / "keras.py").write_text("class config:\n    backend = lambda: 'jax'\n")
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import {imports}"
+    root = Path(__file__).resolve().parents[1]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
+    assert "ImportError: kerasland needs Keras on TensorFlow, here it is on jax" in done.stderr
+
+
 @pytest.mark.parametrize(("make", "prediction"), LOSSES.values(), ids=LOSSES)
 def test_reductions_and_sample_weights(make, prediction):
     each = np.array(make().call(POINTS, prediction))
