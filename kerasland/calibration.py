@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 from sklearn.linear_model import GammaRegressor
 
+from kerasland import tables
 from kerasland.errors import DataError
 from kerasland.layers import ExpectedError
 from kerasland.models import landmark_names
@@ -128,16 +129,7 @@ def reliability(errors: pd.DataFrame) -> pd.DataFrame:
     error_mm = known["error_mm"].to_numpy(np.float64)
     within = pd.DataFrame(error_mm[:, None] <= radii).groupby(known["image_id"].to_numpy())
     sums, counts = within.sum().to_numpy(), within.size().to_numpy()
-    rng = np.random.default_rng(0)
-    drawn = rng.integers(0, len(sums), (2000, len(sums)))
-    # in parts: all at once they would take gigabytes of thousands of images
-    shares = np.concatenate(
-        [
-            sums[part].sum(axis=1) / counts[part].sum(axis=1)[:, None]
-            for part in np.array_split(drawn, 100)
-        ]
-    )
-    low, high = np.percentile(shares, (2.5, 97.5), axis=0)
+    low, high = tables.bootstrap_interval(sums.T, np.tile(counts, (len(LEVELS), 1)), 2000, 0)
     return pd.DataFrame(
         {
             "nominal_coverage": LEVELS,

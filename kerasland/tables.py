@@ -66,21 +66,32 @@ def _sdr(error_mm: np.ndarray, radius_mm: float) -> float:
     return 100.0 - 100.0 * _outliers(error_mm, radius_mm) / max(error_mm.size, 1)
 
 
-def _bootstrap_interval(
+def bootstrap_interval(
     sums: np.ndarray, counts: np.ndarray, samples: int, seed: int
-) -> tuple[float, float]:
-    """95 % percentile interval of sum / count when the rows (images) are resampled."""
-    if len(sums) < 2:
+) -> tuple[float | np.ndarray, float | np.ndarray]:
+    """The 95 % percentile interval of sum / count, when images are resampled with replacement.
+
+    Args:
+        sums, counts: (..., N), of N images.
+        samples: resamples.
+        seed: of the draws.
+
+    Returns:
+        Its ends, (...) each; NaN with fewer than two images.
+    """
+    if np.shape(sums)[-1] < 2:
         return math.nan, math.nan
-    rng = np.random.default_rng(seed)
-    images = len(sums)
-    means = np.empty(samples)
-    step = max(1, 1_000_000 // images)
-    for start in range(0, samples, step):
-        chosen = rng.integers(0, images, (min(step, samples - start), images))
-        means[start : start + step] = sums[chosen].sum(axis=1) / counts[chosen].sum(axis=1)
-    low, high = np.percentile(means, (2.5, 97.5))
-    return float(low), float(high)
+    return stats.bootstrap(
+        (sums, counts),
+        lambda sums, counts, axis: sums.sum(axis) / counts.sum(axis),
+        paired=True,
+        vectorized=True,
+        n_resamples=samples,
+        batch=max(1, 1_000_000 // np.size(sums)),  # all at once may take gigabytes
+        axis=-1,
+        method="percentile",
+        random_state=np.random.default_rng(seed),
+    ).confidence_interval
 
 
 def _known(errors: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -97,7 +108,7 @@ def _interval_of_mean(errors: pd.DataFrame, name: str, samples: int, seed: int) 
     """`name`_mean_low and `name`_mean_high, when images are resampled with all their points."""
     of_image = _known(errors, name).groupby("image_id")[name].agg(["sum", "count"])
     sums, counts = of_image["sum"].to_numpy(), of_image["count"].to_numpy()
-    low, high = _bootstrap_interval(sums, counts, samples, seed)
+    low, high = bootstrap_interval(sums, counts, samples, seed)
     return {f"{name}_mean_low": low, f"{name}_mean_high": high}
 
 
@@ -221,7 +232,7 @@ def paired(
     mean_a, mean_b = (point.groupby(level="image_id").mean() for point in points)
     difference = (mean_b - mean_a).to_numpy()
     each = np.ones(len(difference))
-    low, high = _bootstrap_interval(difference, each, samples, seed)
+    low, high = bootstrap_interval(difference, each, samples, seed)
     p = float(stats.wilcoxon(difference).pvalue) if np.any(difference) else 1.0
     compared = {
         f"difference_{unit}_mean": float(difference.mean()),
@@ -231,7 +242,7 @@ def paired(
     }
     if unit == "mm":
         gain = (within[1] - within[0]).to_numpy()
-        gain_low, gain_high = _bootstrap_interval(gain, each, samples, seed)
+        gain_low, gain_high = bootstrap_interval(gain, each, samples, seed)
         compared["sdr_2mm_difference"] = float(gain.mean())
         compared["sdr_2mm_difference_low"] = gain_low
         compared["sdr_2mm_difference_high"] = gain_high
