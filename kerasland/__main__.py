@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import sys
@@ -27,9 +28,10 @@ def script() -> None:
     """`main`, and out of the process at once.
 
     Taking TensorFlow down takes a second and more, when all files are closed and nothing is left
-    to do.
+    to do but to remove temporary ones.
     """
     status = main()
+    atexit._run_exitfuncs()  # removes the files of Python functions that TensorFlow rewrote
     try:
         sys.stdout.flush()
     except OSError as error:

@@ -151,7 +151,7 @@ def frozen(model: keras.Model, spec: tf.TensorSpec, kernels: str = FULL):
     groups = (model.trainable_variables, model.non_trainable_variables)
     kept = [[_stored(variable, kernels) for variable in group] for group in groups]
 
-    @tf.function(input_signature=[spec])
+    @tf.function(input_signature=[spec], autograph=False)
     def serve(inputs):
         weights = [
             [

@@ -91,7 +91,7 @@ def frame_localizer(model: keras.Model) -> Localizer:
     """
     spec = tf.TensorSpec((None, *model.input_shape[1:3], 1), tf.float32)
 
-    @tf.function(input_signature=[spec])
+    @tf.function(input_signature=[spec], autograph=False)
     def graph(frames):
         outputs = model(frames, training=False)
         return outputs["landmarks"], outputs["confidence"]

@@ -33,9 +33,20 @@ SMALL = ["image_shape=64x48", "width=8", "max_width=16", "depth=3", "epochs=1"]
 SMALL += ["validation_images=2", "sigma_px=1.5"]
 
 
-def kerasland(*args: object) -> subprocess.CompletedProcess:
+def kerasland(*args: object, **more: object) -> subprocess.CompletedProcess:
+    """In a process of its own, which has `more` in its environment."""
     command = [sys.executable, "-m", "kerasland", *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True)
+    env = {**os.environ, **{key: str(value) for key, value in more.items()}}
+    return subprocess.run(command, capture_output=True, text=True, env=env)
+
+
+@pytest.fixture
+def temporary(tmp_path):
+    """A folder for temporary files, of which none may be left."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    yield folder
+    assert not list(folder.iterdir())
 
 
 SCRIPT = """
@@ -425,13 +436,13 @@ def test_evaluate_writes_what_the_design_says(hands, run, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_two_replicas_from_the_command_line(hands, tmp_path):
+def test_two_replicas_from_the_command_line(hands, tmp_path, temporary):
     """Validation, averaging, checkpoints and the final model under two logical devices."""
     out = tmp_path / "run"
     settings = [*SMALL[:4], "epochs=2", *SMALL[5:], "batch_size=4"]
     done = kerasland(
         "train", "--data", hands.folder, "--fold", "dev", "--out", out, "--replicas", 2,
-        "--set", *settings,
+        "--set", *settings, TMPDIR=temporary,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     history = pd.read_csv(out / "history.csv")
@@ -479,13 +490,13 @@ def test_predict_of_a_bad_image_keeps_the_others(hands, run, tmp_path, capsys):
     assert str(broken) in refused(capsys, 1, "predict", good, "--model", broken, "--out", out)
 
 
-def test_predict_works_straight_after_install(hands, tmp_path):
+def test_predict_works_straight_after_install(hands, tmp_path, temporary):
     """The pretrained model ships with the package; no network, no option.
 
     In the command's process TensorFlow has oneDNN, and a batch, in this one neither.
     """
     images = [hands.image_path(image_id) for image_id in hands.ids[: localizers.BATCH + 1]]
-    done = kerasland("predict", *images, "--out", tmp_path / "out")
+    done = kerasland("predict", *images, "--out", tmp_path / "out", TMPDIR=temporary)
     assert done.returncode == 0, done.stderr
     table = pd.read_csv(tmp_path / "out" / "landmarks.csv")
     localize = localizers.localizer(model_files.load_pretrained())
