@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from data_prep import common, points_checks, shapes
-from kerasland.errors import DataError, run
+from kerasland.command import run
+from kerasland.errors import DataError
 from kerasland.folds import read_fold
 from kerasland.images import pixel_hash, read_image
 from kerasland.prepared import examine

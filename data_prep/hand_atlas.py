@@ -12,7 +12,8 @@ import numpy as np
 
 from data_prep import common
 from kerasland import preparation, prepared
-from kerasland.errors import DataError, run
+from kerasland.command import run
+from kerasland.errors import DataError
 from kerasland.folds import disjoint_folds, read_list, split
 from kerasland.images import image_shape
 from kerasland.phantom import LANDMARK_NAMES

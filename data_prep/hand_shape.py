@@ -19,7 +19,8 @@ from sklearn.decomposition import PCA
 from data_prep import common, hand_atlas
 from data_prep.bone_outlines import LONG_BONES, WRIST_BONES
 from kerasland import files
-from kerasland.errors import DataError, run
+from kerasland.command import run
+from kerasland.errors import DataError
 from kerasland.phantom import LANDMARK_NAMES
 
 COMMAND = (

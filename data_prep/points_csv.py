@@ -16,7 +16,8 @@ from data_prep.matching import image_ids, left_out, match_images, other_ending
 from data_prep.points_files import read_points
 from data_prep.points_folds import FILE
 from kerasland import preparation, prepared
-from kerasland.errors import DataError, UsageError, run
+from kerasland.command import run
+from kerasland.errors import DataError, UsageError
 from kerasland.images import image_shape
 from kerasland.progress import track
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from data_prep import common
 from kerasland import synthetic
-from kerasland.errors import run
+from kerasland.command import run
 from kerasland.progress import track
 
 

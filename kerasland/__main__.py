@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from kerasland import arguments, errors, experiment, machine
+from kerasland import arguments, command, experiment, machine
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -21,7 +21,7 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     args = arguments.parser().parse_args(argv)
-    return errors.run(lambda: VERBS[args.verb](args), args.debug)
+    return command.run(lambda: VERBS[args.verb](args), args.debug)
 
 
 def script() -> None:

@@ -23,6 +23,7 @@ FLOORS = [
         "threads",
     },
     {
+        "command",
         "correlation_plots",
         "devices",
         "dicom",

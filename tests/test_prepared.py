@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from kerasland import files, folds, images, preparation, prepared
-from kerasland.errors import DataError, KeraslandError, UsageError, run
+from kerasland.command import run
+from kerasland.errors import DataError, KeraslandError, UsageError
 from kerasland.images import pixel_hash, write_png
 
 NAMES = ("wrist_a", "wrist_b", "tip")
@@ -302,7 +303,7 @@ def test_a_process_that_is_told_to_end_leaves_nothing_half_written(tmp_path, whe
     """Also in a destructor, where an exception is lost."""
     code = """
 import signal, sys, time
-from kerasland import errors, files
+from kerasland import command, files
 def body():
     with files.replacing("a.txt") as temporary:
         temporary.touch()
@@ -311,8 +312,8 @@ def body():
 class Dying:
     def __del__(self):
         signal.raise_signal(signal.SIGTERM)
-assert errors.run(lambda: None) == 0 and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-sys.exit(errors.run(body))
+assert command.run(lambda: None) == 0 and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+sys.exit(command.run(body))
 """
     command = [sys.executable, "-c", code.replace("WHERE", where)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
