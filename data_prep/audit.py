@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep import common, points_checks, shapes
+from data_prep import common, points_checks, shape_outliers
 from kerasland.command import run
 from kerasland.errors import DataError
 from kerasland.folds import read_fold
@@ -100,24 +100,24 @@ class Audit:
             yield f"{path}: counts {self.about.get('counts')}, landmarks.csv has {counts}"
 
     def _shapes(self) -> Iterator[str]:
-        every = shapes.as_complex(self.dataset.points)
-        usable = shapes.usable(every)
-        if usable.sum() < shapes.FEWEST_IMAGES:
+        every = shape_outliers.as_complex(self.dataset.points)
+        usable = shape_outliers.usable(every)
+        if usable.sum() < shape_outliers.FEWEST_IMAGES:
             self.warnings.append(
-                f"{self.table}: shapes not compared, that takes {shapes.FEWEST_IMAGES} images with "
-                f"{shapes.FEWEST_POINTS} points each"
+                f"{self.table}: shapes not compared, that takes {shape_outliers.FEWEST_IMAGES} "
+                f"images with {shape_outliers.FEWEST_POINTS} points each"
             )
             return
-        mean = shapes.mean_shape(every[usable])
+        mean = shape_outliers.mean_shape(every[usable])
         straight = []
         for i in np.flatnonzero(usable):
-            what = shapes.exchanged(every[i], mean)
+            what = shape_outliers.exchanged(every[i], mean)
             if what:
                 self.exchanged.add(self.dataset.ids[i])
                 yield f"{self._rows(i)}: {what} look exchanged: the points fit the others' so"
             else:
                 straight.append(i)
-        moved = np.array([shapes.align(every[i], mean)[0] for i in straight])
+        moved = np.array([shape_outliers.align(every[i], mean)[0] for i in straight])
         distance = np.abs(moved - mean)
         usual = np.nanmedian(distance, axis=0)
         for row, k in np.argwhere(distance > FAR * usual):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep import audit, shapes
+from data_prep import audit, shape_outliers
 from kerasland import preparation, prepared
 
 MEAN = np.array([[20, 90], [30, 92], [40, 91], [55, 90], [60, 88], [10, 40], [35, 10], [62, 30]])
@@ -178,12 +178,12 @@ def test_missing_points_are_no_mistake(folder, capsys):
 
 def test_exchange_is_told_apart_from_a_turn():
     rng = np.random.default_rng(1)
-    every = shapes.as_complex(MEAN + rng.normal(0, 1, (9, *MEAN.shape)))
-    mean = shapes.mean_shape(every)
+    every = shape_outliers.as_complex(MEAN + rng.normal(0, 1, (9, *MEAN.shape)))
+    mean = shape_outliers.mean_shape(every)
     shape = every[0]
-    assert shapes.exchanged(shape, mean) is None
-    assert shapes.exchanged(3 * shape * np.exp(2j) + 7, mean) is None
-    assert shapes.exchanged(1j * shape.conj(), mean) == "x and y"
-    assert shapes.exchanged(-shape.conj(), mean) == "left and right"
-    assert shapes.exchanged(shape.conj(), mean) == "up and down"
-    assert shapes.misfit(shape * np.exp(0.3j), mean)[1] == pytest.approx(0.3, abs=0.1)
+    assert shape_outliers.exchanged(shape, mean) is None
+    assert shape_outliers.exchanged(3 * shape * np.exp(2j) + 7, mean) is None
+    assert shape_outliers.exchanged(1j * shape.conj(), mean) == "x and y"
+    assert shape_outliers.exchanged(-shape.conj(), mean) == "left and right"
+    assert shape_outliers.exchanged(shape.conj(), mean) == "up and down"
+    assert shape_outliers.misfit(shape * np.exp(0.3j), mean)[1] == pytest.approx(0.3, abs=0.1)
