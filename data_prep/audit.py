@@ -44,7 +44,11 @@ class Audit:
         self.about = read_about(folder)
         self.dataset, problems = examine(folder)
         self.table = folder / "landmarks.csv"
+        self.ids = set(self.dataset.ids)
         self.lines = read_landmarks(self.table, self.dataset.landmarks)[1]
+        self.spans: dict[str, list[int]] = {}  # the first line of an image and its last
+        for (image_id, _), line in self.lines.items():  # in the order of the file
+            self.spans.setdefault(image_id, [line, line])[1] = line
         self.pictures = self._read_pictures()
         self.exchanged: set[str] = set()
         self.wrong = list(dict.fromkeys(problems))
@@ -73,7 +77,7 @@ class Audit:
         for image_id, picture in self.pictures.items():
             if picture.error:
                 yield picture.error
-            if image_id not in self.dataset.ids:
+            if image_id not in self.ids:
                 path = self.dataset.image_path(image_id)
                 yield f"{path}: no points of it in landmarks.csv"
 
@@ -169,9 +173,8 @@ class Audit:
                 self.warnings.append(f"{self._rows(i)}: no scale, {names} are not both annotated")
 
     def _folds(self) -> Iterator[str]:
-        ids = set(self.dataset.ids)
         for name in self.dataset.folds():
-            lists, problems = read_fold(self.dataset.folder, name, ids)
+            lists, problems = read_fold(self.dataset.folder, name, self.ids)
             print(f"fold {name}: {len(lists[0])} train, {len(lists[1])} test")
             yield from problems
         if not self.dataset.folds():
@@ -184,8 +187,8 @@ class Audit:
 
     def _rows(self, i: int) -> str:
         image_id = self.dataset.ids[i]
-        lines = [line for (name, _), line in self.lines.items() if name == image_id]
-        return f"{self.table}, lines {min(lines)} to {max(lines)}: {image_id}"
+        first, last = self.spans[image_id]
+        return f"{self.table}, lines {first} to {last}: {image_id}"
 
 
 def _picture(path: Path) -> Picture:

@@ -1,8 +1,5 @@
 """Derives the shape model of the drawn hands from the atlas's landmark annotations.
 
-    python -m data_prep.hand_shape --landmarks all.csv --images images \\
-        --out kerasland/assets/hand_shape.json
-
 Generalized Procrustes analysis (Gower 1975), then principal components of the aligned shapes
 (Cootes et al. 1995). The output holds means, modes, spreads and the bones' forms that the phantom
 draws around them; no picture and no single hand.
@@ -23,10 +20,7 @@ from kerasland.command import run
 from kerasland.errors import DataError
 from kerasland.phantom import LANDMARK_NAMES
 
-COMMAND = (
-    "python -m data_prep.hand_shape --landmarks all.csv --images images "
-    "--out kerasland/assets/hand_shape.json"
-)
+EXAMPLE = "--landmarks all.csv --images images --out kerasland/assets/hand_shape.json"
 WRIST_LANDMARKS = (0, 4)
 WRIST_WIDTH_MM = 50.0
 KEPT_VARIANCE = 0.98
@@ -148,7 +142,7 @@ def derive(landmarks: Path, images: Path) -> dict:
     spread = {"rotation_deg": rotation_deg, **frame}
     return {
         "about": "Procrustes mean (RMS radius 1, x right, y down) and modes of hand landmarks",
-        "command": COMMAND,
+        "command": f"python -m data_prep.hand_shape {EXAMPLE}",
         "rows": len(points_by_id),
         "pictures": len(frame["fill"]),
         "landmarks": list(LANDMARK_NAMES),
@@ -176,7 +170,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = common.parser(
         "hand_shape",
         "Derives the shape model of the drawn hands from the atlas's landmark annotations.",
-        "--landmarks all.csv --images images --out kerasland/assets/hand_shape.json",
+        EXAMPLE,
     )
     parser.add_argument("--landmarks", type=Path, required=True, help="annotations, CSV")
     parser.add_argument("--images", type=Path, required=True, help="folder of <id>.jpg")

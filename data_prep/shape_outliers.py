@@ -50,13 +50,13 @@ def misfit(shape: np.ndarray, mean: np.ndarray) -> tuple[float, float]:
     return float(np.sqrt(np.nanmean(np.abs(moved - mean) ** 2))), float(abs(np.angle(factor)))
 
 
-def exchanged(shape: np.ndarray, mean: np.ndarray, ratio: float = 0.5) -> str | None:
-    """What was exchanged, if the shape fits the mean far better (by `ratio`) after it."""
+def exchanged(shape: np.ndarray, mean: np.ndarray) -> str | None:
+    """What was exchanged, if the shape fits the mean twice as well after it."""
     as_is, _ = misfit(shape, mean)
     ways = {"x and y": 1j, "left and right": -1, "up and down": 1}
     fits = {what: misfit(way * shape.conj(), mean) for what, way in ways.items()}
     reflected, _ = fits["x and y"]  # a reflection is as good as the next, but for the turn
-    return min(fits, key=lambda what: fits[what][1]) if reflected < ratio * as_is else None
+    return min(fits, key=lambda what: fits[what][1]) if reflected < as_is / 2 else None
 
 
 def usable(shapes: np.ndarray) -> np.ndarray:
