@@ -13,6 +13,7 @@ from kerasland.pictures import ANNOTATED, PREDICTED, scaled
 
 _DPI = 110
 _SIDE_PX = 240
+_COLUMNS = 5
 
 
 class Closeup(NamedTuple):
@@ -29,26 +30,25 @@ class Closeup(NamedTuple):
     title: str
 
 
-def closeups(items: Sequence[Closeup], columns: int = 5) -> Figure:
-    """Squares about annotated points: the annotation as a ring, the prediction as a cross, or, out
-    of the square, a line towards it.
+def closeups(items: Sequence[Closeup]) -> Figure:
+    """Squares about annotated points, five a row: the annotation as a ring, the prediction as a
+    cross, or, out of the square, a line towards it.
 
     Args:
         items: at least one.
-        columns: pictures a row.
 
     Returns:
         A figure.
     """
-    rows = -(-len(items) // columns)
+    rows = -(-len(items) // _COLUMNS)
     # inches; a layout that is solved takes seconds
     wide, tall, head, gap, foot = 2.3, 2.6, 0.35, 0.06, 0.3
     height = tall * rows + foot
-    figure = Figure(figsize=(wide * columns, height), dpi=_DPI)
+    figure = Figure(figsize=(wide * _COLUMNS, height), dpi=_DPI)
     for number, item in enumerate(items):
-        row, column = divmod(number, columns)
-        size = (wide - 2 * gap) / (wide * columns), (tall - head - gap) / height
-        corner = (wide * column + gap) / (wide * columns), 1 - (tall * (row + 1) - gap) / height
+        row, column = divmod(number, _COLUMNS)
+        size = (wide - 2 * gap) / (wide * _COLUMNS), (tall - head - gap) / height
+        corner = (wide * column + gap) / (wide * _COLUMNS), 1 - (tall * (row + 1) - gap) / height
         axes = figure.add_axes((*corner, *size))
         axes.set_axis_off()
         side = max(2, round(item.side_px))  # also where a pixel is said to be huge

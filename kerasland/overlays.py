@@ -232,12 +232,11 @@ def overlay(
     return figure
 
 
-def overlay_grid(items: Sequence[Overlay], columns: int = 3) -> Figure:
-    """Several radiographs at once, such as the worst cases, each with its title and errors.
+def overlay_grid(items: Sequence[Overlay]) -> Figure:
+    """Radiographs, such as the worst cases, three a row, each with its title and errors.
 
     Args:
         items: `Overlay` tuples.
-        columns: of the grid.
 
     Returns:
         A figure whose rows are as tall as the tallest image in them needs.
@@ -247,7 +246,7 @@ def overlay_grid(items: Sequence[Overlay], columns: int = 3) -> Figure:
     """
     if not items:
         raise DataError("no images to draw")
-    columns = min(columns, len(items))
+    columns = min(3, len(items))
     aspects = [np.shape(item.image)[0] / np.shape(item.image)[1] for item in items]
     tallest = [max(aspects[first : first + columns]) for first in range(0, len(items), columns)]
     cell_in, title_in = 3.2, 0.45

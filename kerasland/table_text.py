@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import pandas as pd
@@ -20,34 +21,34 @@ class _Column:
     form: Callable[..., str]
 
 
-def _count(decimals: int, value: float) -> str:
+def _count(value: float) -> str:
     return "–" if pd.isna(value) else f"{int(value):,}"
 
 
-def _number(decimals: int, value: float) -> str:
+def _number(value: float, decimals: int = 2) -> str:
     return "–" if pd.isna(value) else f"{value:.{decimals}f}"
 
 
-def _plus_minus(decimals: int, mean: float, sd: float) -> str:
-    return "–" if pd.isna(mean) else f"{mean:.{decimals}f} ± {sd:.{decimals}f}"
+def _plus_minus(mean: float, sd: float) -> str:
+    return "–" if pd.isna(mean) else f"{mean:.2f} ± {sd:.2f}"
 
 
-def _interval(decimals: int, low: float, high: float) -> str:
-    return "–" if pd.isna(low) else f"{low:.{decimals}f} – {high:.{decimals}f}"
+def _interval(low: float, high: float) -> str:
+    return "–" if pd.isna(low) else f"{low:.2f} – {high:.2f}"
 
 
-def _difference(decimals: int, mean: float, low: float, high: float) -> str:
+def _difference(mean: float, low: float, high: float, decimals: int = 2) -> str:
     interval = "" if pd.isna(low) else f" ({low:.{decimals}f} to {high:.{decimals}f})"
     return f"{mean:+.{decimals}f}{interval}"
 
 
-def _outliers_cell(decimals: int, count: float, sdr: float) -> str:
-    return "–" if pd.isna(count) else f"{int(count):,} ({100.0 - sdr:.{decimals}f})"
+def _outliers_cell(count: float, sdr: float) -> str:
+    return "–" if pd.isna(count) else f"{int(count):,} ({100.0 - sdr:.2f})"
 
 
-def _text(decimals: int, value: object) -> str:
+def _text(value: object) -> str:
     if isinstance(value, float):
-        return _number(decimals, value)
+        return _number(value)
     return str(value)
 
 
@@ -88,7 +89,7 @@ _COLUMNS = (
         "Difference (95 % CI)",
         "PE, mm",
         ("difference_mm_mean", "difference_mm_low", "difference_mm_high"),
-        lambda decimals, *of: _difference(decimals + 1, *of),
+        partial(_difference, decimals=3),
     ),
     _Column(
         "Difference, px (95 % CI)",
@@ -97,7 +98,7 @@ _COLUMNS = (
         ("difference_px_mean", "difference_px_low", "difference_px_high"),
         _difference,
     ),
-    _Column("Wilcoxon p", "", "Wilcoxon p", ("wilcoxon_p",), lambda _, value: f"{value:.2g}"),
+    _Column("Wilcoxon p", "", "Wilcoxon p", ("wilcoxon_p",), "{:.2g}".format),
     _Column(
         "Difference of SDR 2 mm, % (95 % CI)",
         "Difference (95 % CI)",
@@ -108,7 +109,7 @@ _COLUMNS = (
     _Column("Points", "", "Points", ("points",), _count),
     _Column("Images", "", "Images", ("images",), _count),
     _Column("Seeds", "", "Seeds", ("seeds",), _count),
-    _Column("Minutes", "", "Minutes", ("minutes",), lambda _, value: _number(1, value)),
+    _Column("Minutes", "", "Minutes", ("minutes",), partial(_number, decimals=1)),
     _Column("Parameters", "", "Parameters", ("parameters",), _count),
 )
 
@@ -130,9 +131,9 @@ def _shown_columns(table: pd.DataFrame) -> list[_Column]:
     ]
 
 
-def _cells(table: pd.DataFrame, columns: list[_Column], decimals: int) -> list[list[str]]:
+def _cells(table: pd.DataFrame, columns: list[_Column]) -> list[list[str]]:
     return [
-        [column.form(decimals, *(row[source] for source in column.sources)) for column in columns]
+        [column.form(*(row[source] for source in column.sources)) for column in columns]
         for row in table.to_dict("records")
     ]
 
@@ -163,30 +164,29 @@ class Grid(NamedTuple):
     rows: list[list[tuple[str, object]]]
 
 
-def grid(table: pd.DataFrame, caption: str, decimals: int = 2) -> Grid:
+def grid(table: pd.DataFrame, caption: str) -> Grid:
     """The columns that `markdown` shows, cell by cell; Args as there."""
     columns = _shown_columns(table)
     values = table[[column.sources[0] for column in columns]].itertuples(index=False)
     rows = [
         list(zip(texts, of_row, strict=True))
-        for texts, of_row in zip(_cells(table, columns, decimals), values, strict=True)
+        for texts, of_row in zip(_cells(table, columns), values, strict=True)
     ]
     return Grid(_explained(columns, caption), [column.header for column in columns], rows)
 
 
-def markdown(table: pd.DataFrame, caption: str, decimals: int) -> str:
+def markdown(table: pd.DataFrame, caption: str) -> str:
     """The caption and an aligned GitHub table.
 
     Args:
         table: rows with the column names of `kerasland.tables`; others are shown as they are.
         caption: its abbreviations are explained after it.
-        decimals: digits after the point of millimetres, pixels and percentages.
 
     Returns:
         Text that ends in a newline. What no row knows is left out; an unknown value is a dash.
     """
     columns = _shown_columns(table)
-    cells = _cells(table, columns, decimals)
+    cells = _cells(table, columns)
     lines = [[column.header for column in columns], *cells]
     lines = [[" ".join(cell.split()).replace("|", "\\|") for cell in line] for line in lines]
     width = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
@@ -208,7 +208,7 @@ _LATEX = str.maketrans(
 )
 
 
-def latex(table: pd.DataFrame, caption: str, decimals: int) -> str:
+def latex(table: pd.DataFrame, caption: str) -> str:
     """The table as a `table` environment with booktabs rules, escaped, to be read with \\input.
 
     Args and Returns are those of `markdown`. The packages it needs stand in its first line.
@@ -225,7 +225,7 @@ def latex(table: pd.DataFrame, caption: str, decimals: int) -> str:
         top.append(rf"\multicolumn{{{size}}}{{c}}{{{name.translate(_LATEX)}}}" if name else "")
         rules += [rf"\cmidrule(lr){{{start}-{start + size - 1}}}"] if name else []
         start += size
-    rows = [[cell.translate(_LATEX) for cell in row] for row in _cells(table, columns, decimals)]
+    rows = [[cell.translate(_LATEX) for cell in row] for row in _cells(table, columns)]
     labels = [column.label.translate(_LATEX) for column in columns]
     return "\n".join(
         [

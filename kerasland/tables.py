@@ -306,9 +306,7 @@ def read_errors(path: str | os.PathLike) -> pd.DataFrame:
     return table
 
 
-def write_table(
-    table: pd.DataFrame, stem: str | os.PathLike, caption: str, decimals: int = 2
-) -> None:
+def write_table(table: pd.DataFrame, stem: str | os.PathLike, caption: str) -> None:
     """Writes one table as `stem.csv`, `stem.md` and `stem.tex`.
 
     The CSV holds every column with all digits, under the names of the code. Markdown and LaTeX
@@ -320,10 +318,9 @@ def write_table(
         stem: path without a suffix.
         caption: what the table shows, and the scale that its millimetres rest on. What the
             abbreviations mean is added, with the strict > of an outlier.
-        decimals: digits after the point of millimetres, pixels and percentages.
     """
     stem = Path(stem)
     with files.replacing(stem.with_name(f"{stem.name}.csv")) as temporary:
         table.to_csv(temporary, index=False)
     for suffix, text in (("md", table_text.markdown), ("tex", table_text.latex)):
-        files.write_text(stem.with_name(f"{stem.name}.{suffix}"), text(table, caption, decimals))
+        files.write_text(stem.with_name(f"{stem.name}.{suffix}"), text(table, caption))

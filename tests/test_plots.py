@@ -205,7 +205,7 @@ def test_overlay_grid_titles_every_image():
         plots.Overlay(hand(*shape), np.array([[50.0, 60.0]]), None, None, 0.1, f"image {i}")
         for i, shape in enumerate([(300, 200), (200, 300), (250, 250), (300, 150)])
     ]
-    figure = plots.overlay_grid(items, columns=3)
+    figure = plots.overlay_grid(items)
     rendered(figure)
     assert [axes.get_title() for axes in figure.axes] == [*(f"image {i}" for i in range(4)), "", ""]
     assert [len(axes.images) for axes in figure.axes] == [1, 1, 1, 1, 0, 0]
