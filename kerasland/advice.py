@@ -41,7 +41,7 @@ def say(
             f"--init {notes['init']}: no experiment.json beside it tells all images that it was "
             "trained on, so evaluate can't refuse them as test images"
         )
-    wanted = [name for name in ("shape_prior", "shape_posterior") if getattr(experiment, name)]
+    wanted = [key for key in ("shape_prior", "shape_posterior") if getattr(experiment, key)]
     if wanted and shapes.fit(points) is None:
         said.append(
             f"no {wanted[0]}: it needs {shapes.LEAST_SHAPES} training images with all landmarks "

@@ -97,6 +97,10 @@ class TensorBoardLog(keras.callbacks.Callback):
         for writer in self.writers.values():
             writer.flush()
 
+    def on_train_end(self, logs=None):
+        for writer in self.writers.values():
+            writer.close()
+
     def _scalar(self, key: str) -> tuple[str, str]:
         """The tag and the meaning of a key of the logs: `loss/heatmaps` for `heatmaps_loss`."""
         e = self.experiment
