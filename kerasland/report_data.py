@@ -15,7 +15,7 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
-from kerasland import embedding, geometry, heatmaps, pictures
+from kerasland import correlations, geometry, heatmaps, pictures
 from kerasland.experiment import Experiment
 from kerasland.geometry import letterboxed
 
@@ -63,8 +63,7 @@ def look(model: keras.Model, experiment: Experiment, image: np.ndarray, truth: n
 
     Args:
         model: what `model_files.load_model` returns.
-        experiment: it says which spatial feature maps and which correlation; a run without maps is
-            shown those of "both".
+        experiment: see `correlations.predicted_and_annotated`.
         image: (H, W), the radiograph.
         truth: (K, 2), pixels of the radiograph, NaN where not annotated.
     """
@@ -81,14 +80,8 @@ def look(model: keras.Model, experiment: Experiment, image: np.ndarray, truth: n
     corner = fit.invert([-0.5, -0.5])
     cells = (np.asarray(outputs["landmarks"][0]) + 0.5) * grid_shape[::-1] / frame_shape[::-1] - 0.5
     spreads = np.array([spread(*pair) for pair in zip(attention, cells, strict=True)])
-    maps = "both" if experiment.maps == "none" else experiment.maps
-    found = outputs.get("embedding")
-    if found is None:
-        found = embedding.embed_points(outputs["landmarks"], frame_shape, maps, experiment.angle)
-    wanted = embedding.embed_points(fit.apply(truth)[None], frame_shape, maps, experiment.angle)
-    predicted, annotated = (
-        np.asarray(embedding.correlation_map(vectors, experiment.correlation))[0]
-        for vectors in (found, wanted)
+    predicted, annotated = correlations.predicted_and_annotated(
+        outputs, fit.apply(truth), experiment
     )
     return Seen(
         fit.invert(outputs["landmarks"][0]),

@@ -11,7 +11,7 @@ import tensorflow as tf
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from kerasland import embedding, overlays, plots
+from kerasland import correlations, overlays, plots
 from kerasland.dataset import Frames
 from kerasland.experiment import Experiment
 from kerasland.prepared import Prepared
@@ -139,27 +139,15 @@ class TensorBoardLog(keras.callbacks.Callback):
                 strict=True,
             )
         ]
+        of_first = {name: values[:1] for name, values in outputs.items()}
+        maps = correlations.predicted_and_annotated(of_first, self.points[0], self.experiment)
         with self.watched.as_default(step=step):
             _write("overlays/landmarks", overlaid, "Predicted and annotated landmarks.")
             _write(
                 "similarity/correlation_map",
-                self._correlation_maps(outputs),
+                plots.single_correlation_maps(*maps),
                 f"Correlation maps of {self.ids[0]}: predicted, annotated, their difference.",
             )
-
-    def _correlation_maps(self, outputs: dict[str, np.ndarray]) -> list[Figure]:
-        """Of the first image: predicted, annotated, the difference."""
-        e = self.experiment
-        maps = e.maps if e.maps != "none" else "both"
-        found = outputs.get("embedding")
-        if found is None:
-            found = embedding.embed(outputs["heatmaps"][:1], maps, e.beta, e.angle)
-        wanted = embedding.embed_points(self.points[:1], e.image_shape, maps, e.angle)
-        predicted, annotated = (
-            np.asarray(embedding.correlation_map(vectors, e.correlation))[0]
-            for vectors in (found[:1], wanted)
-        )
-        return plots.single_correlation_maps(predicted, annotated)
 
 
 def log_test(folder: Path, epochs: int, errors: dict[str, float]) -> None:

@@ -4,7 +4,8 @@ import naive
 import numpy as np
 import pytest
 
-from kerasland import embedding
+from kerasland import correlations, embedding
+from kerasland.experiment import Experiment
 
 NAN = (np.nan, np.nan)
 # every valid combination of maps and angle, with its number of components
@@ -144,3 +145,15 @@ def test_correlation_map_by_hand():
 def test_pearson_of_two_components_is_refused():
     with pytest.raises(ValueError, match="two components"):
         embedding.correlation_map(np.zeros((1, 3, 2), "float32"), "pearson")
+
+
+def test_correlation_maps_are_shown_alike_of_runs_with_and_without_maps():
+    logits, points = random_logits((1, 8, 8, 3)), np.array([[10.0, 20.0], [30.0, 40.0], NAN])
+    plain = Experiment(image_shape=(64, 64), maps="none", beta=2.0)
+    vectors = embedding.embed(logits, "both", 2.0)
+    shown = correlations.predicted_and_annotated({"heatmaps": logits}, points, plain)
+    outputs = {"heatmaps": logits, "embedding": vectors}
+    others = correlations.predicted_and_annotated(outputs, points, plain.replace(maps="both"))
+    np.testing.assert_array_equal(shown, others)
+    np.testing.assert_array_equal(shown[0], embedding.correlation_map(vectors)[0])
+    assert np.isnan(shown[1][2]).all() and np.isfinite(shown[1][:2, :2]).all()

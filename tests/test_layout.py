@@ -50,6 +50,7 @@ FLOORS = [
         "arguments",
         "augmentation",
         "closeups",
+        "correlations",
         "image_layers",
         "layers",
         "losses",
