@@ -230,7 +230,9 @@ def decode(logits, image_shape: tuple[int, int], radius_cells: int = 4, beta=1.0
     return ops.stack([x, y], axis=-1), confidence
 
 
-def spread(logits, landmarks, image_shape: tuple[int, int], radius_cells: int = 4, beta=1.0):
+def peak_covariance(
+    logits, landmarks, image_shape: tuple[int, int], radius_cells: int = 4, beta=1.0
+):
     """How the attention scatters about points, in the window that `decode` takes.
 
     Args:

@@ -215,7 +215,9 @@ class ShapePosterior(ShapeLayer):
         self._add_shapes(landmarks_shape)
 
     def call(self, landmarks, logits):
-        seen = heatmaps.spread(logits, landmarks, self.image_shape, self.radius_cells, self.beta)
+        seen = heatmaps.peak_covariance(
+            logits, landmarks, self.image_shape, self.radius_cells, self.beta
+        )
         covariance = shapes.unblurred(seen, self.sigma_px**2)
         return shapes.posterior(landmarks, covariance, self.mean, self.precision)
 

@@ -79,7 +79,7 @@ def look(model: keras.Model, experiment: Experiment, image: np.ndarray, truth: n
     cell_px = np.array(frame_shape[::-1]) / np.array(grid_shape[::-1]) / fit.scale
     corner = fit.invert([-0.5, -0.5])
     cells = (np.asarray(outputs["landmarks"][0]) + 0.5) * grid_shape[::-1] / frame_shape[::-1] - 0.5
-    spreads = np.array([spread(*pair) for pair in zip(attention, cells, strict=True)])
+    spreads = np.array([second_moments(*pair) for pair in zip(attention, cells, strict=True)])
     predicted, annotated = correlations.predicted_and_annotated(
         outputs, fit.apply(truth), experiment
     )
@@ -92,7 +92,7 @@ def look(model: keras.Model, experiment: Experiment, image: np.ndarray, truth: n
     )
 
 
-def spread(attention: np.ndarray, point: np.ndarray) -> tuple[float, float, float]:
+def second_moments(attention: np.ndarray, point: np.ndarray) -> tuple[float, float, float]:
     """The second moments of a heatmap about a point: far larger than a cell where it has a second
     place.
 

@@ -692,16 +692,18 @@ def drawn_heatmap(shape, centre, covariance) -> np.ndarray:
     return np.exp(-0.5 * np.einsum("hwi,ij,hwj->hw", offset, np.linalg.inv(covariance), offset))
 
 
-def test_the_spread_is_that_of_the_heatmap_about_the_point():
+def test_the_moments_are_those_of_the_heatmap_about_the_point():
     covariance, point = np.array([[2.0, 0.9], [0.9, 1.5]]), np.array([12.3, 20.8])
     attention = drawn_heatmap((40, 30), point, covariance)
-    found = report_data.spread(attention, point)
+    found = report_data.second_moments(attention, point)
     np.testing.assert_allclose(found, (2.0, 0.9, 1.5), rtol=0.02)
-    np.testing.assert_allclose(report_data.spread(attention + 1e-4, point), found, rtol=0.02)
+    np.testing.assert_allclose(
+        report_data.second_moments(attention + 1e-4, point), found, rtol=0.02
+    )
     apart = np.array([12.0, -15.0])  # a second place, half as high: a third of the mass
     two = attention + drawn_heatmap((40, 30), point + apart, covariance) / 2
     expected = np.array(found) + (144 / 3, -180 / 3, 225 / 3)
-    np.testing.assert_allclose(report_data.spread(two, point), expected, rtol=0.02)
+    np.testing.assert_allclose(report_data.second_moments(two, point), expected, rtol=0.02)
 
 
 def test_what_is_seen_of_an_image_is_in_its_own_pixels():
