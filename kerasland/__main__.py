@@ -122,8 +122,7 @@ def _evaluate(args) -> None:
     _start_tensorflow()
     from kerasland import evaluate
 
-    out = args.out or evaluate.default_folder(args.run, data)
-    evaluate.evaluate(args.run, data, args.fold, ids, out)
+    out = evaluate.evaluate(args.run, data, args.fold, ids, args.out)["folder"]
     print((out / "table.md").read_text(encoding="utf-8"))
     print(f"written to {out}")
 

@@ -45,12 +45,14 @@ def evaluate(
         fold: its test list is evaluated, or every image, of "all"; by default the fold that the
             run was trained on.
         ids: images to evaluate, instead of a fold.
-        out: folder to write; by default `default_folder`. TensorBoard's log gets the errors of the
-            run's own test list too.
+        out: folder to write; by default `evaluation/` in the run's folder, `evaluation_NAME/` that
+            of a data set of other images than those it was trained on. TensorBoard's log gets the
+            errors of the run's own test list too.
 
     Returns:
         What `summary.json` holds: `tables.summarize` of the model, and of the mean shape of those
-        images that the run was trained on under "mean_shape", None if the data set has none.
+        images that the run was trained on under "mean_shape", None if the data set has none. And
+        the folder written, under "folder".
 
     Raises:
         DataError: if an image was trained on, or the landmarks differ.
@@ -59,11 +61,12 @@ def evaluate(
     """
     run = Path(run)
     experiment, notes = experiments.load(run / experiments.EXPERIMENT)
-    out = Path(out) if out else default_folder(run, data)
     model = load_model(run)
     check_landmarks(model, data)
     seen = trained_on(data, notes)
-    own_test_list = not ids and fold in (None, notes["fold"]) and data.hash == notes["data"]["hash"]
+    own_data = data.hash == notes["data"]["hash"]
+    own_test_list = own_data and not ids and fold in (None, notes["fold"])
+    out = Path(out or run / _folder_name(data, bool(seen) or own_data))
     ids, subset = _chosen(run, data, notes, bool(seen), fold, ids)
     if known := sorted(seen & set(ids)):
         raise DataError(
@@ -100,7 +103,7 @@ def evaluate(
         unit = tables.unit_of(errors[experiment.method])
         shown = {name: summary[name] for name in (f"error_{unit}_mean", "sdr_2mm")}
         tensorboard_log.log_test(run / tensorboard_log.FOLDER, experiment.epochs, shown)
-    return summary
+    return {**summary, "folder": out}
 
 
 def _chosen(
@@ -131,13 +134,10 @@ def _chosen(
     return data.fold(fold)[1], f"fold {fold}"
 
 
-def default_folder(run: str | os.PathLike, data: Prepared) -> Path:
-    """Where an evaluation goes: `evaluation/` in the run's folder, `evaluation_NAME/` that of a
-    data set of other images than those it was trained on."""
-    notes = experiments.load(Path(run) / experiments.EXPERIMENT)[1]
+def _folder_name(data: Prepared, own: bool) -> str:
+    """Where an evaluation goes in a run's folder; `own`: the run was trained on this data set."""
     name = re.sub(r"[^\w.-]", "_", data.folder.resolve().name)
-    own = trained_on(data, notes) or data.hash == notes["data"]["hash"]
-    return Path(run) / (tables.EVALUATION if own else f"{tables.EVALUATION}_{name}")
+    return tables.EVALUATION if own else f"{tables.EVALUATION}_{name}"
 
 
 def write(

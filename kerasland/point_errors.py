@@ -20,7 +20,7 @@ def model_errors(model: keras.Model, data: Prepared, ids: tuple[str, ...]) -> pd
 
     Args:
         model: what `load_model` returns.
-        data: prepared data set with the same landmarks.
+        data: prepared data set with the same landmarks, see `check_landmarks`.
         ids: images.
 
     Returns:
@@ -28,10 +28,8 @@ def model_errors(model: keras.Model, data: Prepared, ids: tuple[str, ...]) -> pd
         not annotated is NaN.
 
     Raises:
-        DataError: if the landmarks of model and data differ, an image cannot be read, or the model
-            gives no numbers.
+        DataError: if an image cannot be read, or the model gives no numbers.
     """
-    check_landmarks(model, data)
     localize, frame_shape = batch_localizer(model), model.input_shape[1:3]
     points, confidence = [], []
     parts = [ids[i : i + BATCH] for i in range(0, len(ids), BATCH)]
@@ -70,10 +68,7 @@ def mean_shape_errors(
     moved = np.stack(
         [fit.apply(points) for fit, points in zip(fits(train_ids), annotated, strict=True)]
     )
-    known = np.isfinite(moved).all(axis=2, keepdims=True)
-    count = known.sum(axis=0)
-    total = np.where(known, moved, 0.0).sum(axis=0)
-    mean = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+    mean = np.ma.masked_invalid(moved).mean(axis=0).filled(np.nan)
     points = np.stack([fit.invert(mean) for fit in fits(test_ids)])
     return point_errors(data, test_ids, points, np.full(points.shape[:2], np.nan))
 
