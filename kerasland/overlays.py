@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import matplotlib
 import numpy as np
 from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 
 from kerasland.errors import DataError
 from kerasland.figure_style import DPI, INK
-from kerasland.pictures import ANNOTATED, PREDICTED, scaled
+from kerasland.pictures import ANNOTATED, PREDICTED, scaled, shown_names
 
 _DISPLAY_PX = 1200
 _LABELLED_MM, _LABELLED = 2.0, 10
@@ -107,13 +109,21 @@ def _draw_joins(axes: Axes, points: np.ndarray, truth: np.ndarray, size_pt: floa
         )
 
 
+def _shown_names(names: Sequence[object]) -> list[str]:
+    """As `shown_names`, of the fonts that Matplotlib is set to."""
+    families = matplotlib.rcParams["font.family"]
+    fonts = [get_font(findfont(FontProperties(family=[family]))) for family in families]
+    return shown_names(names, lambda c: any(font.get_char_index(ord(c)) for font in fonts))
+
+
 def _draw_labels(axes: Axes, item: Overlay, size_pt: float) -> None:
     """Beside a landmark its name, and its error if above 2 mm and among the ten largest."""
     letters_pt = max(size_pt, _LETTERS_PT)
     error, unit = _errors(item)
     largest = np.argsort(-error)[:_LABELLED]
+    names = None if item.names is None else _shown_names(item.names)
     for k, (x, y) in enumerate(_shown(item)):
-        parts = [] if item.names is None else [(str(item.names[k]), "white")]
+        parts = [] if names is None else [(names[k], "white")]
         if unit == "mm" and error[k] > _LABELLED_MM and k in largest:
             parts.append((f"{error[k]:.1f} mm", PREDICTED))
         side = -1 if x > 0.85 * np.shape(item.image)[1] else 1
@@ -191,7 +201,8 @@ def overlay(
             the annotation alone is shown.
         truth: (K, 2), annotated landmarks, each joined to its prediction by a line;
             errors above 2 mm, the ten largest, are written beside them.
-        names: K labels to write beside the predictions, such as their numbers.
+        names: K labels to write beside the predictions, such as their numbers; see
+            `pictures.shown_names`.
         mm_per_px: millimetres a pixel, along x and y where they differ, for errors in mm and a bar
             of 10 mm.
         title: above the image.

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,7 @@ class Drawing:
         Args:
             points: (K, 2), pixels of the image; those outside or with NaN are left out.
             confidence: (K,); landmarks with less than 0.5 are rings instead, which are larger.
-            names: K texts to write beside them.
+            names: K texts to write beside them, see `shown_names`.
         """
         canvas = self._grey.convert("RGB")
         radius, edge = np.array([_DISC_PX, _EDGE_PX]) * max(canvas.size) / _DRAWN_PX
@@ -65,7 +66,8 @@ class Drawing:
         hole = np.where(doubtful, outer - 3 * edge, -1.0)
         black, orange = (_rings(places - corners, size, hole) for size in (outer, outer - edge))
         if names is not None:
-            shown = [name for name, here in zip(names, within, strict=True) if here]
+            readable = shown_names(names, _has)
+            shown = [name for name, here in zip(readable, within, strict=True) if here]
             _write(canvas, shown, places, 2 * radius)
         for corner, edge_mask, disc_mask in zip(corners.tolist(), black, orange, strict=True):
             canvas.paste("black", tuple(corner), Image.fromarray(edge_mask))
@@ -76,7 +78,7 @@ class Drawing:
 def _write(canvas: Image.Image, names: Sequence[str], places: np.ndarray, gap: float) -> None:
     """Names to the right of places (N, 2), or to the left where the picture ends."""
     size = _LETTERS_PX * max(canvas.size) / _DRAWN_PX
-    pen, font = ImageDraw.Draw(canvas), ImageFont.truetype(_font(), size)
+    pen, font = ImageDraw.Draw(canvas), _font(size)
     for name, (x, y) in zip(names, places.tolist(), strict=True):
         fits = x + gap + font.getlength(name) <= canvas.width
         place = (x + gap, y) if fits else (x - gap, y)
@@ -84,10 +86,30 @@ def _write(canvas: Image.Image, names: Sequence[str], places: np.ndarray, gap: f
         pen.text(place, name, "white", font, stroke_fill="black", **how)
 
 
-def _font() -> Path:
-    """Matplotlib's, which Pillow's own has fewer letters than; found without its import."""
+def shown_names(names: Sequence[object], has: Callable[[str], bool]) -> list[str]:
+    """Names as a picture can show them: one with a letter that the font has not, as `has` says, is
+    the number of its landmark, from 0."""
+    return [
+        name if all(has(letter) for letter in name if letter.isprintable()) else str(k)
+        for k, name in enumerate(map(str, names))
+    ]
+
+
+def _font(size: float) -> ImageFont.FreeTypeFont:
+    """Matplotlib's, found without its import; where it is kept elsewhere, as by some systems,
+    Pillow's own, which has fewer letters."""
     matplotlib = Path(importlib.util.find_spec("matplotlib").origin).parent
-    return matplotlib / "mpl-data/fonts/ttf/DejaVuSans.ttf"
+    path = matplotlib / "mpl-data/fonts/ttf/DejaVuSans.ttf"
+    if not path.exists():
+        return ImageFont.load_default(size)
+    return ImageFont.truetype(str(path), size)  # Pillow 10.1 takes no Path
+
+
+@functools.cache
+def _has(letter: str) -> bool:
+    """Whether the font has a letter: it does not look like U+FFFF, which is none."""
+    font = _font(20)
+    return bytes(font.getmask(letter)) != bytes(font.getmask("\uffff"))
 
 
 def _rings(centres: np.ndarray, outer: np.ndarray, hole: np.ndarray) -> np.ndarray:

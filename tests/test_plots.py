@@ -109,6 +109,24 @@ def test_names_stand_beside_their_discs_within_the_picture():
     assert np.asarray(outside).max() == 0
 
 
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_name_that_the_font_lacks_is_the_number_of_its_landmark(elsewhere, monkeypatch):
+    """Also in Pillow's own font, where a system keeps Matplotlib's elsewhere."""
+    if elsewhere:
+        monkeypatch.setattr(pictures.Path, "exists", lambda path: False)
+    pictures._has.cache_clear()
+    names = ["wrist bone", "指尖", "of a 指"]
+    numbered = ["wrist bone", "1", "2"]
+    points = [[50.0, 100], [50, 200], [50, 300]]
+    drawing = pictures.Drawing(np.zeros((500, 400), np.uint8))
+    found, wanted = (np.asarray(drawing.marked(points, names=n)) for n in (names, numbered))
+    np.testing.assert_array_equal(found, wanted)
+    monkeypatch.undo()
+    pictures._has.cache_clear()
+    texts = plots.overlay(hand(), np.array(points), names=names).axes[0].texts
+    assert [text.get_text() for text in texts] == numbered
+
+
 @pytest.mark.parametrize(
     ("dtype", "dark", "bright"), [(np.uint16, 1000, 40_000), (np.uint8, 9, 90)]
 )
