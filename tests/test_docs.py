@@ -119,6 +119,7 @@ def shell(command, folder) -> str:
 def test_each_command_that_is_only_shown_has_a_test():
     here = {"data", "own_data", "speed"}
     elsewhere = {
+        "evaluation": ("test_own_landmarks.py", ["reproduce", "ablation.csv", "paired.md"]),
         "export": ("test_serve.py", ["app.py", "curl"]),
         "model_card": ("test_cross_validate.py", ["drawn_hands", "pretrained"]),
         "training": ("test_tensorboard.py", ["--logdir"]),

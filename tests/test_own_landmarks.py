@@ -110,6 +110,7 @@ def test_every_row_of_the_ablation_with_one_landmark(tmp_path):
     table = pd.read_csv(out / "ablation.csv")
     assert len(table) == 5 and np.isfinite(table["error_px_mean"]).all()
     assert "no millimetres known" in (out / "ablation.md").read_text()
+    assert (out / "paired.md").read_text().count(" - unet ") == 3
 
 
 @pytest.mark.slow
