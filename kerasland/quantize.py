@@ -108,5 +108,5 @@ def _between_image_and_heatmaps(graph) -> list[str]:
 def _eight_bit(image: np.ndarray) -> np.ndarray:
     if image.dtype == np.uint8:
         return image
-    image = image - image.min()
-    return np.rint(image * (255 / max(1, image.max()))).astype(np.uint8)
+    dark, bright = np.percentile(image, (0.01, 99.99))  # a hot pixel would take all grey levels
+    return np.rint(np.clip((image - dark) * (255 / max(1, bright - dark)), 0, 255)).astype(np.uint8)

@@ -1,6 +1,7 @@
 """The exported artefacts, run without kerasland, against what `predict` finds."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -10,12 +11,22 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import pages
 import pytest
 import tensorflow as tf
 from PIL import Image
 
 from benchmarks.shape_prior import hidden
-from kerasland import export, geometry, localizers, model_files, model_notes, phantom, predict
+from kerasland import (
+    export,
+    geometry,
+    localizers,
+    model_files,
+    model_notes,
+    phantom,
+    predict,
+    quantize,
+)
 from kerasland.errors import UsageError
 from kerasland.geometry import letterboxed
 from kerasland.inference_models import pipeline, with_shapes
@@ -279,6 +290,22 @@ def test_int8_of_other_landmarks_wants_images(tmp_path):
     session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
     (found,) = session.run(["landmarks"], {"image": np.zeros((2, 60, 60, 1), np.uint8)})
     assert found.shape == (2, 2, 2) and np.isfinite(found).all()
+
+
+def test_a_hot_pixel_leaves_a_hand_its_grey_levels(model):
+    """In the recipe of docs/export.md and in images to calibrate with, as in `predict`."""
+    recipe, page = {"np": np}, (pages.ROOT / "docs" / "export.md").read_text(encoding="utf-8")
+    exec(re.search(r"^def eight_bit.*?\n\n", page, re.M | re.S)[0], recipe)
+    deep = phantom.hand(3, (560, 400))[0].astype(np.uint16) * 16 + 100
+    deep[5, 5] = 65535
+    localize = localizers.localizer(model)
+    expected, sure = localize(deep)
+    assert sure.mean() > 0.9
+    for eight_bit in (recipe["eight_bit"], quantize._eight_bit):
+        found, confidence = localize(eight_bit(deep))
+        np.testing.assert_allclose(found, expected, atol=0.5)
+        np.testing.assert_allclose(confidence, sure, atol=0.02)
+        assert not eight_bit(np.full((40, 40), 7, np.uint16)).any()
 
 
 @pytest.mark.slow

@@ -113,6 +113,7 @@ def test_other_kinds_of_picture(address):
     image, _ = phantom.hand(0, (350, 250))
     _, plain = curl(f"{address}/landmarks", encoded(image))
     deep = image.astype(np.uint16) * 100 + 5000
+    deep[5, 5] = 65535  # one hot pixel
     colour = np.stack([image] * 3, axis=-1)
     negative = encoded(65535 - deep, "tiff", tiffinfo={262: 0})  # white is zero
     for body in (encoded(deep), encoded(deep, "tiff"), encoded(colour), negative):

@@ -63,7 +63,7 @@ def known(value: np.floating) -> float | None:
 
 
 def as_grey(data: bytes) -> np.ndarray:
-    """(H, W), uint8, of an image file; darkest to brightest becomes 0 to 255 if it has 16 bit."""
+    """(H, W), uint8, of an image file; of 16 bit all but the outermost grey values, as 0 to 255."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             if image.width * image.height > MOST_PIXELS:
@@ -95,8 +95,9 @@ def as_grey(data: bytes) -> np.ndarray:
     if not np.isfinite(pixels).all():
         raise HTTPException(400, "pixels that are no finite numbers")
     pixels = -pixels if inverted else pixels
-    low, high = pixels.min(), pixels.max()
-    return ((pixels - low) * (255 / max(high - low, 1))).round().astype(np.uint8)
+    # not from the darkest to the brightest: one hot pixel would leave the hand a few grey levels
+    low, high = map(float, np.percentile(pixels, (0.01, 99.99)))
+    return ((pixels - low) * (255 / ((high - low) or 1))).clip(0, 255).round().astype(np.uint8)
 
 
 async def body_of(request: Request) -> bytes:
