@@ -17,6 +17,8 @@ from kerasland.errors import DataError
 from kerasland.files import replacing
 
 READER = "3"  # another for each change of what pixels a file gives: prepared copies are made anew
+# that Pillow reads here, for the suffixes in `image_files`; EPS would have it run Ghostscript
+FORMATS = ("PNG", "TIFF", "BMP", "JPEG", "JPEG2000", "WEBP")
 _TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS, _TIFF_PHOTOMETRIC, _ORIENTATION = 256, 257, 258, 262, 274
 _TIFF_KIND, _REDUCED = 254, 1
 _TIFF_NUMBERS, _UNSIGNED = 339, 1
@@ -26,10 +28,10 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     """A grey image at its full resolution and depth, in the array frame of its file.
 
     DICOM, known by its content, is read as `dicom.read` says: windowed, bones bright; MetaImage and
-    NIfTI as `volumes.read` says; PNG, TIFF and JPEG with Pillow. Colour becomes grey by luminance
-    (equal channels keep their value), transparency is dropped. An orientation that a PNG, TIFF or
-    JPEG states (EXIF) is applied, so that the picture is as viewers show it, and points are pixels
-    of that picture. Nothing else moves or crops pixels.
+    NIfTI as `volumes.read` says; `FORMATS`, by their content too, with Pillow. Colour becomes grey
+    by luminance (equal channels keep their value), transparency is dropped. An orientation that a
+    PNG, TIFF or JPEG states (EXIF) is applied, so that the picture is as viewers show it, and
+    points are pixels of that picture. Nothing else moves or crops pixels.
 
     Whole numbers within 0..65535 stay as they are. Others are shifted to begin at 0 if some are
     negative, and if they then are no such numbers, scaled to end at 65535.
@@ -99,7 +101,7 @@ def _header(
 
 
 def _picture_shape(path: Path) -> tuple[int, int]:
-    with Image.open(path) as image:
+    with Image.open(path, formats=FORMATS) as image:
         width, height = image.size
         if image.format == "TIFF":  # whose size newer versions of Pillow give as turned
             width, height = (image.tag_v2[tag] for tag in (_TIFF_WIDTH, _TIFF_HEIGHT))
@@ -109,7 +111,7 @@ def _picture_shape(path: Path) -> tuple[int, int]:
 
 def _read_picture(path: Path) -> np.ndarray:
     # Pillow maps files that it opens by name to memory, and then reads turned TIFFs wrongly
-    with path.open("rb") as file, Image.open(file) as image:
+    with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
         if not _others_are_previews(image):
             raise DataError(
                 f"{path}: holds {image.n_frames} pictures, expected one: save the radiograph in a "
@@ -230,7 +232,7 @@ def _noted_hash(path: Path, source_hash: str) -> str | None:
             file.seek(-len(end), os.SEEK_END)
             if file.read() != end:
                 return None
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             known = image.info
             same = known.get("source") == source_hash and known.get("reader") == READER
             return known.get("pixels") if same else None
@@ -277,7 +279,7 @@ def _unreadable(path: Path, error: Exception) -> DataError:
     reason = str(error).replace(str(path), "file") or type(error).__name__
     if isinstance(error, UnidentifiedImageError):
         return DataError(
-            f"{path}: of no known format or cut off: save it as PNG, TIFF or DICOM, or get a fresh "
-            "copy"
+            f"{path}: of no known format ({', '.join(FORMATS)}, DICOM, MetaImage, NIfTI) or cut "
+            "off: save it as PNG, TIFF or DICOM, or get a fresh copy"
         )
     return DataError(f"{path}: can't be read as an image ({reason}); get a fresh copy")

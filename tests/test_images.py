@@ -12,7 +12,7 @@ from PIL import Image, TiffImagePlugin
 from tiff_files import write_tiff
 
 from data_prep.common import best_file
-from kerasland import images
+from kerasland import dicom, image_files, images, volumes
 from kerasland.errors import DataError
 
 RNG = np.random.default_rng(0)
@@ -272,6 +272,8 @@ def unreadable(folder):
     for name in ("text.png", "text.mha", "text.nii"):
         (folder / name).write_text("no image")
     (folder / "empty.jpg").write_bytes(b"")
+    for format in ("eps", "gif"):  # for EPS Pillow would run Ghostscript
+        Image.fromarray(noise).save(folder / f"{format}.png", format)
     (folder / "empty.nii.gz").write_bytes(gzip.compress(b""))
     page = Image.fromarray(noise)
     page.save(folder / "pages.tif", save_all=True, append_images=[page])
@@ -288,7 +290,7 @@ def unreadable(folder):
     return {
         **dict.fromkeys(("cut.jpg", "cut.png", "cut.tif", "cut.mha", "cut.nii"), "get a fresh"),
         **dict.fromkeys(("cut.nii.gz", "alone.mhd", "text.mha", "text.nii"), "get a fresh"),
-        **dict.fromkeys(("text.png", "empty.jpg"), "of no known format"),
+        **dict.fromkeys(("text.png", "empty.jpg", "eps.png", "gif.png"), "of no known format"),
         **dict.fromkeys(("empty.nii.gz", "folder.png"), "can't be read"),
         **dict.fromkeys(("no.png", "no.mha", "no.nii"), "no such image"),
         "pages.tif": "holds 2 pictures",
@@ -297,6 +299,14 @@ def unreadable(folder):
         "nan.nii": "no finite numbers",
         "complex.nii": "no finite numbers",
     }
+
+
+def test_pillow_reads_the_formats_of_known_suffixes():
+    """And no others, whatever a file's content is."""
+    others = (*dicom.SUFFIXES, *volumes.SUFFIXES)
+    suffixes = set(image_files.SUFFIXES).difference(others)
+    known = Image.registered_extensions()
+    assert {known[suffix] for suffix in suffixes} == set(images.FORMATS)
 
 
 def test_previews_are_no_other_pictures(tmp_path):

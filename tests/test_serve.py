@@ -145,9 +145,10 @@ def test_what_is_refused(address, tmp_path):
     tiff = encoded(np.eye(90, dtype=np.uint8), "tiff")
     damaged = tiff.replace(b"\x11\x01\x04\0", b"\x11\x01\x05\0")  # an offset that is a fraction
     assert damaged != tiff
-    for body in (b"no picture", b"", whole[: len(whole) // 2], damaged):
+    eps, gif = (encoded(np.eye(90, dtype=np.uint8), kind) for kind in ("eps", "gif"))
+    for body in (b"no picture", b"", whole[: len(whole) // 2], damaged, eps, gif):
         status, answer = curl(f"{address}/landmarks", body)
-        assert status == 400 and "is not an image file that Pillow can read" in answer["error"]
+        assert status == 400 and "is no PNG, JPEG or TIFF that Pillow can read" in answer["error"]
         assert "--data-binary @FILE" in answer["error"]
     imagecodecs = pytest.importorskip("imagecodecs")
     deep = np.arange(90 * 90 * 3, dtype=np.uint16).reshape(90, 90, 3)

@@ -26,6 +26,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 NAMES = "assets.extra/landmarks.json"
+FORMATS = ("PNG", "JPEG", "TIFF")  # of others Pillow would run Ghostscript on EPS
 MOST_BYTES = 32 * 2**20
 MOST_PIXELS = 50_000_000
 LONGEST_SIDE = 20_000  # memory grows with its square where the other side is short
@@ -65,7 +66,7 @@ def known(value: np.floating) -> float | None:
 def as_grey(data: bytes) -> np.ndarray:
     """(H, W), uint8, of an image file; of 16 bit all but the outermost grey values, as 0 to 255."""
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise HTTPException(413, f"more than {MOST_PIXELS} pixels")
             if max(image.size) > LONGEST_SIDE:
@@ -89,7 +90,7 @@ def as_grey(data: bytes) -> np.ndarray:
     except Exception:  # what decoders raise on a broken file has no end
         raise HTTPException(
             400,
-            "the body is not an image file that Pillow can read; curl sends one as it is with "
+            "the body is no PNG, JPEG or TIFF that Pillow can read; curl sends one as it is with "
             "--data-binary @FILE",
         ) from None
     if not np.isfinite(pixels).all():
