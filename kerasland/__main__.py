@@ -160,7 +160,9 @@ def _predict(args) -> None:
 def _export(args) -> None:
     from kerasland import model_notes
 
-    scale = model_notes.model_scale(args.model)
+    if model_notes.model_scale(args.model) is None:
+        why = "no experiment.json beside it says what its millimetres are"
+        print(f"{args.model}: {why}, so the export has no mm_per_px", file=sys.stderr)
     machine.import_keras()
     from kerasland import export, image_files, images, model_files
 
@@ -168,7 +170,8 @@ def _export(args) -> None:
     if args.calibrate:
         calibration = map(images.read_image, image_files.find_images(args.calibrate))
     model = model_files.load_model(args.model)
-    export.export(model, args.out, args.format, args.weights, calibration, scale)
+    options = args.format, args.weights, calibration
+    export.export(model, args.out, *options, source=args.model)
     print(f"written to {args.out}")
 
 

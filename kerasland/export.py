@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 import logging
@@ -16,9 +17,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerasland import files, quantize
+from kerasland import __version__, files, model_notes, quantize
 from kerasland.errors import UsageError
 from kerasland.inference_models import bare, pipeline
+from kerasland.layers import ExpectedError
 from kerasland.models import landmark_names
 from kerasland.prepared_tables import Scale
 
@@ -27,7 +29,7 @@ SUFFIXES = {".onnx": ONNX, ".tflite": LITERT}
 FULL, HALF, BRAIN, INT8 = "float32", "float16", "bfloat16", "int8"
 WEIGHTS = {ONNX: (FULL, HALF, INT8), LITERT: (FULL, HALF), SAVED_MODEL: (FULL, HALF, BRAIN)}
 OPSET = 18
-NAMES = "landmarks.json"
+ABOUT = "kerasland.json"
 IMAGE = tf.TensorSpec((None, None, None, 1), tf.uint8, name="image")
 
 
@@ -38,16 +40,17 @@ def export(
     weights: str = FULL,
     calibration: Iterable[np.ndarray] | None = None,
     scale: Scale | None = None,
+    source: str | os.PathLike | None = None,
 ) -> None:
     """Writes one artefact that takes a raw image and gives landmarks in its pixels.
 
-    All formats take `image` (B, H, W, 1), uint8, any H and W, and give what
+    All formats take `image` (B, H, W, 1), uint8, any B, H and W above 0, and give what
     `inference_models.pipeline` does: `landmarks` (B, K, 2), `confidence` (B, K) and, if it was
     calibrated, `error_mm` (B, K), with a scale also `mm_per_px` (B,), float32. A SavedModel and a
     LiteRT file have them in their signature `serving_default`; LiteRT uses built-in operations
-    only. The names of the landmarks, a JSON list, are the file `assets.extra/landmarks.json` of a
-    SavedModel, the entry `landmarks` of an ONNX file's metadata, and the associated file
-    `landmarks.json` of a LiteRT file (which is a zip archive as well).
+    only. What `about` says, as JSON, is the file `assets.extra/kerasland.json` of a SavedModel, the
+    entry `kerasland` of an ONNX file's metadata, and the associated file `kerasland.json` of a
+    LiteRT file (which is a zip archive as well).
 
     Args:
         model: what `model_files.load_model` returns.
@@ -60,9 +63,11 @@ def export(
             in it as well; of ONNX "int8" to store and compute the network in 8 bits.
         calibration: for int8, some images (H, W), uint8 or uint16, like those that the model is
             for; by default, for a model of hands, drawn ones.
-        scale: see `inference_models.pipeline`.
+        scale: see `inference_models.pipeline`; by default that of `source`.
+        source: where the model is from, see `model_notes.location`; the artefact then names it.
 
     Raises:
+        DataError: there is no such source.
         UsageError: for another format, suffix or type of weights, if the path exists, if the
             packages of the extra `onnx` are missing, if float16 cannot hold the weights, or if int8
             has no image to calibrate with.
@@ -83,10 +88,54 @@ def export(
         _require_half(model)
     if weights == INT8 and calibration is None:
         calibration = quantize.calibration_images(landmark_names(model))
+    if scale is None and source is not None:
+        scale = model_notes.model_scale(source)
+    said = json.dumps(about(model, weights, scale, source), indent=1)
     with files.replacing(path) as temporary:
-        WRITERS[format](bare(model), temporary, weights, scale)
+        WRITERS[format](bare(model), temporary, weights, scale, said)
         if weights == INT8:
             quantize.quantize(temporary, temporary, calibration)
+
+
+def about(
+    model: keras.Model,
+    weights: str = FULL,
+    scale: Scale | None = None,
+    source: str | os.PathLike | None = None,
+) -> dict:
+    """What an artefact says of itself; `docs/export.md` explains each entry.
+
+    Args:
+        model, weights, scale, source: see `export`.
+    """
+    names, notes = landmark_names(model), {} if source is None else model_notes.notes(source)
+    data = notes.get("data", {})
+    trained = Scale(**data["scale"]) if data.get("scale") else scale
+    shipped = source is not None and model_notes.is_release(source)
+    digest = hashlib.sha256(b"".join(values.tobytes() for values in model.get_weights()))
+    errors = [layer for layer in model.layers if isinstance(layer, ExpectedError)]
+    return {
+        "kerasland": __version__,
+        "model": None if source is None else model_notes.name(source),
+        "weights_sha256": digest.hexdigest(),
+        "weights": weights,
+        "data": {key: data.get(key) for key in ("name", "hash")} if data else None,
+        "landmarks": list(names),
+        "input": "grey, 8 bit, bones bright",
+        "side": "left" if shipped else None,
+        "scale": _millimetres(trained, names),
+        "error_mm_95_factor": errors[0].ratio(0.95) if errors else None,
+        "use": "research use only" if shipped else None,
+    }
+
+
+def _millimetres(scale: Scale | None, names: tuple[str, ...]) -> dict | None:
+    """What those of the errors are, of a model trained by that scale."""
+    if scale is None or scale == Scale():
+        return None
+    spacing = "pixel spacing of the training images"
+    text = scale.describe(names) if scale.landmarks else spacing
+    return {"text": text, "landmarks": scale.landmarks, "length_mm": scale.length_mm}
 
 
 def _format_of(path: Path) -> str:
@@ -129,12 +178,14 @@ def _is_kernel(variable: keras.Variable) -> bool:
     return len(variable.shape) == 4
 
 
-def _write_saved_model(model: keras.Model, path: Path, weights: str, scale: Scale | None) -> None:
+def _write_saved_model(
+    model: keras.Model, path: Path, weights: str, scale: Scale | None, said: str
+) -> None:
     computed = bare(model, BRAIN if weights == BRAIN else FULL)
     graph = frozen(pipeline(computed, "uint8", scale), IMAGE, weights)
     tf.saved_model.save(tf.Module(), str(path), signatures=graph)
     # TensorFlow's place for files beside the graph, which its own tools leave alone
-    files.write_text(path / "assets.extra" / NAMES, _names(model))
+    files.write_text(path / "assets.extra" / ABOUT, said)
 
 
 def frozen(model: keras.Model, spec: tf.TensorSpec, kernels: str = FULL):
@@ -172,9 +223,11 @@ def _stored(variable: keras.Variable, kernels: str) -> np.ndarray:
     return variable.numpy().astype(kept.as_numpy_dtype)
 
 
-def _write_litert(model: keras.Model, path: Path, weights: str, scale: Scale | None) -> None:
+def _write_litert(
+    model: keras.Model, path: Path, weights: str, scale: Scale | None, said: str
+) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        _write_saved_model(model, Path(folder) / "saved", FULL, scale)
+        _write_saved_model(model, Path(folder) / "saved", FULL, scale, said)
         converter = tf.lite.TFLiteConverter.from_saved_model(f"{folder}/saved")
         if weights == HALF:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -183,8 +236,10 @@ def _write_litert(model: keras.Model, path: Path, weights: str, scale: Scale | N
     if weights == HALF:
         _require_unclipped(path)
     # the format's own way to carry files: a zip archive after the model
+    entry = zipfile.ZipInfo(ABOUT)  # of 1980: two exports of a model are the same bytes
+    entry.external_attr = 0o644 << 16
     with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(NAMES, _names(model))
+        archive.writestr(entry, said)
 
 
 def _require_unclipped(path: Path) -> None:
@@ -201,7 +256,9 @@ def _require_unclipped(path: Path) -> None:
                 raise _beyond_half(tensor["name"])
 
 
-def _write_onnx(model: keras.Model, path: Path, weights: str, scale: Scale | None) -> None:
+def _write_onnx(
+    model: keras.Model, path: Path, weights: str, scale: Scale | None, said: str
+) -> None:
     import onnx
     import tf2onnx
 
@@ -211,7 +268,7 @@ def _write_onnx(model: keras.Model, path: Path, weights: str, scale: Scale | Non
     _name_axes(converted.graph, len(landmark_names(model)))
     if weights == HALF:
         _halve(converted.graph)
-    onnx.helper.set_model_props(converted, {"landmarks": _names(model)})
+    onnx.helper.set_model_props(converted, {"kerasland": said})
     onnx.checker.check_model(converted, full_check=True)
     onnx.save(converted, str(path))
 
@@ -233,10 +290,6 @@ def _halve(graph) -> None:
 
 
 WRITERS = {ONNX: _write_onnx, LITERT: _write_litert, SAVED_MODEL: _write_saved_model}
-
-
-def _names(model: keras.Model) -> str:
-    return json.dumps(landmark_names(model))
 
 
 def _name_axes(graph, landmarks: int) -> None:

@@ -50,6 +50,25 @@ def existing(source: str | os.PathLike) -> Path:
     return path
 
 
+def name(source: str | os.PathLike) -> str:
+    """What a model is called: its release or the folder of its run, or the stem of another file.
+
+    Raises:
+        DataError: there is no such model.
+    """
+    path = existing(source).resolve()
+    return path.parent.name if path.name == MODEL else path.stem
+
+
+def is_release(source: str | os.PathLike) -> bool:
+    """Whether a model is one of those that ship.
+
+    Raises:
+        DataError: there is no such model.
+    """
+    return existing(source).resolve().parent.parent == PRETRAINED.resolve()
+
+
 def notes(source: str | os.PathLike) -> dict:
     """What the `experiment.json` beside a model says of its data, images and versions.
 

@@ -538,3 +538,17 @@ def test_export_refuses_what_it_cannot_write(run, tmp_path, capsys):
     assert "there" in refused(capsys, 2, "export", run, "--out", tmp_path / "there")
     line = refused(capsys, 2, "export", run, "--format", "pdf", "--out", tmp_path / "new")
     assert "'pdf'" in line and not (tmp_path / "new").exists()
+
+
+def test_export_says_why_there_are_no_millimetres(run, tmp_path, capsys):
+    import onnx
+
+    shutil.copy(run / "model.keras", tmp_path / "alone.keras")
+    for source, said in ((run, ""), (tmp_path / "alone.keras", "so the export has no mm_per_px\n")):
+        out = tmp_path / f"{source.stem}.onnx"
+        capsys.readouterr()
+        assert main(["export", str(source), "--out", str(out)]) == 0
+        err = capsys.readouterr().err
+        assert err.endswith(said) and err.count("\n") == bool(said)
+        (about,) = onnx.load(out).metadata_props
+        assert (json.loads(about.value)["scale"] is None) == bool(said)

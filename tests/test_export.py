@@ -18,6 +18,7 @@ from PIL import Image
 
 from benchmarks.shape_prior import hidden
 from kerasland import (
+    __version__,
     export,
     geometry,
     localizers,
@@ -31,6 +32,7 @@ from kerasland.errors import UsageError
 from kerasland.geometry import letterboxed
 from kerasland.inference_models import pipeline, with_shapes
 from kerasland.models import landmark_names, unet
+from kerasland.prepared_tables import Scale
 
 SAVED_MODEL = """
 import tensorflow as tf
@@ -107,7 +109,7 @@ def exported(model, tmp_path_factory) -> dict[tuple[str, str], Path]:
         for weights in export.WEIGHTS[format]
     }
     for (_, weights), path in paths.items():
-        export.export(model, path, weights=weights, scale=SCALE)
+        export.export(model, path, weights=weights, source="pretrained")
     return paths
 
 
@@ -309,19 +311,66 @@ def test_a_hot_pixel_leaves_a_hand_its_grey_levels(model):
 
 
 @pytest.mark.slow
-def test_every_format_carries_the_names(exported, model):
+def test_every_format_says_what_it_is(exported, model):
     import onnx
 
-    for (format, _), path in exported.items():
+    for (format, weights), path in exported.items():
         if format == "onnx":
             properties = onnx.load(path, load_external_data=False).metadata_props
-            text = {entry.key: entry.value for entry in properties}["landmarks"]
+            text = {entry.key: entry.value for entry in properties}["kerasland"]
         elif format == "litert":
             with zipfile.ZipFile(path) as archive:
-                text = archive.read("landmarks.json").decode()
+                text = archive.read("kerasland.json").decode()
         else:
-            text = (path / "assets.extra" / "landmarks.json").read_text()
-        assert tuple(json.loads(text)) == landmark_names(model)
+            text = (path / "assets.extra" / "kerasland.json").read_text()
+        said = export.about(model, weights, source="pretrained")
+        assert json.loads(text) == json.loads(json.dumps(said)) and said["weights"] == weights
+
+
+def test_what_an_export_says_of_itself(model, tmp_path):
+    said = export.about(model, source="pretrained")
+    notes = model_notes.notes("pretrained")
+    assert (said["kerasland"], said["model"]) == (__version__, "hand_atlas")
+    assert said["data"] == {"name": "hand_atlas", "hash": notes["data"]["hash"]}
+    assert tuple(said["landmarks"]) == landmark_names(model)
+    names = "ulna_metaphysis_ulnar to radius_metaphysis_radial"
+    text = f"{names} (0, 4) = 50 mm"
+    assert said["scale"] == {"text": text, "landmarks": (0, 4), "length_mm": 50}
+    assert said["error_mm_95_factor"] == model.get_layer("expected_error").ratio(0.95) > 1
+    assert (said["side"], said["use"]) == ("left", "research use only")
+
+    # the same file elsewhere, of which nobody says where it is from
+    whole = (model_notes.location("pretrained") / "model.keras").read_bytes()
+    (tmp_path / "run").mkdir()
+    for path in (tmp_path / "mine.keras", tmp_path / "run" / "model.keras"):
+        path.write_bytes(whole)
+    unknown = dict.fromkeys(("data", "scale", "side", "use"))
+    copied = export.about(model, source=tmp_path / "mine.keras")
+    assert copied == {**said, "model": "mine", **unknown}
+    assert export.about(model) == {**copied, "model": None}
+    assert export.about(model, source=tmp_path / "run")["model"] == "run"
+    stated = {"landmarks": None, "length_mm": None, "mm_per_px": 0.35}
+    kept = {"experiment": {}, "data": {"name": "a", "hash": "b", "scale": stated}}
+    (tmp_path / "run" / "experiment.json").write_text(json.dumps(kept))
+    by_spacing = export.about(model, source=tmp_path / "run")["scale"]
+    assert by_spacing["text"] == "pixel spacing of the training images"
+
+    simple = unet(["a", "b"], (16, 16), width=2, depth=2)
+    said = export.about(simple, scale=Scale((0, 1), 9.0))
+    assert said["scale"]["text"] == "a to b (0, 1) = 9 mm" and said["error_mm_95_factor"] is None
+    again = unet(["a", "b"], (16, 16), width=2, depth=2)
+    assert export.about(again)["weights_sha256"] != said["weights_sha256"]
+
+
+def test_two_litert_files_of_a_model_are_alike(tmp_path):
+    model = unet(2, (16, 16), width=2, depth=2)
+    paths = [tmp_path / f"{name}.tflite" for name in "ab"]
+    for path in paths:
+        export.export(model, path)
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    with zipfile.ZipFile(paths[0]) as archive:
+        (entry,) = archive.infolist()  # its date may not be that of the export
+    assert entry.date_time[0] == 1980 and entry.external_attr >> 16 == 0o644
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from PIL import Image
 from tiff_files import write_tiff
 
 from benchmarks.shape_prior import hidden
-from kerasland import export, localizers, model_files, model_notes, phantom
+from kerasland import export, localizers, model_files, phantom
 from kerasland.models import landmark_names
 
 APP = Path(__file__).resolve().parents[1] / "examples" / "serve" / "app.py"
@@ -44,8 +44,7 @@ def model():
 def address(model, tmp_path_factory):
     """Of a server that is up."""
     folder = tmp_path_factory.mktemp("served")
-    scale = model_notes.model_scale("pretrained")
-    export.export(model, folder / "saved_model", scale=scale)
+    export.export(model, folder / "saved_model", source="pretrained")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -107,6 +106,12 @@ def test_landmarks_are_those_of_predict(address, model):
         np.testing.assert_allclose(points(answer), landmarks, atol=0.05)
         found = [entry["confidence"] for entry in answer["landmarks"]]
         np.testing.assert_allclose(found, confidence, atol=1e-3)
+        assert answer["scale"].endswith("(0, 4) = 50 mm")
+        ratio = model.get_layer("expected_error").ratio(0.95)
+        for entry in answer["landmarks"]:
+            known = entry["error_mm"], entry["error_mm_95"]
+            assert known == (None, None) or known[1] == pytest.approx(ratio * known[0])
+        assert known[0] is not None
 
 
 def test_other_kinds_of_picture(address):
@@ -123,7 +128,7 @@ def test_other_kinds_of_picture(address):
     status, right = curl(f"{address}/landmarks", encoded(image[:, ::-1]))
     assert status == 200
     assert all(e["confidence"] == 0 and e["error_mm"] is None for e in right["landmarks"])
-    assert right["mm_per_px"] is None
+    assert right["mm_per_px"] is right["landmarks"][0]["error_mm_95"] is None
     exif = Image.Exif()
     exif[0x0112] = 6  # shown turned by a quarter
     status, turned = curl(f"{address}/landmarks", encoded(np.rot90(image), exif=exif))

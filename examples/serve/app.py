@@ -25,7 +25,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-NAMES = "assets.extra/landmarks.json"
+ABOUT = "assets.extra/kerasland.json"
 FORMATS = ("PNG", "JPEG", "TIFF")  # of others Pillow would run Ghostscript on EPS
 MOST_BYTES = 32 * 2**20
 MOST_PIXELS = 50_000_000
@@ -38,7 +38,7 @@ class Localizer:
     def __init__(self, folder: Path):
         loaded = tf.saved_model.load(str(folder))  # kept: it holds the graph
         self.loaded, self.serve = loaded, loaded.signatures["serving_default"]
-        self.names = json.loads((folder / NAMES).read_text(encoding="utf-8"))
+        self.about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         self.turn = threading.Lock()
 
     def __call__(self, data: bytes) -> dict:
@@ -47,14 +47,17 @@ class Localizer:
             pixels = as_grey(data)
             found = self.serve(image=tf.constant(pixels[None, ..., None]))
         found = {name: value[0].numpy() for name, value in found.items()}
+        if "error_mm" in found:
+            found["error_mm_95"] = self.about["error_mm_95_factor"] * found["error_mm"]
         points = [map(known, point) for point in found.pop("landmarks")]
         mm_per_px = known(found.pop("mm_per_px", np.float32(np.nan)))
         landmarks = [
             {"landmark": name, "x": x, "y": y, **{key: known(found[key][k]) for key in found}}
-            for k, (name, (x, y)) in enumerate(zip(self.names, points, strict=True))
+            for k, (name, (x, y)) in enumerate(zip(self.about["landmarks"], points, strict=True))
         ]
         height, width = pixels.shape
-        size = {"width": width, "height": height, "mm_per_px": mm_per_px}
+        scale = (self.about["scale"] or {}).get("text")
+        size = {"width": width, "height": height, "mm_per_px": mm_per_px, "scale": scale}
         return {**size, "landmarks": landmarks}
 
 
@@ -116,7 +119,7 @@ def application(folder: Path) -> Starlette:
     localizer = Localizer(folder)
 
     async def healthz(_: Request) -> JSONResponse:
-        return JSONResponse({"status": "ok", "landmarks": len(localizer.names)})
+        return JSONResponse({"status": "ok", "landmarks": len(localizer.about["landmarks"])})
 
     async def landmarks(request: Request) -> JSONResponse:
         return JSONResponse(await run_in_threadpool(localizer, await body_of(request)))
@@ -138,7 +141,7 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1, this machine only")
     parser.add_argument("--port", type=int, default=8000, help="default: 8000")
     args = parser.parse_args()
-    if not (args.folder / NAMES).is_file():
+    if not (args.folder / ABOUT).is_file():
         parser.error(f"{args.folder}: not a SavedModel that `kerasland export` wrote")
     uvicorn.run(application(args.folder), host=args.host, port=args.port, log_level="warning")
 
