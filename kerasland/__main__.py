@@ -150,11 +150,12 @@ def _predict(args) -> None:
 
     model = model_files.load_model(args.model)
     options = args.side, scale, args.mm_per_px, args.names, args.labelme
-    count = predict.predict_files(paths, model, args.out, *options)
+    count, strange = predict.predict_files(paths, model, args.out, *options)
     written = f"{predictions.TABLE}, {predictions.DOCUMENT}, {predict.OVERLAYS}/"
     if args.labelme:
         written += f", {predictions.LABELME}/"
-    print(f"{count} image{'s'[: count > 1]}, written to {args.out}: {written}")
+    seen = f"{count} image{'s'[: count > 1]}{predict.without_shape(strange)}"
+    print(f"{seen}, written to {args.out}: {written}")
 
 
 def _export(args) -> None:

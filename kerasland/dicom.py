@@ -81,12 +81,28 @@ def patient_id(path: Path) -> str | None:
     Raises:
         DataError, OSError: as `read`.
     """
+    return _stated(path, "PatientID")
+
+
+def side(path: Path) -> str | None:
+    """The laterality that a file states, left or right; None where it states neither, and of any
+    other file.
+
+    Raises:
+        DataError, OSError: as `read`.
+    """
+    return {"L": "left", "R": "right"}.get(_stated(path, "ImageLaterality", "Laterality"))
+
+
+def _stated(path: Path, *keywords: str) -> str | None:
+    """The first of some texts that a DICOM file states."""
     if not (path.name.lower().endswith(SUFFIXES) or is_dicom(path)):
         return None
     pydicom = _pydicom(path)
     with _one_line(path):
         dataset = _dataset(path, pydicom, stop_before_pixels=True)
-        return str(dataset.get("PatientID") or "").strip() or None
+        texts = (str(dataset.get(keyword) or "").strip() for keyword in keywords)
+        return next(filter(None, texts), None)
 
 
 def _pydicom(path: Path) -> ModuleType:

@@ -108,11 +108,16 @@ def frame_localizer(model: keras.Model) -> Localizer:
 def _check_side(side: str, model: keras.Model) -> None:
     if side not in (*SIDES, AUTO):
         raise UsageError(f"side {side!r}: expected {', '.join(SIDES)} or {AUTO}")
-    if side == AUTO and not any(isinstance(layer, ShapePrior) for layer in model.layers):
+    if side == AUTO and not knows_shapes(model):
         raise UsageError(
             f"side {AUTO}: this model does not tell one side from the other, it knows no shapes "
             f"(shape_prior=true and enough images to train on); choose {' or '.join(SIDES)}"
         )
+
+
+def knows_shapes(model: keras.Model) -> bool:
+    """Whether a model tells by a confidence of 0 what forms no shape, see `layers.ShapePrior`."""
+    return any(isinstance(layer, ShapePrior) for layer in model.layers)
 
 
 def warn_of_no_shape(path: Path, confidence: np.ndarray, side: str = SIDES[0]) -> None:

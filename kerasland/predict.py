@@ -6,6 +6,7 @@ import io
 import itertools
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
@@ -17,13 +18,19 @@ import keras
 import numpy as np
 import pandas as pd
 
-from kerasland import files, predictions
+from kerasland import dicom, files, predictions
 from kerasland.errors import DataError, KeraslandError, UsageError
 from kerasland.geometry import Spacing
 from kerasland.image_files import OVERLAYS, find_images, image_stem
 from kerasland.images import pixel_spacing, read_image
 from kerasland.layers import ExpectedError
-from kerasland.localizers import BATCH, batch_localizer, in_frame, warn_of_no_shape
+from kerasland.localizers import (
+    BATCH,
+    batch_localizer,
+    in_frame,
+    knows_shapes,
+    warn_of_no_shape,
+)
 from kerasland.models import landmark_names
 from kerasland.pictures import Drawing
 from kerasland.prepared_tables import Scale
@@ -61,7 +68,7 @@ def predict_files(
     mm_per_px: float | None = None,
     named: bool = False,
     labelme: bool = False,
-) -> int:
+) -> tuple[int, int]:
     """Localises the landmarks of image files and writes them with an overlay each.
 
     Threads read ahead, find landmarks and draw behind; memory does not grow with the
@@ -85,7 +92,9 @@ def predict_files(
             `predictions.labelme_document`.
 
     Returns:
-        How many images there are in the table.
+        How many images there are in the table, and how many of them show no shape like those
+        trained on. On stderr it says, once for all images, where a DICOM file states the other side
+        than was used, and where a spacing that a file states went before `mm_per_px`.
 
     Raises:
         DataError: naming the images that could not be read, after all others were written; each is
@@ -103,6 +112,7 @@ def predict_files(
     if not paths:
         raise UsageError("no image named")
     names, failed, taken = landmark_names(model), [], {}
+    tally, other_side = Counter(), []
     read = partial(_read, side=side, frame_shape=model.input_shape[1:3])
 
     def located(batch: list[_Radiograph]) -> Iterable[tuple]:
@@ -115,7 +125,12 @@ def predict_files(
         for seen, points, confidence, of_side, errors in _each(passes):
             derived = _spacing_by(scale, points, confidence, names)
             spacing = seen.spacing or given or derived
+            shape_found = bool(confidence.any()) if knows_shapes(model) else None
             warn_of_no_shape(seen.path, confidence, side)
+            tally["strange"] += shape_found is False
+            tally["spaced"] += seen.spacing is not None
+            if seen.side not in (None, of_side):
+                other_side.append(str(seen.path))
             name = f"{OVERLAYS}/{_free_name(_short(image_stem(seen.path)), taken)}.jpg"
             write(
                 predictions.Prediction(
@@ -126,6 +141,7 @@ def predict_files(
                     of_side,
                     spacing,
                     overlay=name,
+                    shape_found=shape_found,
                     **_rescaled(errors, scale, derived, spacing),
                 )
             )
@@ -145,19 +161,33 @@ def predict_files(
     if earlier := [path for path in there if path.stem.lower() not in taken]:
         which = f"{len(earlier)} of another call, such as {earlier[0].name}"
         print(f"{out / OVERLAYS}: has pictures of other images too, {which}", file=sys.stderr)
+    if other_side:
+        which = f"{len(other_side)} of {len(paths)} images are of the other side by their files"
+        print(f"--side: {which} (DICOM laterality): {_all_of(other_side)}", file=sys.stderr)
+    if given and tally["spaced"]:
+        which = f"{tally['spaced']} of {len(paths)} images, whose files state a spacing"
+        print(f"--mm-per-px: without effect on {which}", file=sys.stderr)
+    count = len(paths) - len(failed)
     if failed:
-        count = len(paths) - len(failed)
-        raise DataError(f"{count} of {len(paths)} images, written to {out}; not {_all_of(failed)}")
-    return len(paths)
+        of_all = f"{count} of {len(paths)} images{without_shape(tally['strange'])}"
+        raise DataError(f"{of_all}, written to {out}; not {_all_of(failed)}")
+    return count, tally["strange"]
+
+
+def without_shape(count: int) -> str:
+    """A part of a sentence on images; empty if there are none of that kind."""
+    return f", {count} without a shape like those trained on" if count else ""
 
 
 class _Radiograph(NamedTuple):
-    """What is kept of an image: frame: of the network, (h, w). spacing: that the file states."""
+    """What is kept of an image: frame: of the network, (h, w). spacing, side: that the file
+    states."""
 
     path: Path
     drawing: Drawing
     frame: np.ndarray
     spacing: Spacing | None
+    side: str | None
 
 
 class _Overlay(NamedTuple):
@@ -182,7 +212,7 @@ def _read(path: Path, side: str, frame_shape: tuple[int, int]) -> _Radiograph:
     if image.min() == image.max():
         raise DataError(f"{path}: all pixels are alike, there is nothing to find landmarks in")
     frame = in_frame(image, frame_shape, side)
-    return _Radiograph(path, Drawing(image), frame, pixel_spacing(path))
+    return _Radiograph(path, Drawing(image), frame, pixel_spacing(path), dicom.side(path))
 
 
 def _readable(
@@ -238,14 +268,14 @@ def _rescaled(
     derived: Spacing | None,
     used: Spacing | None,
 ) -> dict[str, np.ndarray]:
-    """Expected errors, known in millimetres by the model's scale, in those of the scale used; none
+    """Expected errors, known in millimetres by the model's scale, in those of the scale used; NaN
     where the model's is not known in this image and another is used."""
-    if used is derived:
+    by_spacing = scale is not None and scale.landmarks is None
+    if used is derived or by_spacing:
         return expected
-    if derived is None:
-        by_spacing = scale is not None and scale.landmarks is None
-        return expected if by_spacing else {}
-    factor = (used.x_mm + used.y_mm) / (derived.x_mm + derived.y_mm)
+    factor = np.nan
+    if derived is not None:
+        factor = (used.x_mm + used.y_mm) / (derived.x_mm + derived.y_mm)
     return {name: factor * errors for name, errors in expected.items()}
 
 

@@ -33,7 +33,9 @@ class Prediction(NamedTuple):
     image: its path. shape: (H, W). points: (K, 2), its pixels. confidence: (K,). side: "left" or
     "right". spacing: its scale, if any is known. error_mm, error_mm_95: (K,), the expected error,
     and the radius within which 95 % of errors lie, of a calibrated model, by the same scale; NaN
-    where the confidence is 0. overlay: the picture of it, below the folder that is written to.
+    where the confidence is 0 or no scale joins the two. overlay: the picture of it, below the
+    folder that is written to. shape_found: whether the landmarks form a shape like those trained
+    on, of a model that knows such shapes.
     """
 
     image: str
@@ -45,6 +47,7 @@ class Prediction(NamedTuple):
     error_mm: np.ndarray | None = None
     error_mm_95: np.ndarray | None = None
     overlay: str = ""
+    shape_found: bool | None = None
 
 
 def check_out(out: Path, labelme: bool = False) -> None:
@@ -85,9 +88,10 @@ def writing(
     error_mm and error_mm_95 as in `Prediction`, empty (in JSON null) if they are not known; x_mm
     and y_mm are x and y by the scale that the last column names, empty where none is known.
     Distances between (x_mm, y_mm) are millimetres also where pixels are not square.
-    `landmarks.json` is a list with an object an image: image, width, height, side, overlay, scale,
-    mm_per_px ([x, y] or null), landmarks (landmark, x, y, confidence, and of a calibrated model
-    error_mm and error_mm_95). Numbers of landmarks have seven digits, all that the network's have.
+    `landmarks.json` is a list with an object an image: image, width, height, side, shape_found
+    (null of a model that knows no shapes), overlay, scale, mm_per_px ([x, y] or null), landmarks
+    (landmark, x, y, confidence, and of a calibrated model error_mm and error_mm_95). Numbers of
+    landmarks have seven digits, all that the network's have.
 
     Args:
         out: folder. All appear when the block ends, nothing if it raises, and no folder if it then
@@ -137,6 +141,7 @@ def writing(
                 "width": found.shape[1],
                 "height": found.shape[0],
                 "side": found.side,
+                "shape_found": found.shape_found,
                 "overlay": found.overlay,
                 "scale": scale,
                 "mm_per_px": mm_per_px,

@@ -470,6 +470,7 @@ def test_predict_writes_landmarks_and_overlays(hands, run, tmp_path, capsys):
     assert table["confidence"].between(0, 1).all()
     document = json.loads((out / "landmarks.json").read_text())
     assert [part["image"] for part in document] == [str(path) for path in images]
+    assert document[0]["shape_found"] is None  # a model without a shape prior
     assert document[1]["landmarks"][36]["x"] == pytest.approx(table["x"].iloc[-1])
     for path in images:
         assert Image.open(out / "overlays" / f"{path.stem}.jpg").size[1] > 300

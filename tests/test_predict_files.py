@@ -159,6 +159,8 @@ def test_the_scale_is_that_of_the_file_or_of_the_wrist(hand, model, tmp_path):
     # by a scale that nobody knows, errors are in no millimetres of the file's
     table = predict.predict([tmp_path / "a.dcm"], model, tmp_path / "out")
     assert table[[*predictions.ERRORS]].isna().all(axis=None) and table["x_mm"].notna().all()
+    unknown = json.loads((tmp_path / "out" / "landmarks.json").read_text())[0]["landmarks"][0]
+    assert unknown["error_mm"] is unknown["error_mm_95"] is None  # and not missing
     table = predict.predict([tmp_path / "b.png"], model, tmp_path / "out")
     assert table[[*predictions.ERRORS]].notna().all(axis=None)
     assert table[["x_mm", "y_mm"]].isna().all(axis=None) and set(table["scale"]) == {""}
@@ -234,6 +236,7 @@ def test_sides_are_told_apart(hand, model, tmp_path, capsys):
     table = predict.predict([tmp_path], model, tmp_path / "out", "auto")
     document = json.loads((tmp_path / "out" / "landmarks.json").read_text())
     assert [entry["side"] for entry in document] == ["left", "right", "left", "right"]
+    assert [entry["shape_found"] for entry in document] == [True, True, False, True]
     size = {"width": SHAPE[1], "height": SHAPE[0]}
     assert size.items() <= document[0].items()
     found = {name: points_of(table, tmp_path / f"{name}.png") for name in pictures}
@@ -250,6 +253,34 @@ def test_sides_are_told_apart(hand, model, tmp_path, capsys):
         places = np.rint((np.array(within) + 0.5) * len(drawn) / height - 0.5).astype(int)
         orange = np.ptp(drawn[places[:, 1], places[:, 0]], axis=1) > 100
         assert orange.mean() > 0.8 if sure else orange.mean() < 0.2
+
+
+def test_what_files_state_and_was_not_used_is_told_once(hand, tmp_path, capsys):
+    """Laterality and spacing; and how many images show no hand, also where some can't be read."""
+    pytest.importorskip("pydicom")
+    pixels, spacing = hand[0], {"PixelSpacing": [0.2, 0.2]}
+    write_dicom(tmp_path / "a.dcm", pixels, Laterality="L", **spacing)
+    write_dicom(tmp_path / "b.dcm", pixels[:, ::-1], ImageLaterality="R", Laterality="L")
+    write_dicom(tmp_path / "c.dcm", pixels, Laterality="R", **spacing)
+    write_dicom(tmp_path / "d.dcm", pixels, ImageLaterality="B")
+    asked = ["predict", str(tmp_path), "--mm-per-px", "0.3", "--out", str(tmp_path / "out")]
+    assert main(asked) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("4 images, 1 without a shape like those trained on, written to ")
+    last = [line for line in said.err.splitlines() if line.startswith("--")]
+    other = "of 4 images are of the other side by their files (DICOM laterality)"
+    assert last == [
+        f"--side: 2 {other}: {tmp_path}/b.dcm; {tmp_path}/c.dcm",
+        "--mm-per-px: without effect on 2 of 4 images, whose files state a spacing",
+    ]
+    (tmp_path / "e.dcm").write_bytes(b"")
+    assert main([*asked[:2], *asked[4:], "--side", "auto"]) == 1
+    said = capsys.readouterr().err
+    assert f"--side: 1 {other.replace('4', '5')}: {tmp_path}/c.dcm\n" in said
+    assert "--mm-per-px" not in said and "error: 4 of 5 images, written to" in said
+    (tmp_path / "c.dcm").unlink()
+    assert main([*asked[:2], *asked[4:]]) == 1
+    assert "error: 3 of 4 images, 1 without a shape like those" in capsys.readouterr().err
 
 
 def test_a_file_is_no_folder_to_write_to(model, tmp_path):
