@@ -1,5 +1,7 @@
 """The example server: a real process, asked by curl."""
 
+import asyncio
+import importlib.util
 import io
 import json
 import shutil
@@ -7,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +61,7 @@ def address(model, tmp_path_factory):
             assert server.poll() is None, (folder / "log.txt").read_text()[-3000:]
             assert time.monotonic() < until
             time.sleep(0.5)
+        assert f"ready: {url}/landmarks\n" in (folder / "log.txt").read_text()
         yield url
     finally:
         server.terminate()
@@ -71,7 +75,7 @@ def curl(url: str, body: bytes | None = None) -> tuple[int, dict]:
     command = ["curl", "-s", "-w", "\n%{http_code}", *post, url]
     answer = subprocess.run(command, input=body, capture_output=True).stdout.decode()
     text, status = answer.rsplit("\n", 1)
-    return int(status), json.loads(text or "{}")
+    return int(status), json.loads(text) if text.startswith("{") else {}
 
 
 def encoded(pixels: np.ndarray, format: str = "png", **options) -> bytes:
@@ -145,6 +149,32 @@ def test_a_client_that_leaves_is_no_error(address):
     assert curl(f"{address}/healthz")[0] == 200
 
 
+def test_no_more_clients_than_memory_holds_bodies_of(address):
+    host, port = address.removeprefix("http://").split(":")
+    with ExitStack() as clients:
+        for _ in range(16):
+            client = clients.enter_context(socket.create_connection((host, int(port))))
+            client.sendall(b"POST /landmarks HTTP/1.1\r\nHost: a\r\nContent-Length: 99\r\n\r\nhalf")
+        assert curl(f"{address}/healthz")[0] == 503
+    until = time.monotonic() + SECONDS
+    while curl(f"{address}/healthz")[0] != 200:
+        assert time.monotonic() < until
+
+
+def test_a_body_that_does_not_arrive_is_not_waited_for(monkeypatch):
+    from starlette.exceptions import HTTPException
+    from starlette.requests import Request
+
+    spec = importlib.util.spec_from_file_location("app", APP)
+    app = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(app)
+    monkeypatch.setattr(app, "MOST_SECONDS", 0.05)
+    never = Request({"type": "http"}, lambda: asyncio.sleep(SECONDS))
+    with pytest.raises(HTTPException, match="the body took more than") as caught:
+        asyncio.run(app.body_of(never))
+    assert caught.value.status_code == 408
+
+
 def test_what_is_refused(address, tmp_path):
     whole = encoded(phantom.hand(0, (350, 250))[0])
     tiff = encoded(np.eye(90, dtype=np.uint8), "tiff")
@@ -169,6 +199,12 @@ def test_what_is_refused(address, tmp_path):
     assert curl(f"{address}/landmarks", encoded(np.diag(np.full(90, np.nan, "f4")), "tiff")) == (
         400, {"error": "pixels that are no finite numbers"},
     )  # fmt: skip
+    for pixels, said in (  # as predict does
+        (np.full((90, 90), 7, np.uint8), "all pixels are alike"),
+        (np.full((90, 90), 7, np.uint16), "all pixels are alike"),
+        (np.eye(31, 90, dtype=np.uint8), "a side of less than 32 pixels"),
+    ):
+        assert curl(f"{address}/landmarks", encoded(pixels)) == (400, {"error": said})
     page = Image.fromarray(deep[..., 0].astype(np.uint8))
     pages = io.BytesIO()
     page.save(pages, "tiff", save_all=True, append_images=[page])
@@ -190,8 +226,13 @@ def test_what_is_refused(address, tmp_path):
     assert curl(f"{address}/landmarks", whole)[0] == 200  # it is still there
 
 
-def test_a_folder_that_is_no_export(tmp_path):
-    command = [sys.executable, APP, tmp_path]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 2 and f"{tmp_path}: not a SavedModel" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_a_wrong_call(tmp_path):
+    def refused(*arguments):
+        done = subprocess.run([sys.executable, APP, *arguments], capture_output=True, text=True)
+        assert done.returncode == 2 and "Traceback" not in done.stderr
+        return done.stderr
+
+    assert f"{tmp_path}: not a SavedModel" in refused(tmp_path)
+    (tmp_path / "assets.extra").mkdir()
+    (tmp_path / "assets.extra" / "kerasland.json").touch()
+    assert "--port 99999: must be 1 to 65535" in refused(tmp_path, "--port", "99999")

@@ -9,6 +9,8 @@ Needs TensorFlow, Pillow, Starlette and uvicorn, not kerasland.
 from __future__ import annotations
 
 import argparse
+import asyncio
+import contextlib
 import io
 import json
 import threading
@@ -30,6 +32,9 @@ FORMATS = ("PNG", "JPEG", "TIFF")  # of others Pillow would run Ghostscript on E
 MOST_BYTES = 32 * 2**20
 MOST_PIXELS = 50_000_000
 LONGEST_SIDE = 20_000  # memory grows with its square where the other side is short
+SMALLEST_SIDE = 32
+MOST_CLIENTS = 16  # at once, each with a body of its own in memory
+MOST_SECONDS = 60  # for a body to arrive
 
 
 class Localizer:
@@ -74,6 +79,8 @@ def as_grey(data: bytes) -> np.ndarray:
                 raise HTTPException(413, f"more than {MOST_PIXELS} pixels")
             if max(image.size) > LONGEST_SIDE:
                 raise HTTPException(413, f"a side of more than {LONGEST_SIDE} pixels")
+            if min(image.size) < SMALLEST_SIDE:
+                raise HTTPException(400, f"a side of less than {SMALLEST_SIDE} pixels")
             if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # a phone's JPEG
                 raise HTTPException(400, "several pictures in one file")
             tags = image.tag_v2 if image.format == "TIFF" else {}
@@ -83,9 +90,8 @@ def as_grey(data: bytes) -> np.ndarray:
                 raise HTTPException(400, "16 bits in colour or with transparency")
             inverted = tags.get(262) == 0  # white is zero
             image = ImageOps.exif_transpose(image)
-            if not image.mode.startswith(("I", "F")):
-                return np.asarray(image.convert("L"))
-            pixels = np.asarray(image, np.float32)
+            wide = image.mode.startswith(("I", "F"))
+            pixels = np.asarray(image, np.float32) if wide else np.asarray(image.convert("L"))
     except Image.DecompressionBombError:  # Pillow's own limit, before the size can be asked for
         raise HTTPException(413, f"more than {MOST_PIXELS} pixels") from None
     except HTTPException:
@@ -98,6 +104,10 @@ def as_grey(data: bytes) -> np.ndarray:
         ) from None
     if not np.isfinite(pixels).all():
         raise HTTPException(400, "pixels that are no finite numbers")
+    if pixels.min() == pixels.max():
+        raise HTTPException(400, "all pixels are alike")
+    if not wide:
+        return pixels
     pixels = -pixels if inverted else pixels
     # not from the darkest to the brightest: one hot pixel would leave the hand a few grey levels
     low, high = map(float, np.percentile(pixels, (0.01, 99.99)))
@@ -105,7 +115,15 @@ def as_grey(data: bytes) -> np.ndarray:
 
 
 async def body_of(request: Request) -> bytes:
-    """The request's body, refused as soon as it is too long."""
+    """The request's body, refused as soon as it is too long or has taken too long."""
+    try:
+        return await asyncio.wait_for(_arriving(request), MOST_SECONDS)
+    except asyncio.TimeoutError:
+        late = f"the body took more than {MOST_SECONDS} s"
+        raise HTTPException(408, late, {"Connection": "close"}) from None
+
+
+async def _arriving(request: Request) -> bytes:
     data = bytearray()
     async for chunk in request.stream():
         data += chunk
@@ -125,7 +143,7 @@ def application(folder: Path) -> Starlette:
         return JSONResponse(await run_in_threadpool(localizer, await body_of(request)))
 
     async def refused(_: Request, error: HTTPException) -> JSONResponse:
-        return JSONResponse({"error": error.detail}, error.status_code)
+        return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
     async def left(_: Request, __: ClientDisconnect) -> Response:
         return Response(status_code=400)  # which nobody is there to read
@@ -133,6 +151,15 @@ def application(folder: Path) -> Starlette:
     routes = [Route("/healthz", healthz), Route("/landmarks", landmarks, methods=["POST"])]
     handlers = {HTTPException: refused, ClientDisconnect: left}
     return Starlette(routes=routes, exception_handlers=handlers)
+
+
+class Server(uvicorn.Server):
+    """Says when it is ready to answer."""
+
+    async def startup(self, *args, **kwargs) -> None:
+        await super().startup(*args, **kwargs)
+        if self.started:
+            print(f"ready: http://{self.config.host}:{self.config.port}/landmarks", flush=True)
 
 
 def main() -> None:
@@ -143,7 +170,17 @@ def main() -> None:
     args = parser.parse_args()
     if not (args.folder / ABOUT).is_file():
         parser.error(f"{args.folder}: not a SavedModel that `kerasland export` wrote")
-    uvicorn.run(application(args.folder), host=args.host, port=args.port, log_level="warning")
+    if not 0 < args.port < 2**16:
+        parser.error(f"--port {args.port}: must be 1 to 65535")
+    config = uvicorn.Config(
+        application(args.folder),
+        host=args.host,
+        port=args.port,
+        log_level="warning",
+        limit_concurrency=MOST_CLIENTS + 1,  # which counts the one that asks
+    )
+    with contextlib.suppress(KeyboardInterrupt):
+        Server(config).run()
 
 
 if __name__ == "__main__":
