@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from kerasland import files, settings
+from kerasland import __version__, files, settings
 from kerasland.errors import DataError, UsageError
 from kerasland.settings import choice, option, refuse
 
@@ -186,7 +186,15 @@ def load(path: Path) -> tuple[Experiment, dict]:
     try:
         return from_dict(values, str(path)), document
     except UsageError as error:
-        raise DataError(str(error)) from None
+        other = other_version(document)
+        by = f" (written by kerasland {other}; this is {__version__})" if other else ""
+        raise DataError(f"{error}{by}") from None
+
+
+def other_version(notes: dict) -> str | None:
+    """The version of kerasland that wrote the notes of an experiment, if it is not this one."""
+    written = notes.get("versions", {}).get("kerasland")
+    return None if written == __version__ else written
 
 
 def from_dict(values: dict, source: str) -> Experiment:

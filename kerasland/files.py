@@ -16,7 +16,8 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """Yields a temporary path beside `path`; renames it to `path` if the block succeeds.
 
     The temporary name keeps the suffix, which many writers look at. Works for a file and for a new
-    folder. If the block raises, what it wrote is removed and `path` stays as it was.
+    folder. If the block raises, what it wrote is removed and `path` stays as it was. An `OSError`
+    of the system that names no file, as of a full disk, names `path` then.
 
     Raises:
         IsADirectoryError: `path` is a folder already.
@@ -29,6 +30,10 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     try:
         yield temporary
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary)

@@ -8,6 +8,8 @@ import zipfile
 
 import keras
 
+from kerasland import __version__, model_notes
+from kerasland import experiment as experiments
 from kerasland.errors import DataError, UsageError
 from kerasland.layers import ShapeLayer, SpatialEmbedding
 from kerasland.model_notes import PRETRAINED, RELEASES, existing
@@ -43,8 +45,16 @@ def load_model(source: str | os.PathLike) -> keras.Model:
         model = keras.saving.load_model(path, compile=False)
         landmark_names(model)
     except (ValueError, OSError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile) as error:
+        if not zipfile.is_zipfile(path):
+            raise DataError(f"{path}: cut off, or no .keras file; get a fresh copy") from error
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise DataError(f"{path}: not a model of kerasland ({reason})") from error
+        other = experiments.other_version(model_notes.notes(path))
+        what = (
+            f"of kerasland {other}, which {__version__} can't read"
+            if other
+            else "not a model of kerasland"
+        )
+        raise DataError(f"{path}: {what} ({reason})") from error
     return model
 
 

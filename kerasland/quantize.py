@@ -46,9 +46,10 @@ def quantize(source: Path, target: Path, images: Iterable[np.ndarray]) -> None:
         images: (H, W), uint8 or uint16, a dozen or more, like those that the model is for.
 
     Raises:
-        UsageError: if there is no image.
+        UsageError: if there is no image, or none whose landmarks form a shape that the model knows.
     """
     import onnx
+    from onnxruntime import InferenceSession
     from onnxruntime.quantization import (
         CalibrationDataReader,
         QuantFormat,
@@ -58,15 +59,28 @@ def quantize(source: Path, target: Path, images: Iterable[np.ndarray]) -> None:
 
     class Reader(CalibrationDataReader):
         def __init__(self):
-            self.seen = 0
+            self.seen, self.known = 0, False
             self.images = iter(images)
+            self.session = InferenceSession(source, providers=["CPUExecutionProvider"])
 
         def get_next(self):
             image = next(self.images, None)
             if image is None:
-                return None
+                return self.end()
             self.seen += 1
-            return {"image": _eight_bit(image)[None, ..., None]}
+            inputs = {"image": _eight_bit(image)[None, ..., None]}
+            self.known = self.known or self.session.run(["confidence"], inputs)[0].any()
+            return inputs
+
+        def end(self):
+            if not self.seen:
+                raise UsageError("int8: no image to calibrate with")
+            if not self.known:
+                raise UsageError(
+                    f"int8: none of the {self.seen} images to calibrate with shows a shape like "
+                    "those trained on: each confidence is 0; name images like those that the model "
+                    "is for"
+                )
 
     model, reader = onnx.load(source), Reader()
     silenced = logging.root.manager.disable
@@ -82,10 +96,6 @@ def quantize(source: Path, target: Path, images: Iterable[np.ndarray]) -> None:
             per_channel=True,
             reduce_range=True,
         )
-    except ValueError as error:
-        if not reader.seen:
-            raise UsageError("int8: no image to calibrate with") from error
-        raise
     finally:
         logging.disable(silenced)
 

@@ -294,6 +294,18 @@ def test_int8_of_other_landmarks_wants_images(tmp_path):
     assert found.shape == (2, 2, 2) and np.isfinite(found).all()
 
 
+@pytest.mark.slow
+def test_int8_wants_images_that_show_what_the_model_knows(tmp_path):
+    rng = np.random.default_rng(0)
+    shapes = rng.uniform(5, 25, (1, 8, 2)) + rng.normal(scale=0.2, size=(40, 8, 2))
+    settings = {"width": 4, "depth": 3, "normalization": "group", "output_stride": 1}
+    model = with_shapes(unet(8, (32, 32), **settings), shapes)
+    noise = [rng.integers(0, 256, (50, 40)).astype(np.uint8) for _ in range(3)]
+    with pytest.raises(UsageError, match="none of the 3 images .* each confidence is 0; name"):
+        export.export(model, tmp_path / "m.onnx", weights="int8", calibration=noise)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_hot_pixel_leaves_a_hand_its_grey_levels(model):
     """In the recipe of docs/export.md and in images to calibrate with, as in `predict`."""
     recipe, page = {"np": np}, (pages.ROOT / "docs" / "export.md").read_text(encoding="utf-8")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import zipfile
+
 import keras
 import naive
 import numpy as np
@@ -10,7 +13,7 @@ import tensorflow as tf
 from drawing import disc
 
 import kerasland
-from kerasland import devices, experiment, geometry, train
+from kerasland import devices, experiment, geometry, model_notes, train
 from kerasland.errors import DataError, UsageError
 from kerasland.geometry import letterboxed
 from kerasland.inference_models import bare
@@ -173,10 +176,32 @@ def test_a_damaged_file_is_named(tmp_path):
     whole = (tmp_path / "m.keras").read_bytes()
     middle = len(whole) // 2
     hole = bytes(255 - byte for byte in whole[middle : middle + 64])
-    for content in (b"text", whole[:middle] + hole + whole[middle + 64 :]):
+    for content, said in (
+        (b"text", "cut off, or no .keras file"),
+        (whole[:-100], "cut off, or no .keras file"),
+        (whole[:middle] + hole + whole[middle + 64 :], "not a model of kerasland"),
+    ):
         (tmp_path / "m.keras").write_bytes(content)
-        with pytest.raises(DataError, match="m.keras: not a model of kerasland"):
+        with pytest.raises(DataError, match=f"m.keras: {said}"):
             kerasland.load_model(tmp_path / "m.keras")
+
+
+def test_a_model_of_another_version_is_named_so(tmp_path):
+    """By the experiment.json beside it, which may hold settings that this version lacks."""
+    path = tmp_path / "m.keras"
+    small().save(path)
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content.replace(b"HeatmapDecoder", b"SparkleDecoder"))
+    notes = {"experiment": {}, "versions": {"kerasland": "9.9"}}
+    (tmp_path / "experiment.json").write_text(json.dumps(notes))
+    with pytest.raises(DataError, match=rf"of kerasland 9\.9, which {kerasland.__version__} can't"):
+        kerasland.load_model(path)
+    (tmp_path / "experiment.json").write_text(json.dumps({**notes, "experiment": {"hue": 1}}))
+    with pytest.raises(DataError, match=r"unknown key 'hue'.* \(written by kerasland 9\.9; this"):
+        model_notes.model_scale(path)
 
 
 def test_names_travel_with_the_model(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -296,6 +297,19 @@ def test_run_turns_errors_into_a_line_and_a_status(capsys, error, status):
     with pytest.raises(type(error)):
         run(body, debug=True)
     assert run(lambda: None) == 0
+
+
+def test_an_error_of_the_disk_names_the_file(tmp_path):
+    """As of one that is full; what names a file already, and what is of no system, stays."""
+    full, no_file = os.strerror(errno.ENOSPC), os.strerror(errno.ENOENT)
+    for error, said in (
+        (OSError(errno.ENOSPC, full), f"{full}: '{tmp_path}/a.txt'"),
+        (OSError(errno.ENOENT, no_file, "b"), f"{no_file}: 'b'"),
+        (OSError("cut off"), "cut off"),
+    ):
+        with pytest.raises(OSError) as caught, files.replacing(tmp_path / "a.txt"):
+            raise error
+        assert str(caught.value).endswith(said)
 
 
 @pytest.mark.parametrize("where", ["signal.raise_signal(signal.SIGTERM)", "Dying()"])
