@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from kerasland import devices, experiment, train
-from kerasland.prepared import Scale
+from kerasland.scale import Scale
 
 LANDMARKS = 37
 

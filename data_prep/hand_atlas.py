@@ -18,6 +18,7 @@ from kerasland.folds import disjoint_folds, read_list, split
 from kerasland.images import image_shape
 from kerasland.phantom import LANDMARK_NAMES
 from kerasland.progress import track
+from kerasland.scale import Scale
 
 FIELDS = 1 + 2 * len(LANDMARK_NAMES)
 # dev: 91 and 21 of 112 radiographs, what the figures in README and docs say of `dev` rests on
@@ -125,7 +126,7 @@ def prepare(
     seed: int = 0,
 ) -> prepared.Prepared:
     """Prepares the radiographs that have a row, see the module's command line."""
-    scale = prepared.Scale(landmarks=tuple(scale_landmarks), length_mm=wrist_mm)
+    scale = Scale(landmarks=tuple(scale_landmarks), length_mm=wrist_mm)
     rows = read_table(table)
     found = common.find_images(images, out)
     chosen = choose_images(found, set(rows))

@@ -20,6 +20,7 @@ from kerasland.command import run
 from kerasland.errors import DataError, UsageError
 from kerasland.images import image_shape
 from kerasland.progress import track
+from kerasland.scale import Scale
 
 
 def choose_scale(
@@ -27,12 +28,12 @@ def choose_scale(
     mm_per_px: float | str | None = None,
     scale_landmarks: Sequence[str] | None = None,
     length_mm: float | None = None,
-) -> prepared.Scale:
+) -> Scale:
     """The scale that options of `prepare` state."""
     of_each = isinstance(mm_per_px, str)
     spacing = {"files": mm_per_px} if of_each else {"mm_per_px": mm_per_px}
     if scale_landmarks is None:
-        return prepared.Scale(length_mm=length_mm, **spacing)
+        return Scale(length_mm=length_mm, **spacing)
     numbers = []
     for text in scale_landmarks:
         if text not in landmarks and not (text.isdigit() and int(text) < len(landmarks)):
@@ -46,7 +47,7 @@ def choose_scale(
             f"--scale-landmarks {' '.join(scale_landmarks)}: {names[0]} is a landmark's name "
             "here, the other a place in their order; give two names"
         )
-    return prepared.Scale(tuple(numbers), length_mm, **spacing)
+    return Scale(tuple(numbers), length_mm, **spacing)
 
 
 def prepare(
@@ -132,7 +133,7 @@ def prepare(
     elif scale.files:
         spacing, said_by = _spacings(table, ids, scale.files), f"column {scale.files}"
     if spacing is not None:
-        scale = prepared.Scale(files=said_by)
+        scale = Scale(files=said_by)
     groups = None if group is None else points_folds.groups_of(table, ids, matched, group)
     chosen, drawn = points_folds.choose_folds(ids, lists, test_fraction, sets, seed, groups, out)
     if drawn and group is None and (likely := points_folds.likely_group(table, matched)):

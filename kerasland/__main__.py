@@ -139,9 +139,10 @@ def _report(args) -> None:
 
 
 def _predict(args) -> None:
-    from kerasland import image_files, model_notes, predictions, prepared_tables
+    from kerasland import image_files, model_notes, predictions
+    from kerasland.scale import Scale
 
-    prepared_tables.Scale(mm_per_px=args.mm_per_px)  # what is wrong with it is told at once
+    Scale(mm_per_px=args.mm_per_px)  # what is wrong with it is told at once
     predictions.check_out(args.out, args.labelme)
     paths = image_files.find_images(args.images, args.out)
     scale = model_notes.model_scale(args.model)

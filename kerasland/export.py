@@ -22,7 +22,7 @@ from kerasland.errors import UsageError
 from kerasland.inference_models import bare, pipeline
 from kerasland.layers import ExpectedError
 from kerasland.models import landmark_names
-from kerasland.prepared_tables import Scale
+from kerasland.scale import Scale
 
 ONNX, LITERT, SAVED_MODEL = "onnx", "litert", "saved_model"
 SUFFIXES = {".onnx": ONNX, ".tflite": LITERT}

@@ -8,7 +8,7 @@ import numpy as np
 from kerasland import shapes
 from kerasland.image_layers import FrameToImage, Letterbox, PixelSize
 from kerasland.layers import ShapePosterior, ShapePrior
-from kerasland.prepared_tables import Scale
+from kerasland.scale import Scale
 
 # the kinds of layers that work between the standardised image and the head
 BETWEEN = (

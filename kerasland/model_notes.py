@@ -8,7 +8,7 @@ from pathlib import Path
 from kerasland import experiment as experiments
 from kerasland.errors import DataError
 from kerasland.experiment import Experiment
-from kerasland.prepared_tables import Scale
+from kerasland.scale import Scale
 
 MODEL = "model.keras"
 BEST = "best.keras"

@@ -33,8 +33,8 @@ from kerasland.localizers import (
 )
 from kerasland.models import landmark_names
 from kerasland.pictures import Drawing
-from kerasland.prepared_tables import Scale
 from kerasland.progress import track
+from kerasland.scale import Scale
 from kerasland.threads import WORKERS, ahead
 
 SMALLEST_PX = 32

@@ -23,11 +23,11 @@ from kerasland.prepared_tables import (
     COLUMNS,
     TABLE,
     UNFINISHED,
-    Scale,
     dataset_hash,
     image_path,
     read_about,
 )
+from kerasland.scale import Scale
 from kerasland.threads import ahead
 
 Record = tuple[str, "np.ndarray | str | os.PathLike", np.ndarray]

@@ -23,13 +23,13 @@ from kerasland.errors import DataError, UsageError
 from kerasland.folds import fold_names, read_fold
 from kerasland.prepared_tables import (
     TABLE,
-    Scale,
     dataset_hash,
     image_ids,
     image_path,
     read_about,
     read_landmarks,
 )
+from kerasland.scale import Scale
 
 
 @dataclass(frozen=True, eq=False)

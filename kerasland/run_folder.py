@@ -23,7 +23,8 @@ from kerasland.experiment import EXPERIMENT, Experiment
 from kerasland.folds import ALL
 from kerasland.inference_models import bare, with_shapes
 from kerasland.model_notes import BEST, MODEL
-from kerasland.prepared import Prepared, Scale
+from kerasland.prepared import Prepared
+from kerasland.scale import Scale
 
 try:
     import fcntl

@@ -1,5 +1,4 @@
-"""Settings: fields of a dataclass that say what they may be, checked and as texts; and arguments
-that several layers and losses check alike."""
+"""Fields of a dataclass that say what they may be, and arguments that layers and losses check."""
 
 from __future__ import annotations
 

@@ -11,8 +11,9 @@ import numpy as np
 from kerasland import phantom, preparation, prepared
 from kerasland.errors import UsageError
 from kerasland.folds import split
+from kerasland.scale import Scale
 
-SCALE = prepared.Scale(landmarks=(0, 4), length_mm=50.0)
+SCALE = Scale(landmarks=(0, 4), length_mm=50.0)
 SMALLEST_PX = 64
 NAME = "synthetic"
 

@@ -26,7 +26,8 @@ from kerasland.metrics import RadialError, SuccessDetectionRate
 from kerasland.model_files import load_model, take_weights
 from kerasland.model_notes import BEST, MODEL
 from kerasland.models import unet
-from kerasland.prepared import Prepared, Scale
+from kerasland.prepared import Prepared
+from kerasland.scale import Scale
 
 BETA_2 = 0.99  # of AdamW: Keras's 0.999 looks back over more steps than a short training has
 WATCHED = 8  # validation images a step

@@ -11,6 +11,7 @@ from PIL import Image
 
 from data_prep import audit, shape_outliers
 from kerasland import preparation, prepared
+from kerasland.scale import Scale
 
 MEAN = np.array([[20, 90], [30, 92], [40, 91], [55, 90], [60, 88], [10, 40], [35, 10], [62, 30]])
 NAMES = tuple(f"n{k}" for k in range(len(MEAN)))
@@ -31,7 +32,7 @@ def folder(tmp_path):
         name="test",
         landmarks=NAMES,
         records=made,
-        scale=prepared.Scale((0, 4), 50.0),
+        scale=Scale((0, 4), 50.0),
         folds={"dev": ([f"im{i}" for i in range(6)], ["im6", "im7"])},
     )
     return tmp_path / "set"
@@ -170,7 +171,7 @@ def test_missing_points_are_no_mistake(folder, capsys):
     records = [(i, dataset.image_path(i), p) for i, p in zip(dataset.ids, points, strict=True)]
     again = folder.parent / "again"
     preparation.write(
-        again, name="test", landmarks=NAMES, records=records, scale=prepared.Scale((0, 4), 50.0)
+        again, name="test", landmarks=NAMES, records=records, scale=Scale((0, 4), 50.0)
     )
     status, said = audited(again, capsys)
     assert status == 0 and "im2: no scale, n0 and n4 are not both annotated" in said

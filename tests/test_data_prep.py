@@ -18,6 +18,7 @@ from PIL import Image
 from data_prep import hand_atlas as atlas_module
 from data_prep import synthetic
 from kerasland import images, prepared
+from kerasland.scale import Scale
 
 ROOT = Path(__file__).resolve().parents[1]
 POINTS = np.random.default_rng(7).integers(5, 75, (37, 2))
@@ -106,7 +107,7 @@ def test_hand_atlas(atlas, capsys):
 
 def test_hand_atlas_other_scale(atlas):
     assert atlas_module.main([*atlas.args, "--scale-landmarks", "1", "5", "--wrist-mm", "40"]) == 0
-    assert prepared.read(atlas.out).scale == prepared.Scale((1, 5), 40.0)
+    assert prepared.read(atlas.out).scale == Scale((1, 5), 40.0)
 
 
 def test_hand_atlas_says_what_is_partial(atlas, capsys):

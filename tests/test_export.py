@@ -32,7 +32,7 @@ from kerasland.errors import UsageError
 from kerasland.geometry import letterboxed
 from kerasland.inference_models import pipeline, with_shapes
 from kerasland.models import landmark_names, unet
-from kerasland.prepared_tables import Scale
+from kerasland.scale import Scale
 
 SAVED_MODEL = """
 import tensorflow as tf

@@ -31,6 +31,7 @@ FLOORS = [
         "heatmaps",
         "pictures",
         "predictions",
+        "scale",
         "settings",
         "volumes",
     },
@@ -120,6 +121,19 @@ def test_editors_and_python_see_the_same_names():
 
 def test_every_file_has_a_floor():
     assert {path.stem for path in FILES} == set(FLOOR)
+
+
+def test_the_table_of_files():
+    """A row per file: its floor, and the first line of what it says of itself."""
+    rows = ["| file | floor | what it holds |", "|---|---|---|"]
+    for floor, name in sorted((floor, name) for name, floor in FLOOR.items()):
+        said = ast.get_docstring(ast.parse((PACKAGE / f"{name}.py").read_text(encoding="utf-8")))
+        line = said.splitlines()[0]
+        assert line.endswith("."), f"{name}.py: {line}"
+        rows.append(f"| `{name}.py` | {floor} | {line} |")
+    table = "\n".join(rows)
+    text = (PACKAGE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert f"\n\n{table}\n\n" in text, f"CONTRIBUTING.md should hold:\n{table}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -29,7 +29,7 @@ from kerasland.__main__ import main
 from kerasland.errors import DataError, UsageError
 from kerasland.images import read_image
 from kerasland.models import unet
-from kerasland.prepared_tables import Scale
+from kerasland.scale import Scale
 
 SHAPE = (560, 400)
 

@@ -16,9 +16,10 @@ from kerasland import files, folds, images, preparation, prepared
 from kerasland.command import run
 from kerasland.errors import DataError, KeraslandError, UsageError
 from kerasland.images import pixel_hash, write_png
+from kerasland.scale import Scale
 
 NAMES = ("wrist_a", "wrist_b", "tip")
-SCALE = prepared.Scale(landmarks=(0, 1), length_mm=50.0)
+SCALE = Scale(landmarks=(0, 1), length_mm=50.0)
 
 
 def records(count: int = 4, seed: int = 0) -> list:
@@ -65,13 +66,13 @@ def test_what_goes_in_comes_out(folder):
 def test_millimetres():
     points = np.array([[[0, 0], [30, 40], [1, 1]], [[0, 0], [np.nan, np.nan], [1, 1]]], float)
     np.testing.assert_array_equal(SCALE.per_image(points), [1.0, np.nan])
-    np.testing.assert_array_equal(prepared.Scale(mm_per_px=0.35).per_image(points), [0.35, 0.35])
-    assert np.isnan(prepared.Scale().per_image(points)).all()
+    np.testing.assert_array_equal(Scale(mm_per_px=0.35).per_image(points), [0.35, 0.35])
+    assert np.isnan(Scale().per_image(points)).all()
     assert SCALE.describe(NAMES) == "wrist_a to wrist_b (0, 1) = 50 mm"
-    assert prepared.Scale(mm_per_px=0.35).describe(NAMES) == "0.35 mm per px"
+    assert Scale(mm_per_px=0.35).describe(NAMES) == "0.35 mm per px"
     for wrong in ({"landmarks": (0, 0), "length_mm": 5}, {"mm_per_px": 0.0}, {"length_mm": 5}):
         with pytest.raises(UsageError):
-            prepared.Scale(**wrong)
+            Scale(**wrong)
 
 
 def test_hash_depends_on_pixels_and_points_alone(tmp_path, folder):

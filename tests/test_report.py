@@ -19,7 +19,6 @@ from kerasland import (
     evaluate,
     phantom,
     preparation,
-    prepared,
     report,
     report_data,
     report_runs,
@@ -28,6 +27,7 @@ from kerasland import (
 )
 from kerasland.__main__ import main
 from kerasland.experiment import Experiment
+from kerasland.scale import Scale
 
 TINY = Experiment(
     image_shape=(64, 48),
@@ -57,7 +57,7 @@ def hands(tmp_path_factory):
         name="drawn",
         landmarks=[*HOSTILE, *phantom.LANDMARK_NAMES[2:]],
         records=records,
-        scale=prepared.Scale(landmarks=(0, 4), length_mm=50.0),
+        scale=Scale(landmarks=(0, 4), length_mm=50.0),
         folds={"dev": (ids[3:], ids[:3]), "other": (ids[:3] + ids[5:], ids[3:5])},
     )
 

@@ -14,6 +14,7 @@ from data_prep import audit, points_csv
 from kerasland import phantom, point_errors, prepared
 from kerasland.__main__ import main
 from kerasland.errors import UsageError
+from kerasland.scale import Scale
 
 SPACING = {"a": [0.2, 0.1], "b": [0.5, 0.5]}  # between rows, between columns
 
@@ -54,8 +55,8 @@ def test_millimetres_of_each_image(prepare, capsys):
     expected = [np.hypot(0.3, 0.8), 2.5, np.nan]
     np.testing.assert_allclose(errors["error_mm"], np.repeat(expected, 2))
     assert data.scale.describe(data.landmarks) == "pixel spacing of each image (PixelSpacing)"
-    assert data.mean_scale(["a", "b"]) == prepared.Scale(mm_per_px=0.325)
-    assert data.mean_scale(["b", "c"]) == prepared.Scale(mm_per_px=0.5)
+    assert data.mean_scale(["a", "b"]) == Scale(mm_per_px=0.325)
+    assert data.mean_scale(["b", "c"]) == Scale(mm_per_px=0.5)
 
     capsys.readouterr()
     assert audit.main([str(data.folder)]) == 0
@@ -82,7 +83,7 @@ def test_one_scale_only(prepare, capsys):
         {"landmarks": (0, 1), "length_mm": 5.0, "files": "x"},
     ):
         with pytest.raises(UsageError):
-            prepared.Scale(**scale)
+            Scale(**scale)
 
 
 def with_column(folder, *cells):

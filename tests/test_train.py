@@ -30,6 +30,7 @@ from kerasland.errors import DataError, UsageError
 from kerasland.experiment import Experiment, load
 from kerasland.images import read_image
 from kerasland.model_files import take_weights
+from kerasland.scale import Scale
 
 TINY = Experiment(
     image_shape=(64, 48),
@@ -401,7 +402,7 @@ def test_any_number_of_landmarks_and_missing_ones(tmp_path):
         name="scaled",
         landmarks=list("abcd"),
         records=zip(data.ids, images, points, strict=True),
-        scale=prepared.Scale((0, 1), 50.0),
+        scale=Scale((0, 1), 50.0),
     )
     assert len(run_folder.split(data, None, TINY.replace(validation_images=8)).validation) == 2
     watching = TINY.replace(epochs=1, validation_images=1)
