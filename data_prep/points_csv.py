@@ -204,6 +204,7 @@ def main(argv: list[str] | None = None) -> int:
         "--points",
         type=Path,
         nargs="+",
+        action="extend",
         required=True,
         dest="sources",
         metavar="FILE",
@@ -216,7 +217,8 @@ def main(argv: list[str] | None = None) -> int:
         type=float,
         metavar="V",
         help="coordinate of the centre of the first pixel: 0, 0.5 (measured from the corner of the "
-        "image) or 1 (counted from 1) (default: 0.5 for CVAT and labelme, else 0)",
+        "image) or 1 (counted from 1) (default: 0.5 for CVAT and labelme, else 0); with several "
+        "--points, of the CSV and COCO files",
     )
     add(
         "--mm-per-px",

@@ -26,8 +26,9 @@ def read_points(
 
     Args:
         paths: files or folders, each of other images than the others.
-        first_pixel: coordinates that the files give the centre of the first pixel, in x and in y,
-            if not those that are usual for their kind.
+        first_pixel: coordinates that the file gives the centre of the first pixel, in x and in y,
+            if not those that are usual for its kind; of several files, of CSV and COCO, for which
+            there is more than one usage.
         columns: of a CSV that say something of each image, by the option that asks for each.
 
     Returns:
@@ -50,7 +51,7 @@ def read_points(
     found = []
     for path in paths:
         found.append(_read(path, columns))
-        if first_pixel is not None:
+        if first_pixel is not None and (len(paths) == 1 or not found[-1].first_pixel):
             found[-1].first_pixel = first_pixel
         check_placeholders(found[-1])
     if len(found) == 1:

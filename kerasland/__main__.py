@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from kerasland import arguments, command, experiment, machine
 
@@ -31,7 +32,8 @@ def script() -> None:
     to do but to remove temporary ones.
     """
     status = main()
-    atexit._run_exitfuncs()  # removes the files of Python functions that TensorFlow rewrote
+    # removes the files of Python functions that TensorFlow rewrote, where Python still has the name
+    getattr(atexit, "_run_exitfuncs", bool)()
     try:
         sys.stdout.flush()
     except OSError as error:
@@ -122,7 +124,7 @@ def _evaluate(args) -> None:
     _start_tensorflow()
     from kerasland import evaluate
 
-    out = evaluate.evaluate(args.run, data, args.fold, ids, args.out)["folder"]
+    out = Path(evaluate.evaluate(args.run, data, args.fold, ids, args.out)["folder"])
     print((out / "table.md").read_text(encoding="utf-8"))
     print(f"written to {out}")
 

@@ -185,7 +185,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--labelme",
         action="store_true",
-        help="also write DIR/labelme, a file an image, to correct the landmarks in: "
+        help="also write DIR/labelme, one file per image, to correct the landmarks in: "
         "labelme IMAGES --output DIR/labelme",
     )
 

@@ -1,4 +1,4 @@
-"""DICOM: one radiograph as it is meant to be seen; the pixel spacing and patient it states."""
+"""DICOM: one radiograph as it is meant to be seen; the spacing, patient and side that it states."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def evaluate(
         unit = tables.unit_of(errors[experiment.method])
         shown = {name: summary[name] for name in (f"error_{unit}_mean", "sdr_2mm")}
         tensorboard_log.log_test(run / tensorboard_log.FOLDER, experiment.epochs, shown)
-    return {**summary, "folder": out}
+    return {**summary, "folder": str(out)}
 
 
 def _chosen(

@@ -52,8 +52,8 @@ class Experiment:
     sigma_px: float = option(4.0, "standard deviation of the Gaussian target", above=0)
     decode_radius_px: float = option(
         8.0,
-        "the landmark is the mean of the heatmap within this distance of its peak; in whole "
-        "heatmap cells, at least 2",
+        "the landmark is the mean of the heatmap within this distance of its peak along x and y; "
+        "in whole heatmap cells, at least 2",
         above=0,
     )
     maps: str = choice(

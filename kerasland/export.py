@@ -110,7 +110,9 @@ def about(
     """
     names, notes = landmark_names(model), {} if source is None else model_notes.notes(source)
     data = notes.get("data", {})
-    trained = Scale(**data["scale"]) if data.get("scale") else scale
+    trained = scale
+    if data.get("scale") and not (scale and scale.landmarks):
+        trained = Scale(**data["scale"])
     shipped = source is not None and model_notes.is_release(source)
     digest = hashlib.sha256(b"".join(values.tobytes() for values in model.get_weights()))
     errors = [layer for layer in model.layers if isinstance(layer, ExpectedError)]
@@ -124,7 +126,7 @@ def about(
         "input": "grey, 8 bit, bones bright",
         "side": "left" if shipped else None,
         "scale": _millimetres(trained, names),
-        "error_mm_95_factor": errors[0].ratio(0.95) if errors else None,
+        "error_mm_95_factor": errors[0].ratio(0.95) if errors and errors[0].levels else None,
         "use": "research use only" if shipped else None,
     }
 

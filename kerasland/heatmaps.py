@@ -50,7 +50,7 @@ def points_of(landmarks: int | None, points, what: str):
         number = "K" if landmarks is None else landmarks
         raise ValueError(
             f"{what} of shape {shape}: expected the points (x, y) of {number} landmarks, "
-            f"(B, {number}, 2), NaN where not annotated"
+            f"(B, {number}, 2)"
         )
     return points if shape[1:].is_fully_defined() else tf.ensure_shape(points, wanted)
 

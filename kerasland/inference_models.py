@@ -118,7 +118,7 @@ def pipeline(model: keras.Model, dtype: str = "float32", scale: Scale | None = N
         size = PixelSize(scale.landmarks, scale.length_mm, name="mm_per_px")
         kept["mm_per_px"] = size(landmarks, outputs["confidence"])
     whole = keras.Model(image, {"landmarks": landmarks, **kept}, name="pipeline")
-    if image.dtype != "float32":  # Keras would cast what it does not hold, as 16 bits to 8
+    if image.dtype != "float32":
         whole.input_spec = keras.InputSpec(
             dtype=image.dtype, shape=image.shape, allow_last_axis_squeeze=True
         )

@@ -54,7 +54,7 @@ def predict(
     named: bool = False,
     labelme: bool = False,
 ) -> pd.DataFrame:
-    """As `predict_files`, which see; returns the table of `landmarks.csv`."""
+    """Like `predict_files`, but returns the table of `landmarks.csv`."""
     predict_files(images, model, out, side, scale, mm_per_px, named, labelme)
     return predictions.read_table(Path(out))
 
@@ -88,13 +88,14 @@ def predict_files(
             one of the two landmarks was not found.
         mm_per_px: the spacing of images that state none, instead of `scale`.
         named: overlays have the landmarks' names in them.
-        labelme: also write `labelme/`, a file an image to correct, see
+        labelme: also write `labelme/`, one file per image to correct, see
             `predictions.labelme_document`.
 
     Returns:
         How many images there are in the table, and how many of them show no shape like those
         trained on. On stderr it says, once for all images, where a DICOM file states the other side
-        than was used, and where a spacing that a file states went before `mm_per_px`.
+        than was used (of a model that knows shapes), and where a spacing that a file states went
+        before `mm_per_px`.
 
     Raises:
         DataError: naming the images that could not be read, after all others were written; each is
@@ -112,7 +113,7 @@ def predict_files(
     if not paths:
         raise UsageError("no image named")
     names, failed, taken = landmark_names(model), [], {}
-    tally, other_side = Counter(), []
+    tally, other_side, renamed = Counter(), [], []
     read = partial(_read, side=side, frame_shape=model.input_shape[1:3])
 
     def located(batch: list[_Radiograph]) -> Iterable[tuple]:
@@ -129,7 +130,7 @@ def predict_files(
             warn_of_no_shape(seen.path, confidence, side)
             tally["strange"] += shape_found is False
             tally["spaced"] += seen.spacing is not None
-            if seen.side not in (None, of_side):
+            if shape_found is not None and seen.side not in (None, of_side):
                 other_side.append(str(seen.path))
             name = f"{OVERLAYS}/{_free_name(_short(image_stem(seen.path)), taken)}.jpg"
             write(
@@ -146,6 +147,8 @@ def predict_files(
                 )
             )
             shown = names if named else None
+            if labelme and Path(name).stem != seen.path.stem:
+                renamed.append(f"{Path(name).stem}.json of {seen.path}")
             yield _Overlay(seen.drawing, points, confidence, shown, out / name)
 
     with predictions.writing(out, names, labelme) as write:
@@ -162,8 +165,11 @@ def predict_files(
         which = f"{len(earlier)} of another call, such as {earlier[0].name}"
         print(f"{out / OVERLAYS}: has pictures of other images too, {which}", file=sys.stderr)
     if other_side:
-        which = f"{len(other_side)} of {len(paths)} images are of the other side by their files"
-        print(f"--side: {which} (DICOM laterality): {_all_of(other_side)}", file=sys.stderr)
+        which = f"{len(other_side)} of {len(paths)} images are of the other side than was used"
+        print(f"DICOM laterality: {which} (--side): {_all_of(other_side)}", file=sys.stderr)
+    if renamed:
+        how = "not called as their images, so that labelme opens them by their own names alone"
+        print(f"{out / predictions.LABELME}: {how}: {_all_of(renamed)}", file=sys.stderr)
     if given and tally["spaced"]:
         which = f"{tally['spaced']} of {len(paths)} images, whose files state a spacing"
         print(f"--mm-per-px: without effect on {which}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What `predict` writes of each image: a few rows of a table and an object of a JSON list."""
+"""What `predict` writes of each image: rows of a table, objects of a document, labelme files."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def writing(
         out: folder. All appear when the block ends, nothing if it raises, and no folder if it then
             is a new one without files.
         names: the K landmarks.
-        labelme: write a folder `labelme` too, with a file an image, see `labelme_document`.
+        labelme: write a folder `labelme` too, with one file per image, see `labelme_document`.
     """
     with ExitStack() as stack:
         if not out.exists():

@@ -122,9 +122,13 @@ def whole(name: str, value, least: int = 1) -> int:
     Raises:
         ValueError: it is none, or below `least`.
     """
-    if not hasattr(value, "__index__") or operator.index(value) < least:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool) or number < least:
         raise ValueError(f"{name} must be a whole number, {least} or more, not {value!r}")
-    return operator.index(value)
+    return number
 
 
 def above_0(name: str, value: float) -> float:

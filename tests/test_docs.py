@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import os
 import re
+import shlex
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -11,7 +12,8 @@ from html.parser import HTMLParser
 import pages
 import pytest
 
-from kerasland.experiment import PRESETS, Experiment
+from kerasland import arguments
+from kerasland.experiment import PRESETS, Experiment, preset
 from kerasland.settings import meaning, written
 
 DOCS = sorted((pages.ROOT / "docs").glob("*.md"))
@@ -131,6 +133,16 @@ def test_each_command_that_is_only_shown_has_a_test():
             assert word in (pages.ROOT / "tests" / name).read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("page", ["evaluation", "own_data", "training"])
+def test_the_command_line_knows_the_options_of_what_is_only_shown(page):
+    known = [line for line in shown(page) if line.startswith("kerasland ")]
+    for command in known:
+        args = arguments.parser().parse_args(shlex.split(command)[1:])
+        if getattr(args, "set", None):
+            preset(args.preset or "cpu").with_settings(args.set, None)
+    assert len(known) == {"evaluation": 1, "own_data": 6, "training": 0}[page]
+
+
 @pytest.mark.slow
 def test_the_commands_for_the_digital_hand_atlas(hand_atlas, tmp_path):
     (tmp_path / "DHA").symlink_to(hand_atlas)
@@ -142,8 +154,9 @@ def test_the_commands_for_the_digital_hand_atlas(hand_atlas, tmp_path):
 def test_the_commands_for_chest_radiographs(chest, tmp_path):
     """The trainings cut short and of one seed, all else word for word."""
     (tmp_path / "chest").symlink_to(chest)
-    assert [line.split()[1] for line in shown("own_data")[2:]] == ["reproduce", "train", "evaluate"]
-    for command in shown("own_data"):
+    commands = shown("own_data")[5:]  # those before are of anyone's data
+    assert [line.split()[1] for line in commands[2:]] == ["reproduce", "train", "evaluate"]
+    for command in commands:
         command = command.replace(" --seeds 3", "")
         if " --set " in command:
             command += " epochs=1 image_shape=64x64 sigma_px=1.5 validation_images=0"

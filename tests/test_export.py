@@ -31,6 +31,7 @@ from kerasland import (
 from kerasland.errors import UsageError
 from kerasland.geometry import letterboxed
 from kerasland.inference_models import pipeline, with_shapes
+from kerasland.layers import ExpectedError
 from kerasland.models import landmark_names, unet
 from kerasland.scale import Scale
 
@@ -367,7 +368,13 @@ def test_what_an_export_says_of_itself(model, tmp_path):
     by_spacing = export.about(model, source=tmp_path / "run")["scale"]
     assert by_spacing["text"] == "pixel spacing of the training images"
 
+    other = export.about(model, scale=Scale((1, 2), 7.0), source="pretrained")["scale"]
+    assert (other["landmarks"], other["length_mm"]) == ((1, 2), 7.0)  # by which mm_per_px is
     simple = unet(["a", "b"], (16, 16), width=2, depth=2)
+    outputs = dict(simple.output)
+    outputs["error_mm"] = ExpectedError([0.0, 0.0], 0.3)(outputs["confidence"])
+    without_levels = keras.Model(simple.inputs[0], outputs)
+    assert export.about(without_levels)["error_mm_95_factor"] is None
     said = export.about(simple, scale=Scale((0, 1), 9.0))
     assert said["scale"]["text"] == "a to b (0, 1) = 9 mm" and said["error_mm_95_factor"] is None
     again = unet(["a", "b"], (16, 16), width=2, depth=2)

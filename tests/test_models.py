@@ -136,6 +136,8 @@ def test_variants(options, components):
         ({"image_shape": (32, 24, 1)}, r"image_shape \(32, 24, 1\): expected \(height, width\)"),
         ({"image_shape": 32}, r"image_shape 32: expected \(height, width\)"),
         ({"width": 4.0}, "width must be a whole number, 1 or more, not 4.0"),
+        ({"width": True}, "width must be a whole number, 1 or more, not True"),
+        ({"width": np.array([4])}, "width must be a whole number, 1 or more, not array"),
         ({"landmarks": 0}, "landmarks=0: expected one or more"),
         ({"output_stride": 3}, "output_stride 3 is none of the levels' strides"),
         ({"stem_stride": 2, "output_stride": 3}, "output_stride 3 .* stem_stride 2"),

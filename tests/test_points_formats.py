@@ -405,6 +405,16 @@ def test_several_files_of_points(mine, capsys):
     said = capsys.readouterr().out
     assert "not used: column patient, 1 shapes of type rectangle\n" in said
 
+    by_one = (mine.folder / "out" / "landmarks.csv").read_bytes()
+    more = ["--points", *(str(mine.folder / name) for name in ("labels", "points.json"))]
+    assert mine("points.csv", *more) == 0  # the option again
+    assert (mine.folder / "out" / "landmarks.csv").read_bytes() == by_one
+    assert mine("points.csv labels points.json", "--first-pixel", "0.5") == 0  # labelme has it
+    moved = prepared.read(mine.folder / "out")
+    by_id = dict(zip(moved.ids, moved.points - dataset.points, strict=True))
+    assert np.nanmax(np.abs(by_id["p0"])) == 0 and np.nanmax(by_id["p1"]) == -0.5
+    assert np.nanmax(by_id["p2"]) == -0.5
+
     assert mine("points.csv labels points.json", "--group", "patient") == 1
     assert "p0.json: image p0.png has no patient" in capsys.readouterr().err
     assert mine("labels points.json", "--group", "patient") == 2

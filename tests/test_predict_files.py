@@ -267,16 +267,19 @@ def test_what_files_state_and_was_not_used_is_told_once(hand, tmp_path, capsys):
     assert main(asked) == 0
     said = capsys.readouterr()
     assert said.out.startswith("4 images, 1 without a shape like those trained on, written to ")
-    last = [line for line in said.err.splitlines() if line.startswith("--")]
-    other = "of 4 images are of the other side by their files (DICOM laterality)"
+    last = [line for line in said.err.splitlines() if line.startswith(("DICOM", "--"))]
+    other = "of 4 images are of the other side than was used (--side)"
     assert last == [
-        f"--side: 2 {other}: {tmp_path}/b.dcm; {tmp_path}/c.dcm",
+        f"DICOM laterality: 2 {other}: {tmp_path}/b.dcm; {tmp_path}/c.dcm",
         "--mm-per-px: without effect on 2 of 4 images, whose files state a spacing",
     ]
+    simple = unet(2, (64, 64), width=4, depth=2)  # of which nobody knows a side
+    predict.predict([tmp_path], simple, tmp_path / "simple")
+    assert "laterality" not in capsys.readouterr().err
     (tmp_path / "e.dcm").write_bytes(b"")
     assert main([*asked[:2], *asked[4:], "--side", "auto"]) == 1
     said = capsys.readouterr().err
-    assert f"--side: 1 {other.replace('4', '5')}: {tmp_path}/c.dcm\n" in said
+    assert f"DICOM laterality: 1 {other.replace('4', '5')}: {tmp_path}/c.dcm\n" in said
     assert "--mm-per-px" not in said and "error: 4 of 5 images, written to" in said
     (tmp_path / "c.dcm").unlink()
     assert main([*asked[:2], *asked[4:]]) == 1
@@ -360,6 +363,11 @@ def test_predictions_to_correct_in_labelme(hand, model, tmp_path, capsys):
     with pytest.raises(DataError, match="no such image"):
         predict.predict([folder, tmp_path / "gone.png"], model, tmp_path / "new", labelme=True)
     assert not (tmp_path / "new").exists()
+
+    (tmp_path / "a.b.png").symlink_to(folder / "a.b.png")
+    capsys.readouterr()
+    predict.predict([tmp_path / "a.b.png", folder], model, tmp_path / "same", labelme=True)
+    assert f"by their own names alone: a.b_2.json of {folder}/a.b.png\n" in capsys.readouterr().err
 
 
 def test_a_full_disk_leaves_no_half_picture(hand, model, tmp_path):

@@ -149,15 +149,23 @@ def test_a_client_that_leaves_is_no_error(address):
     assert curl(f"{address}/healthz")[0] == 200
 
 
-def test_no_more_clients_than_memory_holds_bodies_of(address):
+def test_no_more_pictures_than_memory_holds(address):
+    """Sixteen that arrive slowly; connections that send nothing count for nothing."""
     host, port = address.removeprefix("http://").split(":")
     with ExitStack() as clients:
-        for _ in range(16):
+        idle = [socket.create_connection((host, int(port))) for _ in range(20)]
+        for client in idle:
+            clients.enter_context(client)
+        for count in range(17):
+            status, answer = curl(f"{address}/landmarks", b"no picture")
+            assert status == (400 if count < 16 else 503), answer
             client = clients.enter_context(socket.create_connection((host, int(port))))
             client.sendall(b"POST /landmarks HTTP/1.1\r\nHost: a\r\nContent-Length: 99\r\n\r\nhalf")
-        assert curl(f"{address}/healthz")[0] == 503
+            time.sleep(0.05)  # for the server to have begun with it
+        assert "ask again" in answer["error"]
+        assert curl(f"{address}/healthz")[0] == 200
     until = time.monotonic() + SECONDS
-    while curl(f"{address}/healthz")[0] != 200:
+    while curl(f"{address}/landmarks", b"no picture")[0] != 400:
         assert time.monotonic() < until
 
 

@@ -28,12 +28,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 ABOUT = "assets.extra/kerasland.json"
-FORMATS = ("PNG", "JPEG", "TIFF")  # of others Pillow would run Ghostscript on EPS
+FORMATS = ("PNG", "JPEG", "TIFF")  # no others: for EPS Pillow would run Ghostscript
 MOST_BYTES = 32 * 2**20
 MOST_PIXELS = 50_000_000
 LONGEST_SIDE = 20_000  # memory grows with its square where the other side is short
 SMALLEST_SIDE = 32
-MOST_CLIENTS = 16  # at once, each with a body of its own in memory
+MOST_BODIES = 16  # in memory at once
 MOST_SECONDS = 60  # for a body to arrive
 
 
@@ -135,12 +135,17 @@ async def _arriving(request: Request) -> bytes:
 def application(folder: Path) -> Starlette:
     """GET /healthz, and POST /landmarks with an image file as the body."""
     localizer = Localizer(folder)
+    room = asyncio.Semaphore(MOST_BODIES)
 
     async def healthz(_: Request) -> JSONResponse:
         return JSONResponse({"status": "ok", "landmarks": len(localizer.about["landmarks"])})
 
     async def landmarks(request: Request) -> JSONResponse:
-        return JSONResponse(await run_in_threadpool(localizer, await body_of(request)))
+        if room.locked():
+            busy = f"{MOST_BODIES} pictures wait already; ask again a little later"
+            raise HTTPException(503, busy, {"Retry-After": "5", "Connection": "close"})
+        async with room:
+            return JSONResponse(await run_in_threadpool(localizer, await body_of(request)))
 
     async def refused(_: Request, error: HTTPException) -> JSONResponse:
         return JSONResponse({"error": error.detail}, error.status_code, error.headers)
@@ -177,7 +182,6 @@ def main() -> None:
         host=args.host,
         port=args.port,
         log_level="warning",
-        limit_concurrency=MOST_CLIENTS + 1,  # which counts the one that asks
     )
     with contextlib.suppress(KeyboardInterrupt):
         Server(config).run()
