@@ -90,11 +90,12 @@ class Annotations:
 
         What was moved is rounded to a millionth, so that 256.1 - 0.5 is 255.6, as a table has it.
         """
-        found = {image: np.full((len(self._number), 2), np.nan) for image in self._points}
+        found = {}
         for image, of_image in self._points.items():
+            points = np.full((len(self._number), 2), np.nan)
             for landmark, point in of_image.items():
-                moved = np.round(np.subtract(point, self.first_pixel), 6)
-                found[image][self._number[landmark]] = moved if self.first_pixel else point
+                points[self._number[landmark]] = point
+            found[image] = np.round(points - self.first_pixel, 6) if self.first_pixel else points
         return found
 
     def place(self, image: str, landmark: int) -> str:

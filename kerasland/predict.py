@@ -113,6 +113,7 @@ def predict_files(
     if not paths:
         raise UsageError("no image named")
     names, failed, taken = landmark_names(model), [], {}
+    tells_shapes = knows_shapes(model)
     tally, other_side, renamed = Counter(), [], []
     read = partial(_read, side=side, frame_shape=model.input_shape[1:3])
 
@@ -126,7 +127,7 @@ def predict_files(
         for seen, points, confidence, of_side, errors in _each(passes):
             derived = _spacing_by(scale, points, confidence, names)
             spacing = seen.spacing or given or derived
-            shape_found = bool(confidence.any()) if knows_shapes(model) else None
+            shape_found = bool(confidence.any()) if tells_shapes else None
             warn_of_no_shape(seen.path, confidence, side)
             tally["strange"] += shape_found is False
             tally["spaced"] += seen.spacing is not None

@@ -12,6 +12,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -19,7 +20,8 @@ from tiff_files import write_tiff
 
 from benchmarks.shape_prior import hidden
 from kerasland import export, localizers, model_files, phantom
-from kerasland.models import landmark_names
+from kerasland.layers import ExpectedError
+from kerasland.models import landmark_names, unet
 
 APP = Path(__file__).resolve().parents[1] / "examples" / "serve" / "app.py"
 ALONE = """
@@ -169,13 +171,29 @@ def test_no_more_pictures_than_memory_holds(address):
         assert time.monotonic() < until
 
 
+def as_module():
+    spec = importlib.util.spec_from_file_location("app", APP)
+    app = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(app)
+    return app
+
+
+def test_a_model_without_the_radius_of_95_percent(tmp_path):
+    """Its errors are answered all the same."""
+    model = unet(2, (64, 64), width=4, depth=2)
+    outputs = dict(model.output)
+    outputs["error_mm"] = ExpectedError([0.0, 0.0], 0.3)(outputs["confidence"])
+    export.export(keras.Model(model.inputs[0], outputs), tmp_path / "saved")
+    picture = encoded(phantom.hand(0, (350, 250))[0])
+    found = as_module().Localizer(tmp_path / "saved")(picture)["landmarks"]
+    assert all(e["error_mm"] > 0 and "error_mm_95" not in e for e in found)
+
+
 def test_a_body_that_does_not_arrive_is_not_waited_for(monkeypatch):
     from starlette.exceptions import HTTPException
     from starlette.requests import Request
 
-    spec = importlib.util.spec_from_file_location("app", APP)
-    app = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(app)
+    app = as_module()
     monkeypatch.setattr(app, "MOST_SECONDS", 0.05)
     never = Request({"type": "http"}, lambda: asyncio.sleep(SECONDS))
     with pytest.raises(HTTPException, match="the body took more than") as caught:

@@ -52,8 +52,9 @@ class Localizer:
             pixels = as_grey(data)
             found = self.serve(image=tf.constant(pixels[None, ..., None]))
         found = {name: value[0].numpy() for name, value in found.items()}
-        if "error_mm" in found:
-            found["error_mm_95"] = self.about["error_mm_95_factor"] * found["error_mm"]
+        factor = self.about["error_mm_95_factor"]
+        if factor is not None:  # a model that states errors need not hold it
+            found["error_mm_95"] = factor * found["error_mm"]
         points = [map(known, point) for point in found.pop("landmarks")]
         mm_per_px = known(found.pop("mm_per_px", np.float32(np.nan)))
         landmarks = [
