@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import json
 import logging
@@ -17,10 +16,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerasland import __version__, files, model_notes, quantize
+from kerasland import files, model_notes, quantize
 from kerasland.errors import UsageError
+from kerasland.export_notes import ABOUT, about
 from kerasland.inference_models import bare, pipeline
-from kerasland.layers import ExpectedError
 from kerasland.models import landmark_names
 from kerasland.scale import Scale
 
@@ -29,7 +28,6 @@ SUFFIXES = {".onnx": ONNX, ".tflite": LITERT}
 FULL, HALF, BRAIN, INT8 = "float32", "float16", "bfloat16", "int8"
 WEIGHTS = {ONNX: (FULL, HALF, INT8), LITERT: (FULL, HALF), SAVED_MODEL: (FULL, HALF, BRAIN)}
 OPSET = 18
-ABOUT = "kerasland.json"
 IMAGE = tf.TensorSpec((None, None, None, 1), tf.uint8, name="image")
 
 
@@ -48,9 +46,9 @@ def export(
     `inference_models.pipeline` does: `landmarks` (B, K, 2), `confidence` (B, K) and, if it was
     calibrated, `error_mm` (B, K), with a scale also `mm_per_px` (B,), float32. A SavedModel and a
     LiteRT file have them in their signature `serving_default`; LiteRT uses built-in operations
-    only. What `about` says, as JSON, is the file `assets.extra/kerasland.json` of a SavedModel, the
-    entry `kerasland` of an ONNX file's metadata, and the associated file `kerasland.json` of a
-    LiteRT file (which is a zip archive as well).
+    only. What `export_notes.about` says, as JSON, is the file `assets.extra/kerasland.json` of a
+    SavedModel, the entry `kerasland` of an ONNX file's metadata, and the associated file
+    `kerasland.json` of a LiteRT file (which is a zip archive as well).
 
     Args:
         model: what `model_files.load_model` returns.
@@ -95,49 +93,6 @@ def export(
         WRITERS[format](bare(model), temporary, weights, scale, said)
         if weights == INT8:
             quantize.quantize(temporary, temporary, calibration)
-
-
-def about(
-    model: keras.Model,
-    weights: str = FULL,
-    scale: Scale | None = None,
-    source: str | os.PathLike | None = None,
-) -> dict:
-    """What an artefact says of itself; `docs/export.md` explains each entry.
-
-    Args:
-        model, weights, scale, source: see `export`.
-    """
-    names, notes = landmark_names(model), {} if source is None else model_notes.notes(source)
-    data = notes.get("data", {})
-    trained = scale
-    if data.get("scale") and not (scale and scale.landmarks):
-        trained = Scale(**data["scale"])
-    shipped = source is not None and model_notes.is_release(source)
-    digest = hashlib.sha256(b"".join(values.tobytes() for values in model.get_weights()))
-    errors = [layer for layer in model.layers if isinstance(layer, ExpectedError)]
-    return {
-        "kerasland": __version__,
-        "model": None if source is None else model_notes.name(source),
-        "weights_sha256": digest.hexdigest(),
-        "weights": weights,
-        "data": {key: data.get(key) for key in ("name", "hash")} if data else None,
-        "landmarks": list(names),
-        "input": "grey, 8 bit, bones bright",
-        "side": "left" if shipped else None,
-        "scale": _millimetres(trained, names),
-        "error_mm_95_factor": errors[0].ratio(0.95) if errors and errors[0].levels else None,
-        "use": "research use only" if shipped else None,
-    }
-
-
-def _millimetres(scale: Scale | None, names: tuple[str, ...]) -> dict | None:
-    """What those of the errors are, of a model trained by that scale."""
-    if scale is None or scale == Scale():
-        return None
-    spacing = "pixel spacing of the training images"
-    text = scale.describe(names) if scale.landmarks else spacing
-    return {"text": text, "landmarks": scale.landmarks, "length_mm": scale.length_mm}
 
 
 def _format_of(path: Path) -> str:

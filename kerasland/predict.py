@@ -7,7 +7,7 @@ import itertools
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
@@ -18,12 +18,11 @@ import keras
 import numpy as np
 import pandas as pd
 
-from kerasland import dicom, files, predictions
+from kerasland import dicom, expected_errors, files, predictions
 from kerasland.errors import DataError, KeraslandError, UsageError
 from kerasland.geometry import Spacing
 from kerasland.image_files import OVERLAYS, find_images, image_stem
 from kerasland.images import pixel_spacing, read_image
-from kerasland.layers import ExpectedError
 from kerasland.localizers import (
     BATCH,
     batch_localizer,
@@ -107,7 +106,7 @@ def predict_files(
     out, given = Path(out), None
     if mm_per_px is not None:
         given = Spacing(mm_per_px, mm_per_px, Scale(mm_per_px=mm_per_px).describe())
-    localize, expected = batch_localizer(model, side), _expected_errors(model)
+    localize, expected = batch_localizer(model, side), expected_errors.of_model(model)
     predictions.check_out(out, labelme)
     paths = find_images(images, out)
     if not paths:
@@ -125,7 +124,7 @@ def predict_files(
 
     def written(passes: Iterator[Future[Iterable[tuple]]]) -> Iterator[_Overlay]:
         for seen, points, confidence, of_side, errors in _each(passes):
-            derived = _spacing_by(scale, points, confidence, names)
+            derived = expected_errors.spacing_by(scale, points, confidence, names)
             spacing = seen.spacing or given or derived
             shape_found = bool(confidence.any()) if tells_shapes else None
             warn_of_no_shape(seen.path, confidence, side)
@@ -144,7 +143,7 @@ def predict_files(
                     spacing,
                     overlay=name,
                     shape_found=shape_found,
-                    **_rescaled(errors, scale, derived, spacing),
+                    **expected_errors.rescaled(errors, scale, derived, spacing),
                 )
             )
             shown = names if named else None
@@ -242,48 +241,6 @@ def _batches(radiographs: Iterator[_Radiograph]) -> Iterator[list[_Radiograph]]:
 def _each(passes: Iterator[Future[Iterable[T]]]) -> Iterator[T]:
     for job in passes:
         yield from job.result()
-
-
-def _expected_errors(model: keras.Model) -> Callable[[np.ndarray], list[dict[str, np.ndarray]]]:
-    """From the confidence (N, K) of N images what a calibrated model says of its errors in each,
-    for `Prediction`."""
-    calibrated = [layer for layer in model.layers if isinstance(layer, ExpectedError)]
-    if not calibrated:
-        return lambda confidence: [{}] * len(confidence)
-    layer, ratio = calibrated[0], calibrated[0].ratio(0.95)
-
-    def expected(confidence: np.ndarray) -> list[dict[str, np.ndarray]]:
-        of_images = np.asarray(layer(confidence), np.float64)
-        return [{"error_mm": errors, "error_mm_95": ratio * errors} for errors in of_images]
-
-    return expected
-
-
-def _spacing_by(
-    scale: Scale | None, points: np.ndarray, confidence: np.ndarray, names: Sequence[str]
-) -> Spacing | None:
-    """None where a landmark that it rests on was not found, see `layers.ShapePrior`."""
-    if scale is None or scale.landmarks is None or not confidence[list(scale.landmarks)].all():
-        return None
-    mm_per_px = float(scale.per_image(points[None])[0])
-    return Spacing(mm_per_px, mm_per_px, scale.describe(names)) if np.isfinite(mm_per_px) else None
-
-
-def _rescaled(
-    expected: dict[str, np.ndarray],
-    scale: Scale | None,
-    derived: Spacing | None,
-    used: Spacing | None,
-) -> dict[str, np.ndarray]:
-    """Expected errors, known in millimetres by the model's scale, in those of the scale used; NaN
-    where the model's is not known in this image and another is used."""
-    by_spacing = scale is not None and scale.landmarks is None
-    if used is derived or by_spacing:
-        return expected
-    factor = np.nan
-    if derived is not None:
-        factor = (used.x_mm + used.y_mm) / (derived.x_mm + derived.y_mm)
-    return {name: factor * errors for name, errors in expected.items()}
 
 
 def _all_of(failed: list[str]) -> str:

@@ -20,6 +20,7 @@ from benchmarks.shape_prior import hidden
 from kerasland import (
     __version__,
     export,
+    export_notes,
     geometry,
     localizers,
     model_files,
@@ -336,12 +337,12 @@ def test_every_format_says_what_it_is(exported, model):
                 text = archive.read("kerasland.json").decode()
         else:
             text = (path / "assets.extra" / "kerasland.json").read_text()
-        said = export.about(model, weights, source="pretrained")
+        said = export_notes.about(model, weights, source="pretrained")
         assert json.loads(text) == json.loads(json.dumps(said)) and said["weights"] == weights
 
 
 def test_what_an_export_says_of_itself(model, tmp_path):
-    said = export.about(model, source="pretrained")
+    said = export_notes.about(model, source="pretrained")
     notes = model_notes.notes("pretrained")
     assert (said["kerasland"], said["model"]) == (__version__, "hand_atlas")
     assert said["data"] == {"name": "hand_atlas", "hash": notes["data"]["hash"]}
@@ -358,27 +359,27 @@ def test_what_an_export_says_of_itself(model, tmp_path):
     for path in (tmp_path / "mine.keras", tmp_path / "run" / "model.keras"):
         path.write_bytes(whole)
     unknown = dict.fromkeys(("data", "scale", "side", "use"))
-    copied = export.about(model, source=tmp_path / "mine.keras")
+    copied = export_notes.about(model, source=tmp_path / "mine.keras")
     assert copied == {**said, "model": "mine", **unknown}
-    assert export.about(model) == {**copied, "model": None}
-    assert export.about(model, source=tmp_path / "run")["model"] == "run"
+    assert export_notes.about(model) == {**copied, "model": None}
+    assert export_notes.about(model, source=tmp_path / "run")["model"] == "run"
     stated = {"landmarks": None, "length_mm": None, "mm_per_px": 0.35}
     kept = {"experiment": {}, "data": {"name": "a", "hash": "b", "scale": stated}}
     (tmp_path / "run" / "experiment.json").write_text(json.dumps(kept))
-    by_spacing = export.about(model, source=tmp_path / "run")["scale"]
+    by_spacing = export_notes.about(model, source=tmp_path / "run")["scale"]
     assert by_spacing["text"] == "pixel spacing of the training images"
 
-    other = export.about(model, scale=Scale((1, 2), 7.0), source="pretrained")["scale"]
+    other = export_notes.about(model, scale=Scale((1, 2), 7.0), source="pretrained")["scale"]
     assert (other["landmarks"], other["length_mm"]) == ((1, 2), 7.0)  # by which mm_per_px is
     simple = unet(["a", "b"], (16, 16), width=2, depth=2)
     outputs = dict(simple.output)
     outputs["error_mm"] = ExpectedError([0.0, 0.0], 0.3)(outputs["confidence"])
     without_levels = keras.Model(simple.inputs[0], outputs)
-    assert export.about(without_levels)["error_mm_95_factor"] is None
-    said = export.about(simple, scale=Scale((0, 1), 9.0))
+    assert export_notes.about(without_levels)["error_mm_95_factor"] is None
+    said = export_notes.about(simple, scale=Scale((0, 1), 9.0))
     assert said["scale"]["text"] == "a to b (0, 1) = 9 mm" and said["error_mm_95_factor"] is None
     again = unet(["a", "b"], (16, 16), width=2, depth=2)
-    assert export.about(again)["weights_sha256"] != said["weights_sha256"]
+    assert export_notes.about(again)["weights_sha256"] != said["weights_sha256"]
 
 
 def test_two_litert_files_of_a_model_are_alike(tmp_path):
