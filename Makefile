@@ -31,7 +31,7 @@ DATA ?= data/hand_atlas
 pretrained:         ## the shipped model, its estimate and calibration, in runs/hand_atlas
 	$(PYTHON) -m kerasland crossvalidate --data $(DATA) --init drawn_hands --final --out runs/hand_atlas \
 	  --set image_shape=896x704 sigma_px=3 elastic_px=7 decode_radius_px=11 rotation_deg=12 scale=0.12 shift=0.05 \
-	  epochs=24 shape_prior=true precision=auto validation_images=0
+	  wide_fraction=0.2 epochs=32 shape_prior=true precision=auto validation_images=0
 
 benchmark:          ## all ratios of benchmarks/results; DATA is the prepared hand atlas
 	for name in start onednn step_profile spatial_term input_pipeline preparation predict_folder inference \

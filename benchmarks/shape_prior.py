@@ -2,11 +2,12 @@
 
     python -m benchmarks.shape_prior runs/hand_atlas --data data/hand_atlas --table TABLE
 
-Each model of a cross-validation, on its test radiographs: as they are, with the last joint and the
-tip of a finger blacked out, smaller or turned, and changed into what is no upright positive of a
-left hand. With a table of annotations (id and pairs x, y, as `data_prep.hand_atlas` reads it), also
-how many points of the hands that are not in the data set would be moved if they were found as
-annotated.
+Each model of a cross-validation with `--final`, on its test radiographs: as they are, with the last
+joint and the tip of a finger blacked out, smaller or turned, and changed into what is no upright
+positive of a left hand. Where errors are known, also how many points are within the radius that is
+said to hold 95 %, by the calibration of the final model. With a table of annotations (id and pairs
+x, y, as `data_prep.hand_atlas` reads it), also how many points of the hands that are not in the
+data set would be moved if they were found as annotated.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import pandas as pd
 from PIL import Image
 
 from data_prep.hand_atlas import read_table
-from kerasland import geometry, prepared, shapes, tables
+from kerasland import expected_errors, geometry, prepared, shapes, tables
 from kerasland.geometry import letterboxed
 from kerasland.images import read_image
 from kerasland.layers import ShapePrior
@@ -56,12 +57,13 @@ def changed(image: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def on_a_plate(
-    image: np.ndarray, points: np.ndarray, factor: float
+    image: np.ndarray, points: np.ndarray, factor: float, level: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The image in the middle of a dark one so many times as high and wide, and its points."""
+    """The image in the middle of one so many times as high and wide, of one grey level, and its
+    points."""
     shape = np.round(np.multiply(image.shape, factor)).astype(int)
     top, left = (shape - image.shape) // 2
-    plate = np.full(shape, image.min(), image.dtype)
+    plate = np.full(shape, level, image.dtype)
     plate[top : top + len(image), left : left + image.shape[1]] = image
     return plate, points + (left, top)
 
@@ -82,14 +84,25 @@ def smaller_or_turned(
     """Pictures of a left hand as the training hardly has them, each with its points."""
     for factor in (1.25, 1.5, 1.75, 2.0, 2.5):
         name = f"in the middle of a dark picture {factor:g} times as high and wide"
-        yield name, *on_a_plate(image, points, factor)
+        yield name, *on_a_plate(image, points, factor, image.min())
+    edge = int(np.median(image[0]))
+    name = "in the middle of a picture as bright as its edge 2 times as high and wide"
+    yield name, *on_a_plate(image, points, 2.0, edge)
+    yield "beside its mirror image, a right hand", np.hstack([image, image[:, ::-1]]), points
     for angle in (15, 25, 35):
         yield f"turned by {angle}°", *turned(image, points, angle)
 
 
-def rows_of(run: Path, data: prepared.Prepared) -> Iterator[dict]:
+def rows_of(run: Path, data: prepared.Prepared, expected) -> Iterator[dict]:
     """One row per picture: what it shows, points moved, whether it is a hand, the error in mm (of
-    all points, where they are known), and of hidden tips that before and after."""
+    all points, where they are known), the share of points within their radius of 95 %, and of
+    hidden tips the error before and after.
+
+    Args:
+        run: the folder of one fold.
+        data: the prepared hands.
+        expected: what `expected_errors.of_model` returns.
+    """
     model = load_model(run)
     frame_shape = model.input_shape[1:3]
     both = keras.Model(
@@ -118,6 +131,8 @@ def rows_of(run: Path, data: prepared.Prepared) -> Iterator[dict]:
             if truth is not None and outcome["hand"]:
                 errors = np.linalg.norm(back.invert(found) - truth, axis=-1) * mm_per_px
                 outcome |= {"error": errors.mean(), "far": (errors > FAR_MM).sum()}
+                radius = expected(confidence[None])[0]["error_mm_95"]
+                outcome["within"] = (errors <= radius)[np.isfinite(radius)].mean()
             if name.startswith("a tip"):
                 before, after = (
                     np.linalg.norm(back.invert(p)[tip] - points[tip]) * mm_per_px
@@ -139,7 +154,7 @@ def moved_as_annotated(points: np.ndarray, known: np.ndarray) -> int:
 def main() -> None:
     """Prints a row a kind of picture."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path, help="what `kerasland crossvalidate` wrote")
+    parser.add_argument("run", type=Path, help="what `kerasland crossvalidate --final` wrote")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--table", type=Path, help="annotations of further hands")
     args = parser.parse_args()
@@ -147,15 +162,21 @@ def main() -> None:
     if tuple(data.landmarks) != LANDMARK_NAMES:
         parser.error(f"{args.data}: its landmarks are not those of the hand atlas")
     folds = dict.fromkeys(tables.read_errors(args.run / tables.ERRORS)["fold"])
-    table = pd.DataFrame([row for fold in folds for row in rows_of(args.run / fold, data)])
+    expected = expected_errors.of_model(load_model(args.run))
+    table = pd.DataFrame(
+        [row for fold in folds for row in rows_of(args.run / fold, data, expected)]
+    )
     print(
         "| picture | images | said to be no such shape | points moved in the others | their mean "
-        f"error, mm | over {FAR_MM} mm |"
+        f"error, mm | over {FAR_MM} mm | within their 95 % radius, % |"
     )
-    print("|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|")
     for name, rows in table.groupby("picture", sort=False):
         known = rows.dropna(subset=["error"])
-        errors = f"{known['error'].mean():.2f} | {known['far'].sum():.0f}" if len(known) else " | "
+        errors = " |  | "
+        if len(known):
+            within = 100 * known["within"].mean()
+            errors = f"{known['error'].mean():.2f} | {known['far'].sum():.0f} | {within:.1f}"
         print(
             f"| {name} | {len(rows)} | {(~rows['hand']).sum()} | {rows['moved'].sum()} | {errors} |"
         )

@@ -7,6 +7,7 @@ the cores that the network wants.
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +26,8 @@ def augment(image, points, seed, experiment: Experiment):
     A pixel q of the result shows the pixel `centre + A (q + d(q) - centre - shift)` of the image,
     with A a rotation and scale and d an elastic displacement made of a few cosine waves. Points
     take the inverse way, for which d is evaluated in closed form and inverted by fixed-point
-    iteration.
+    iteration. Of images that are turned and made smaller by more (`wide_fraction`), the scale is
+    log-uniform, the place anywhere in the frame, and d as small as the scale says.
 
     Args:
         image: (H, W, 1), float32 within 0..1.
@@ -34,15 +36,21 @@ def augment(image, points, seed, experiment: Experiment):
         experiment: the amounts.
 
     Returns:
-        image (H, W, 1), float32 within 0..1, 0 outside the original; points (K, 2), some perhaps
-        outside the frame.
+        image (H, W, 1), float32 within 0..1, outside the original 0 (with a `wide_fraction` in half
+        of the images up to as bright as its upper edge); points (K, 2), some perhaps outside the
+        frame.
     """
     height, width = image.shape[0], image.shape[1]
     seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 3), axis=0)
     uniform = tf.random.stateless_uniform([8], seeds[0], -1.0, 1.0)
     warp = _Warp.draw((height, width), uniform, seeds[1], experiment)
     moved = warp.points(points)
-    image = bilinear(image[..., 0], *warp.source_of_grid())
+    image, around = image[..., 0], 0.0
+    if experiment.wide_fraction:
+        # the film or detector goes on, between as bright as at the image's edge and black
+        around = tf.maximum(0.0, uniform[7]) * tf.reduce_mean(image[0])
+        image = _blurred(image - around, warp.scale, experiment.wide_scale)
+    image = bilinear(image, *warp.source_of_grid()) + around
     return _intensities(image, uniform, seeds[2], experiment)[..., None], moved
 
 
@@ -75,21 +83,31 @@ class _Warp:
     """The geometric part of an augmentation: target pixel to source pixel, and points back."""
 
     shape: tuple[int, int]
+    scale: tf.Tensor  # target pixels a source pixel
     linear: tf.Tensor  # (2, 2), from target offsets to source offsets
     shift: tf.Tensor  # (2,), pixels
     waves: tf.Tensor  # (n, n, 2), over rows and columns, pixels
 
     @classmethod
     def draw(cls, shape, uniform, seed, experiment: Experiment) -> _Warp:
-        angle = uniform[0] * (experiment.rotation_deg * np.pi / 180)
-        scale = 1.0 / (1.0 + uniform[1] * experiment.scale)
-        cos, sin = scale * tf.cos(angle), scale * tf.sin(angle)
-        linear = tf.stack([tf.stack([cos, sin]), tf.stack([-sin, cos])])
+        angle = uniform[0] * experiment.rotation_deg
+        scale = 1.0 + uniform[1] * experiment.scale
         shift = uniform[2:4] * (experiment.shift * max(shape))
         # each wave counts 1/4 on average over the image (1/2 along an axis where it is constant)
         amplitude = experiment.elastic_px * 2.0 / ELASTIC_WAVES
+        if experiment.wide_fraction:
+            wide = uniform[6] < 2.0 * experiment.wide_fraction - 1.0
+            angle = tf.where(wide, uniform[0] * experiment.wide_rotation_deg, angle)
+            smaller = experiment.wide_scale ** (0.5 + 0.5 * uniform[1])
+            scale = tf.where(wide, smaller, scale)
+            room = (1.0 - smaller) / 2.0 * np.array(shape[::-1], "float32")
+            shift = tf.where(wide, uniform[2:4] * room, shift)
+            amplitude = tf.where(wide, smaller * amplitude, amplitude)
+        angle = angle * (np.pi / 180)
+        cos, sin = tf.cos(angle) / scale, tf.sin(angle) / scale
+        linear = tf.stack([tf.stack([cos, sin]), tf.stack([-sin, cos])])
         waves = amplitude * tf.random.stateless_normal([ELASTIC_WAVES, ELASTIC_WAVES, 2], seed)
-        return cls(shape, linear, shift, waves)
+        return cls(shape, scale, linear, shift, waves)
 
     def source_of_grid(self):
         """x and y, (H, W) each: for each target pixel, the source pixel it shows.
@@ -132,6 +150,27 @@ class _Warp:
         wave = tf.cos((position[..., None] + 0.5) * frequency)
         over_rows = tf.tensordot(wave[:, 1], self.waves, 1)
         return tf.reduce_sum(over_rows * wave[:, 0, :, None], axis=1)
+
+
+def _blurred(image, scale, least: float):
+    """The image as fine as so many target pixels a source pixel can show, by a triangle's weights.
+
+    Args:
+        image: (H, W), float32.
+        scale: from `least` on; nothing is blurred from 1 on.
+    """
+    height, width = image.shape
+    reach = math.ceil(1.0 / least) - 1
+    weights = tf.maximum(0.0, 1.0 - scale * np.abs(np.arange(-reach, reach + 1, dtype="float32")))
+    weights = tf.unstack(weights / tf.reduce_sum(weights))
+
+    def blurred():
+        rows = tf.pad(image, [[reach, reach], [0, 0]])
+        rows = tf.add_n([w * rows[i : i + height] for i, w in enumerate(weights)])
+        rows = tf.pad(rows, [[0, 0], [reach, reach]])
+        return tf.add_n([w * rows[:, i : i + width] for i, w in enumerate(weights)])
+
+    return tf.cond(scale < 1.0, blurred, lambda: image)
 
 
 def _wave_basis(size: int) -> np.ndarray:

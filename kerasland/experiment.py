@@ -110,6 +110,15 @@ class Experiment:
     rotation_deg: float = option(20.0, "rotation up to +- this", least=0)
     scale: float = option(0.2, "scale within 1 +- this", least=0, below=1)
     shift: float = option(0.08, "shift up to +- this fraction of the longer side", least=0)
+    wide_fraction: float = option(
+        0.0,
+        "fraction of training images that are turned and made smaller by more, for hands that do "
+        "not fill the picture",
+        least=0,
+        below=1,
+    )
+    wide_rotation_deg: float = option(45.0, "their rotation up to +- this", least=0)
+    wide_scale: float = option(0.4, "their scale from this to 1", least=0.1, below=1)
     elastic_px: float = option(4.0, "root mean square of the elastic displacement", least=0)
     gamma: float = option(0.4, "exponent within e ** +- this", least=0)
     contrast: float = option(

@@ -30,6 +30,7 @@ WARPS = {
     "scale": {"scale": 0.3},
     "shift": {"shift": 0.1},
     "elastic": {"elastic_px": 2.0},
+    "wide": {"wide_fraction": 0.999, "elastic_px": 1.0},
     "everything": {"rotation_deg": 20, "scale": 0.2, "shift": 0.08, "elastic_px": 1.5},
 }
 
@@ -235,6 +236,51 @@ def test_elastic_displacement_has_its_size_and_intensities_stay_in_range():
     for seed in range(3):
         warped, _ = augment(image, tf.constant(grid, tf.float32), (0, seed), Experiment())
         assert warped.numpy().min() >= 0 and warped.numpy().max() <= 1
+
+
+def test_a_share_of_images_is_turned_and_made_smaller_by_more_and_the_others_stay_the_same():
+    shape, rng = (128, 96), np.random.default_rng(0)
+    image = tf.constant(rng.random((*shape, 1), "float32"))
+    ends = tf.constant([[30.0, 40.0], [60.0, 40.0]])
+    common = PLAIN.replace(rotation_deg=5, scale=0.05, shift=0.02)
+    wide = common.replace(wide_fraction=0.3, wide_rotation_deg=40, wide_scale=0.5)
+    without, mixed = (
+        tf.function(lambda seed, e=e: augment(image, ends, seed, e)[1]) for e in (common, wide)
+    )
+    scales, turns, shares = [], [], []
+    for seed in range(300):
+        plain, moved = (move(tf.constant([3, seed])).numpy() for move in (without, mixed))
+        shares.append(np.abs(plain - moved).max() > 1e-3)
+        if shares[-1]:
+            across = moved[1] - moved[0]
+            scales.append(np.hypot(*across) / 30)
+            turns.append(np.degrees(np.arctan2(across[1], across[0])))
+    assert 0.22 < np.mean(shares) < 0.38
+    assert 0.499 < np.min(scales) < 0.53 and 0.95 < np.max(scales) < 1.001
+    assert -40.01 < np.min(turns) < -34 and 34 < np.max(turns) < 40.01
+    assert abs(np.median(scales) - 0.5**0.5) < 0.07  # log-uniform
+
+
+def test_what_is_made_smaller_is_as_fine_as_a_smaller_image():
+    """Against the resampling of images that are read, which does not alias."""
+    shape = (160, 120)
+    image = np.random.default_rng(0).random(shape, "float32")
+    image[0] = 0  # black goes on around it
+    experiment = PLAIN.replace(wide_fraction=0.999, wide_rotation_deg=0, wide_scale=0.4)
+    ends = tf.constant([[0.0, 0.0], [119.0, 159.0]])
+    for seed in range(5):
+        found, moved = augment(tf.constant(image[..., None]), ends, (3, seed), experiment)
+        scale = float(np.ptp(moved[:, 0])) / 119
+        assert 0.4 <= scale <= 1
+        shift = moved.numpy()[0] + 0.5 - 0.5 * scale
+        wanted = geometry.resample(image, shape, geometry.Similarity(scale, *shift))
+        top, left = np.ceil(moved.numpy()[0, ::-1] + 3).astype(int)
+        bottom, right = np.floor(moved.numpy()[1, ::-1] - 3).astype(int)
+        inside = np.s_[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
+        assert wanted[inside].size > 500
+        found = found.numpy()[..., 0][inside]
+        assert np.corrcoef(found.ravel(), wanted[inside].ravel())[0, 1] > 0.9
+        assert 0.6 < found.std() / wanted[inside].std() < 1.05
 
 
 def test_bilinear_by_hand():
