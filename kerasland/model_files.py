@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import os
 import zipfile
+import zlib
+from pathlib import Path
 
 import keras
 
@@ -41,6 +43,7 @@ def load_model(source: str | os.PathLike) -> keras.Model:
         DataError: if there is none, or the file cannot be read as a model.
     """
     path = existing(source)
+    check_whole(path)
     try:
         model = keras.saving.load_model(path, compile=False)
         landmark_names(model)
@@ -56,6 +59,23 @@ def load_model(source: str | os.PathLike) -> keras.Model:
         )
         raise DataError(f"{path}: {what} ({reason})") from error
     return model
+
+
+def check_whole(path: Path) -> None:
+    """Raises DataError if a `.keras` file is not as it was written.
+
+    Keras reads on where a checksum is wrong and, from Python 3.13 on, returns a model with other
+    weights. Of a file that is no zip archive at all it says so.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            part = archive.testzip()
+    except (zipfile.BadZipFile, RuntimeError, ValueError, zlib.error):
+        part = "table of contents"
+    if part:
+        raise DataError(f"{path}: damaged, its {part} is not what was written; get a fresh copy")
 
 
 NO_NETWORK = (ShapeLayer, SpatialEmbedding)  # layers that may have weights of their own

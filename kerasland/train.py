@@ -23,7 +23,7 @@ from kerasland.errors import UsageError
 from kerasland.experiment import Experiment
 from kerasland.losses import HeatmapLoss, SpatialConfigurationLoss
 from kerasland.metrics import RadialError, SuccessDetectionRate
-from kerasland.model_files import load_model, take_weights
+from kerasland.model_files import check_whole, load_model, take_weights
 from kerasland.model_notes import BEST, MODEL
 from kerasland.models import unet
 from kerasland.prepared import Prepared
@@ -181,6 +181,7 @@ def _train(
     checkpoint, first_epoch = run_folder.last_checkpoint(run)
     with scope.scope():  # before the images, which take longer to read
         if checkpoint:
+            check_whole(checkpoint)
             model = keras.saving.load_model(checkpoint)
             begun_in = model.get_layer("stem_conv").compute_dtype  # perhaps on another machine
             devices.precision_here(begun_in, name, quiet)

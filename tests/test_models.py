@@ -173,15 +173,17 @@ def test_channels_come_last_whatever_keras_is_set_to():
 
 
 def test_a_damaged_file_is_named(tmp_path):
-    """Nothing of a model, and a model with a hole in its weights."""
+    """Nothing of a model, and a model with a hole in its weights, or in the list of its parts."""
     small().save(tmp_path / "m.keras")
     whole = (tmp_path / "m.keras").read_bytes()
     middle = len(whole) // 2
+    listed = whole.rindex(b"PK\1\2")
     hole = bytes(255 - byte for byte in whole[middle : middle + 64])
     for content, said in (
         (b"text", "cut off, or no .keras file"),
         (whole[:-100], "cut off, or no .keras file"),
-        (whole[:middle] + hole + whole[middle + 64 :], "not a model of kerasland"),
+        (whole[:middle] + hole + whole[middle + 64 :], "damaged, its model.weights.h5"),
+        (whole[:listed] + b"?" + whole[listed + 1 :], "damaged, its table of contents"),
     ):
         (tmp_path / "m.keras").write_bytes(content)
         with pytest.raises(DataError, match=f"m.keras: {said}"):

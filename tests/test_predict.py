@@ -149,7 +149,8 @@ def test_images_go_through_the_network_together(tmp_path, monkeypatch, images, b
     for path in paths:
         Image.fromarray(phantom.hand(0, (90, 70))[0]).save(path)
     table = predict.predict(paths, model_files.load_pretrained(), tmp_path / "out")
-    assert seen == batches and len(table) == 37 * images
+    # two passes at once: the last may note its frames first
+    assert sorted(seen, reverse=True) == batches and len(table) == 37 * images
 
 
 @pytest.mark.parametrize(("frames", "onednn", "batch"), [(1, "1", 2), (1, "0", 1), (3, "1", 3)])

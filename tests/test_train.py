@@ -482,6 +482,14 @@ def test_resume_after_an_end_while_the_model_was_written(hands, tmp_path, monkey
         with pytest.raises(OSError, match="No space left"):
             train.train(hands, once, run, "dev", quiet=True)
     assert "minutes" in json.loads((run / "experiment.json").read_text())
+    checkpoint, _ = run_folder.last_checkpoint(run)
+    whole = checkpoint.read_bytes()
+    damaged, middle = bytearray(whole), len(whole) // 2
+    damaged[middle] ^= 255
+    checkpoint.write_bytes(damaged)
+    with pytest.raises(DataError, match="keras: damaged"):
+        train.train(hands, once, run, "dev", resume=True, quiet=True)
+    checkpoint.write_bytes(whole)
     train.train(hands, once, run, "dev", resume=True, quiet=True)
     assert (run / "model.keras").exists() and not (run / "checkpoints").exists()
 
