@@ -165,8 +165,12 @@ def validation(frames: Frames, batch_size: int) -> tf.data.Dataset:
     """The images as they are, in order, once: (images (B, H, W, 1) within 0..1, points)."""
     images, places = _source(frames.images), tf.range(len(frames.ids))
     data = tf.data.Dataset.from_tensor_slices((places, frames.points))
-    data = data.map(lambda i, points: (_unit_range(_fetch(images, i)), points))
-    return data.batch(batch_size).with_options(_options())
+
+    @tf.autograph.experimental.do_not_convert  # which leaves bytecode among temporary files
+    def example(place, points):
+        return _unit_range(_fetch(images, place)), points
+
+    return data.map(example).batch(batch_size).with_options(_options())
 
 
 def with_targets(data: tf.data.Dataset, model) -> tf.data.Dataset:
@@ -174,7 +178,12 @@ def with_targets(data: tf.data.Dataset, model) -> tf.data.Dataset:
 
     Keras asks for a target of every named output, also of those without a loss.
     """
-    return data.map(lambda image, points: (image, dict.fromkeys(model.output, points)))
+
+    @tf.autograph.experimental.do_not_convert
+    def targets(image, points):
+        return image, dict.fromkeys(model.output, points)
+
+    return data.map(targets)
 
 
 def steps_per_epoch(images: int, batch_size: int) -> int:

@@ -40,6 +40,9 @@ def kerasland(*args: object, **more: object) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, env=env)
 
 
+BYTECODE = {"PYTHONDONTWRITEBYTECODE": ""}  # Python writes it, as it does unless told not to
+
+
 @pytest.fixture
 def temporary(tmp_path):
     """A folder for temporary files, of which none may be left."""
@@ -442,7 +445,7 @@ def test_two_replicas_from_the_command_line(hands, tmp_path, temporary):
     settings = [*SMALL[:4], "epochs=2", *SMALL[5:], "batch_size=4"]
     done = kerasland(
         "train", "--data", hands.folder, "--fold", "dev", "--out", out, "--replicas", 2,
-        "--set", *settings, TMPDIR=temporary,
+        "--set", *settings, TMPDIR=temporary, **BYTECODE,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     history = pd.read_csv(out / "history.csv")
@@ -497,7 +500,7 @@ def test_predict_works_straight_after_install(hands, tmp_path, temporary):
     In the command's process TensorFlow has oneDNN, and a batch, in this one neither.
     """
     images = [hands.image_path(image_id) for image_id in hands.ids[: localizers.BATCH + 1]]
-    done = kerasland("predict", *images, "--out", tmp_path / "out", TMPDIR=temporary)
+    done = kerasland("predict", *images, "--out", tmp_path / "out", TMPDIR=temporary, **BYTECODE)
     assert done.returncode == 0, done.stderr
     table = pd.read_csv(tmp_path / "out" / "landmarks.csv")
     localize = localizers.localizer(model_files.load_pretrained())

@@ -119,7 +119,7 @@ async def body_of(request: Request) -> bytes:
     """The request's body, refused as soon as it is too long or has taken too long."""
     try:
         return await asyncio.wait_for(_arriving(request), MOST_SECONDS)
-    except asyncio.TimeoutError:
+    except TimeoutError:
         late = f"the body took more than {MOST_SECONDS} s"
         raise HTTPException(408, late, {"Connection": "close"}) from None
 
