@@ -3,8 +3,8 @@
     python -m benchmarks.shape_prior runs/hand_atlas --data data/hand_atlas --table TABLE
 
 Each model of a cross-validation with `--final`, on its test radiographs: as they are, with the last
-joint and the tip of a finger blacked out, smaller or turned, and changed into what is no upright
-positive of a left hand. Where errors are known, also how many points are within the radius that is
+joint and the tip of a finger blacked out, small, turned or beside another, and made into no upright
+positive of a left hand. Where errors are known, also the share of points within the radius that is
 said to hold 95 %, by the calibration of the final model. With a table of annotations (id and pairs
 x, y, as `data_prep.hand_atlas` reads it), also how many points of the hands that are not in the
 data set would be moved if they were found as annotated.
@@ -81,7 +81,7 @@ def turned(image: np.ndarray, points: np.ndarray, angle: float) -> tuple[np.ndar
 def smaller_or_turned(
     image: np.ndarray, points: np.ndarray
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Pictures of a left hand as the training hardly has them, each with its points."""
+    """Pictures of a left hand that is small, turned, or beside another, each with its points."""
     for factor in (1.25, 1.5, 1.75, 2.0, 2.5):
         name = f"in the middle of a dark picture {factor:g} times as high and wide"
         yield name, *on_a_plate(image, points, factor, image.min())

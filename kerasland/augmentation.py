@@ -18,6 +18,7 @@ from kerasland.experiment import Experiment
 ELASTIC_WAVES = 4
 ASTRAY_PX = 0.5
 NOISE_MARGIN = 64
+LEAST_SCALE = 0.1  # which smoothing, as wide as many pixels, still follows
 
 
 def augment(image, points, seed, experiment: Experiment):
@@ -27,7 +28,8 @@ def augment(image, points, seed, experiment: Experiment):
     with A a rotation and scale and d an elastic displacement made of a few cosine waves. Points
     take the inverse way, for which d is evaluated in closed form and inverted by fixed-point
     iteration. Of images that are turned and made smaller by more (`wide_fraction`), the scale is
-    log-uniform, the place anywhere in the frame, and d as small as the scale says.
+    log-uniform, the place anywhere in the frame, and d shrinks with the image. With such a fraction
+    any image that is made smaller is smoothed first, so that it does not alias.
 
     Args:
         image: (H, W, 1), float32 within 0..1.
@@ -36,9 +38,9 @@ def augment(image, points, seed, experiment: Experiment):
         experiment: the amounts.
 
     Returns:
-        image (H, W, 1), float32 within 0..1, outside the original 0 (with a `wide_fraction` in half
-        of the images up to as bright as its upper edge); points (K, 2), some perhaps outside the
-        frame.
+        image (H, W, 1), float32 within 0..1, outside the given one 0 (with a `wide_fraction` in
+        half of the images up to as bright as its uppermost row); points (K, 2), some perhaps
+        outside the frame.
     """
     height, width = image.shape[0], image.shape[1]
     seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 3), axis=0)
@@ -47,9 +49,10 @@ def augment(image, points, seed, experiment: Experiment):
     moved = warp.points(points)
     image, around = image[..., 0], 0.0
     if experiment.wide_fraction:
-        # the film or detector goes on, between as bright as at the image's edge and black
+        # the film or detector goes on, between as bright as at the image's upper edge and black
         around = tf.maximum(0.0, uniform[7]) * tf.reduce_mean(image[0])
-        image = _blurred(image - around, warp.scale, experiment.wide_scale)
+        least = min(experiment.wide_scale, max(LEAST_SCALE, 1.0 - experiment.scale))
+        image = _blurred(image - around, warp.scale, least)
     image = bilinear(image, *warp.source_of_grid()) + around
     return _intensities(image, uniform, seeds[2], experiment)[..., None], moved
 
@@ -90,21 +93,22 @@ class _Warp:
 
     @classmethod
     def draw(cls, shape, uniform, seed, experiment: Experiment) -> _Warp:
-        angle = uniform[0] * experiment.rotation_deg
+        angle = uniform[0] * (experiment.rotation_deg * np.pi / 180)
         scale = 1.0 + uniform[1] * experiment.scale
         shift = uniform[2:4] * (experiment.shift * max(shape))
         # each wave counts 1/4 on average over the image (1/2 along an axis where it is constant)
         amplitude = experiment.elastic_px * 2.0 / ELASTIC_WAVES
         if experiment.wide_fraction:
             wide = uniform[6] < 2.0 * experiment.wide_fraction - 1.0
-            angle = tf.where(wide, uniform[0] * experiment.wide_rotation_deg, angle)
+            wide_angle = uniform[0] * (experiment.wide_rotation_deg * np.pi / 180)
+            angle = tf.where(wide, wide_angle, angle)
             smaller = experiment.wide_scale ** (0.5 + 0.5 * uniform[1])
             scale = tf.where(wide, smaller, scale)
             room = (1.0 - smaller) / 2.0 * np.array(shape[::-1], "float32")
             shift = tf.where(wide, uniform[2:4] * room, shift)
             amplitude = tf.where(wide, smaller * amplitude, amplitude)
-        angle = angle * (np.pi / 180)
-        cos, sin = tf.cos(angle) / scale, tf.sin(angle) / scale
+        step = 1.0 / scale  # source pixels a target pixel
+        cos, sin = step * tf.cos(angle), step * tf.sin(angle)
         linear = tf.stack([tf.stack([cos, sin]), tf.stack([-sin, cos])])
         waves = amplitude * tf.random.stateless_normal([ELASTIC_WAVES, ELASTIC_WAVES, 2], seed)
         return cls(shape, scale, linear, shift, waves)
@@ -153,11 +157,12 @@ class _Warp:
 
 
 def _blurred(image, scale, least: float):
-    """The image as fine as so many target pixels a source pixel can show, by a triangle's weights.
+    """The image smoothed by a triangle's weights, so that it can be made smaller without aliasing.
 
     Args:
         image: (H, W), float32.
-        scale: from `least` on; nothing is blurred from 1 on.
+        scale: target pixels per source pixel; from 1 on nothing is smoothed.
+        least: that scale at least.
     """
     height, width = image.shape
     reach = math.ceil(1.0 / least) - 1

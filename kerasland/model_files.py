@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import lzma
 import os
 import zipfile
 import zlib
@@ -61,21 +62,34 @@ def load_model(source: str | os.PathLike) -> keras.Model:
     return model
 
 
-def check_whole(path: Path) -> None:
-    """Raises DataError if a `.keras` file is not as it was written.
+_UNREADABLE = (
+    *(zipfile.BadZipFile, EOFError, OSError, RuntimeError, ValueError),
+    *(lzma.LZMAError, zlib.error),  # where the byte that names the compression is another
+)
+
+
+def check_whole(path: Path, instead: str = "get a fresh copy") -> None:
+    """Refuses a `.keras` file that is not as it was written.
 
     Keras reads on where a checksum is wrong and, from Python 3.13 on, returns a model with other
-    weights. Of a file that is no zip archive at all it says so.
+    weights. A file that is no zip archive passes: of that Keras says so.
+
+    Args:
+        path: of the file.
+        instead: what the message says to do.
+
+    Raises:
+        DataError: naming the file and the part of it that is damaged.
     """
     if not zipfile.is_zipfile(path):
         return
     try:
         with zipfile.ZipFile(path) as archive:
             part = archive.testzip()
-    except (zipfile.BadZipFile, RuntimeError, ValueError, zlib.error):
+    except _UNREADABLE:
         part = "table of contents"
     if part:
-        raise DataError(f"{path}: damaged, its {part} is not what was written; get a fresh copy")
+        raise DataError(f"{path}: damaged, its {part} is not what was written; {instead}")
 
 
 NO_NETWORK = (ShapeLayer, SpatialEmbedding)  # layers that may have weights of their own

@@ -181,7 +181,7 @@ def _train(
     checkpoint, first_epoch = run_folder.last_checkpoint(run)
     with scope.scope():  # before the images, which take longer to read
         if checkpoint:
-            check_whole(checkpoint)
+            check_whole(checkpoint, f"delete {checkpoint.parent} to train from the start")
             model = keras.saving.load_model(checkpoint)
             begun_in = model.get_layer("stem_conv").compute_dtype  # perhaps on another machine
             devices.precision_here(begun_in, name, quiet)

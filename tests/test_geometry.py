@@ -238,12 +238,12 @@ def test_elastic_displacement_has_its_size_and_intensities_stay_in_range():
         assert warped.numpy().min() >= 0 and warped.numpy().max() <= 1
 
 
-def test_a_share_of_images_is_turned_and_made_smaller_by_more_and_the_others_stay_the_same():
+def test_a_share_of_images_is_turned_and_made_smaller_by_more_and_points_of_others_stay():
     shape, rng = (128, 96), np.random.default_rng(0)
     image = tf.constant(rng.random((*shape, 1), "float32"))
     ends = tf.constant([[30.0, 40.0], [60.0, 40.0]])
     common = PLAIN.replace(rotation_deg=5, scale=0.05, shift=0.02)
-    wide = common.replace(wide_fraction=0.3, wide_rotation_deg=40, wide_scale=0.5)
+    wide = common.replace(wide_fraction=0.3, wide_rotation_deg=40, wide_scale=0.1)
     without, mixed = (
         tf.function(lambda seed, e=e: augment(image, ends, seed, e)[1]) for e in (common, wide)
     )
@@ -256,9 +256,27 @@ def test_a_share_of_images_is_turned_and_made_smaller_by_more_and_the_others_sta
             scales.append(np.hypot(*across) / 30)
             turns.append(np.degrees(np.arctan2(across[1], across[0])))
     assert 0.22 < np.mean(shares) < 0.38
-    assert 0.499 < np.min(scales) < 0.53 and 0.95 < np.max(scales) < 1.001
+    assert 0.099 < np.min(scales) < 0.13 and 0.85 < np.max(scales) < 1.001
     assert -40.01 < np.min(turns) < -34 and 34 < np.max(turns) < 40.01
-    assert abs(np.median(scales) - 0.5**0.5) < 0.07  # log-uniform
+    assert 0.22 < np.median(scales) < 0.45  # log-uniform: 0.32; uniform would be 0.55
+
+
+def test_around_an_image_it_is_black_or_up_to_as_bright_as_the_uppermost_row():
+    """In half of the images each, where some are made smaller by more; else it is black."""
+    shape = (64, 48)
+    image = np.full(shape, 0.9, "float32")
+    image[0] = 0.6
+    smaller = PLAIN.replace(wide_fraction=0.999, wide_rotation_deg=0, wide_scale=0.3)
+    levels = []
+    for seed in range(60):
+        found = augment(tf.constant(image[..., None]), tf.zeros([1, 2]), (3, seed), smaller)[0]
+        corners = found.numpy()[:: shape[0] - 1, :: shape[1] - 1, 0].ravel()
+        levels.append(corners.min())  # of four at least one shows no image
+    assert 15 < np.sum(np.less(levels, 1e-6)) < 45
+    assert max(levels) <= 0.61 and np.std(np.unique(np.round(levels, 2))) > 0.1
+    shifted = PLAIN.replace(shift=0.3)
+    found = augment(tf.constant(image[..., None]), tf.zeros([1, 2]), (3, 1), shifted)[0]
+    assert found.numpy().min() < 1e-6
 
 
 def test_what_is_made_smaller_is_as_fine_as_a_smaller_image():

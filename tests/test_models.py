@@ -178,11 +178,13 @@ def test_a_damaged_file_is_named(tmp_path):
     whole = (tmp_path / "m.keras").read_bytes()
     middle = len(whole) // 2
     listed = whole.rindex(b"PK\1\2")
+    method = listed + 10
     hole = bytes(255 - byte for byte in whole[middle : middle + 64])
     for content, said in (
         (b"text", "cut off, or no .keras file"),
         (whole[:-100], "cut off, or no .keras file"),
         (whole[:middle] + hole + whole[middle + 64 :], "damaged, its model.weights.h5"),
+        (whole[:method] + b"\x0c" + whole[method + 1 :], "damaged, its table of contents"),
         (whole[:listed] + b"?" + whole[listed + 1 :], "damaged, its table of contents"),
     ):
         (tmp_path / "m.keras").write_bytes(content)
