@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from kerasland import shapes
+from kerasland.closer_look import usual_place
 from kerasland.image_layers import FrameToImage, Letterbox, PixelSize
 from kerasland.layers import ShapePosterior, ShapePrior
 from kerasland.scale import Scale
@@ -59,7 +60,8 @@ def with_shapes(
 
     Args:
         model: what `unet` returns.
-        points: (N, K, 2), annotation of the images that it was trained on, NaN where unknown.
+        points: (N, K, 2), annotation of the images that it was trained on, pixels of the
+            network's frame, NaN where unknown.
         sigma_px: None for `ShapePrior`, which corrects landmarks that all others contradict; the
             standard deviation that the heatmaps were trained towards for `ShapePosterior`, which
             weighs each landmark against all others.
@@ -73,7 +75,8 @@ def with_shapes(
         return model
     outputs = dict(model.output)
     if sigma_px is None:
-        layer = ShapePrior(name="shape_prior")
+        usual = usual_place(known.mean, points)
+        layer = ShapePrior(place=usual and usual.numbers(), name="shape_prior")
         corrected = layer(outputs["landmarks"], outputs["confidence"])
         outputs["landmarks"], outputs["confidence"] = corrected
     else:

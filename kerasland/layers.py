@@ -146,6 +146,8 @@ class ShapePrior(ShapeLayer):
         doubtful: a confidence; points below it are corrected from `far` on.
         far: standard deviations from where the others say.
         absurd: standard deviations from which on a point is corrected whatever its confidence.
+        place: where the mean shape lies in training images, see `closer_look.Place.numbers`,
+            pixels of the network's frame. Only `localizers` use it, to look closer.
 
     Call arguments:
         landmarks: (B, K, 2), pixels of any frame.
@@ -156,11 +158,12 @@ class ShapePrior(ShapeLayer):
         corrected, and everywhere where the landmarks are no such shape.
     """
 
-    def __init__(self, doubtful=0.5, far=4.0, absurd=8.0, **kwargs):
+    def __init__(self, doubtful=0.5, far=4.0, absurd=8.0, place=None, **kwargs):
         super().__init__(**kwargs)
         self.doubtful = doubtful
         self.far = far
         self.absurd = absurd
+        self.place = None if place is None else tuple(place)
 
     def build(self, landmarks_shape, confidence_shape):
         self._add_shapes(landmarks_shape)
@@ -181,7 +184,7 @@ class ShapePrior(ShapeLayer):
 
     def get_config(self):
         config = {"doubtful": self.doubtful, "far": self.far, "absurd": self.absurd}
-        return {**super().get_config(), **config}
+        return {**super().get_config(), **config, "place": self.place}
 
 
 @_register

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerasland import geometry, machine
+from kerasland.closer_look import Place, View, closer, place, quarter_turned
 from kerasland.errors import UsageError
 from kerasland.layers import ShapePrior
 from kerasland.volumes import is_nifti
@@ -20,7 +22,8 @@ AUTO = "auto"
 BATCH = 4  # images a pass, where there are that many; 8 cost no less each
 Localizer = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 BatchLocalizer = Callable[
-    [np.ndarray, Sequence[tuple[int, int]]], tuple[np.ndarray, np.ndarray, list[str]]
+    [np.ndarray, Sequence[tuple[int, int]], Callable[[int], np.ndarray]],
+    tuple[np.ndarray, np.ndarray, list[str]],
 ]
 
 
@@ -40,7 +43,8 @@ def localizer(model: keras.Model, side: str = "left") -> Localizer:
     locate, shape = batch_localizer(model, side), model.input_shape[1:3]
 
     def localize(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        points, confidence, _ = locate(in_frame(image, shape, side)[None], [image.shape])
+        frame = in_frame(image, shape, side)
+        points, confidence, _ = locate(frame[None], [image.shape], lambda _: image)
         return points[0], confidence[0]
 
     return localize
@@ -49,36 +53,78 @@ def localizer(model: keras.Model, side: str = "left") -> Localizer:
 def batch_localizer(model: keras.Model, side: str = "left") -> BatchLocalizer:
     """As `localizer`, for N images of any sizes in one pass.
 
+    Models that know shapes look again, each time at a few images only:
+
+    - where the landmarks form no shape, at the image turned by 90, 180 and 270 degrees, and with
+      "auto" mirrored before;
+    - where a model also knows how large and upright its subject should be, see `layers.ShapePrior`,
+      and it is smaller or turned, at the part of the image that shows it as training images did,
+      see `closer_look.view`. If no shape is found there, the look before holds.
+
     Returns:
-        A function from `in_frame` of each image for the same side, (N, h, w), N at least 1, and
-        their shapes (H, W) to landmarks (N, K, 2), pixels of each image, confidence (N, K), and the
-        side each was taken for.
+        A function from `in_frame` of each image for the same side, (N, h, w), N at least 1, their
+        shapes (H, W), and a function that gives the image of that number, (H, W), to landmarks
+        (N, K, 2), pixels of each image, confidence (N, K), and the side each was taken for.
     """
     _check_side(side, model)
-    locate = frame_localizer(model)
+    first, *others = SIDES if side == AUTO else (side,)
+    again = [(turns, of_side) for turns in range(4) for of_side in (first, *others)][1:]
+    locate, prior = frame_localizer(model), _shape_prior(model)
+    frame_shape = model.input_shape[1:3]
 
     def localize(
-        frames: np.ndarray, shapes: Sequence[tuple[int, int]]
+        frames: np.ndarray, shapes: Sequence[tuple[int, int]], image: Callable[[int], np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray, list[str]]:
-        points, confidence = locate(frames)
-        sides = [SIDES[0] if side == AUTO else side] * len(frames)
-        odd = np.flatnonzero(~confidence.any(axis=1)) if side == AUTO else ()
-        if len(odd):
-            for i, of_right, sure in zip(odd, *locate(frames[odd, :, ::-1]), strict=True):
+        image, (in_frames, confidence) = functools.cache(image), locate(frames)
+        points = np.stack(
+            [
+                geometry.letterbox(shape, frame_shape).invert(found)
+                for shape, found in zip(shapes, in_frames, strict=True)
+            ]
+        )
+        sides = [first] * len(frames)
+
+        def look(views: dict[int, View | None], of_sides: Sequence[str]) -> None:
+            """Takes over what is found in views of images, where that is a shape."""
+            views = {i: view for i, view in views.items() if view is not None}
+            if not views:
+                return
+            seen = [view.of(_as_left(image(i), of_sides[i])) for i, view in views.items()]
+            found = locate(np.stack([geometry.letterboxed(part, frame_shape) for part in seen]))
+            for (i, view), in_its_frame, sure in zip(views.items(), *found, strict=True):
                 if sure.any():
-                    points[i], confidence[i], sides[i] = of_right, sure, "right"
-        found = []
-        for shape, in_its_frame, of_side in zip(shapes, points, sides, strict=True):
-            seen = geometry.letterbox(shape, frames.shape[1:]).invert(in_its_frame)
-            found.append(geometry.mirrored(seen, shape[1]) if of_side == "right" else seen)
-        return np.stack(found), confidence, sides
+                    in_view = geometry.letterbox(view.shape, frame_shape).invert(in_its_frame)
+                    points[i], confidence[i], sides[i] = view.invert(in_view), sure, of_sides[i]
+
+        for turns, of_side in again if prior else ():
+            odd = np.flatnonzero(~confidence.any(axis=1))
+            look({i: quarter_turned(shapes[i], turns) for i in odd}, [of_side] * len(frames))
+        if prior and prior.place:
+            usual, mean = Place.by(prior.place), np.asarray(prior.mean)
+
+            def parts(which: np.ndarray) -> dict[int, View | None]:
+                """Of images, by where their points are, whatever these are worth."""
+                weight = np.where(confidence.any(axis=1, keepdims=True), confidence, 1.0)
+                places = {i: place(mean, points[i], weight[i]) for i in np.flatnonzero(which)}
+                return {i: closer(shapes[i], frame_shape, p, usual) for i, p in places.items()}
+
+            look(parts(~confidence.any(axis=1)), sides)
+            look(parts(confidence.any(axis=1)), sides)
+        for i, of_side in enumerate(sides):
+            if of_side == "right":
+                points[i] = geometry.mirrored(points[i], shapes[i][1])
+        return points, confidence, sides
 
     return localize
 
 
+def _as_left(image: np.ndarray, side: str) -> np.ndarray:
+    return image[:, ::-1] if side == "right" else image
+
+
 def in_frame(image: np.ndarray, shape: tuple[int, int], side: str = "left") -> np.ndarray:
     """An image (H, W) in the frame (h, w) of the network, as it looks at it first for a side."""
-    return geometry.letterboxed(image[:, ::-1] if side == "right" else image, shape)
+    return geometry.letterboxed(_as_left(image, side), shape)
 
 
 def frame_localizer(model: keras.Model) -> Localizer:
@@ -117,7 +163,11 @@ def _check_side(side: str, model: keras.Model) -> None:
 
 def knows_shapes(model: keras.Model) -> bool:
     """Whether a model tells by a confidence of 0 what forms no shape, see `layers.ShapePrior`."""
-    return any(isinstance(layer, ShapePrior) for layer in model.layers)
+    return _shape_prior(model) is not None
+
+
+def _shape_prior(model: keras.Model) -> ShapePrior | None:
+    return next((layer for layer in model.layers if isinstance(layer, ShapePrior)), None)
 
 
 def warn_of_no_shape(path: Path, confidence: np.ndarray, side: str = SIDES[0]) -> None:

@@ -36,7 +36,7 @@ def model_errors(model: keras.Model, data: Prepared, ids: tuple[str, ...]) -> pd
     for part in track(parts, "evaluating"):
         images = [read_image(data.image_path(image_id)) for image_id in part]
         frames = np.stack([in_frame(image, frame_shape) for image in images])
-        found, sure, _ = localize(frames, [image.shape for image in images])
+        found, sure, _ = localize(frames, [i.shape for i in images], images.__getitem__)
         points.extend(found)
         confidence.extend(sure)
     points, confidence = np.stack(points), np.stack(confidence)

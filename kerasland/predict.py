@@ -119,7 +119,7 @@ def predict_files(
     def located(batch: list[_Radiograph]) -> Iterable[tuple]:
         frames = np.stack([seen.frame for seen in batch])
         shapes = [seen.drawing.image_shape for seen in batch]
-        points, confidence, sides = localize(frames, shapes)
+        points, confidence, sides = localize(frames, shapes, lambda i: read_image(batch[i].path))
         return zip(batch, points, confidence, sides, expected(confidence), strict=True)
 
     def written(passes: Iterator[Future[Iterable[tuple]]]) -> Iterator[_Overlay]:

@@ -216,8 +216,8 @@ def finish(
     """Writes the final model, without its optimiser, last of all; the checkpoints have served.
 
     Args:
-        points: (N, K, 2), annotation of the images trained on, for `shape_prior` and
-            `shape_posterior`.
+        points: (N, K, 2), annotation of the images trained on, pixels of the network's frame,
+            for `shape_prior` and `shape_posterior`.
     """
     minutes = round(pd.read_csv(run / HISTORY)["seconds"].sum() / 60, 2)
     parameters = model.count_params()

@@ -219,7 +219,6 @@ def _train(
         Averaging(run / BEST, experiment.ema_momentum > 0),
         Checkpoint(run / CHECKPOINTS, run / run_folder.HISTORY, first_epoch),
     ]
-    known = data.points[data.index(parts.train)]
     if not quiet:
         advice.say(experiment, name, data, parts.train, steps, notes)
         own.append(Progress(name, first_epoch))
@@ -240,7 +239,7 @@ def _train(
             shuffle=False,
             verbose=0,
         )
-    run_folder.finish(model, run, experiment, notes, known)
+    run_folder.finish(model, run, experiment, notes, frames.points)
     return load_model(run)
 
 

@@ -23,6 +23,7 @@ FLOORS = [
         "threads",
     },
     {
+        "closer_look",
         "command",
         "correlation_plots",
         "devices",

@@ -1,0 +1,171 @@
+"""Parts of an image, turned or close up, and points that move with them."""
+
+import numpy as np
+import pytest
+
+from benchmarks.shape_prior import on_a_plate, turned
+from kerasland import geometry, inference_models, localizers, model_files, models, phantom
+from kerasland.closer_look import Place, closer, place, quarter_turned, usual_place
+
+FRAME = (200, 150)
+USUAL = Place(40 + 2j, 70 + 110j)
+
+
+@pytest.fixture
+def shape():
+    return np.random.default_rng(0).normal(size=(9, 2))
+
+
+def test_a_shape_is_laid_onto_points(shape):
+    where = Place(-3 + 7j, 30 - 4j)
+    points, weight = along(shape, where), np.ones(9)
+    points[4], weight[4] = (1000, 1000), 0
+    np.testing.assert_allclose(place(shape, points, weight), where)
+    assert Place.by(where.numbers()) == where
+
+
+def test_the_usual_place_is_the_mean_unless_there_is_none(shape):
+    turns = 50 * np.exp(1j * np.radians([-4, 0, 4, 0]))
+    points = np.stack([along(shape, Place(turn, 10 + 20j)) for turn in turns])
+    points = np.concatenate([points, np.full((1, 9, 2), np.nan)])
+    found = usual_place(shape, points)
+    np.testing.assert_allclose(found, (50 * (2 + 2 * np.cos(np.radians(4))) / 4, 10 + 20j))
+    other = np.stack([along(shape, Place(np.exp(1j * n), 0)) for n in range(7)])
+    assert usual_place(shape, other) is None
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_quarter_turns_are_exact(turns):
+    image = np.random.default_rng(0).integers(0, 60000, (7, 5)).astype(np.uint16)
+    view = quarter_turned(image.shape, turns)
+    seen = view.of(image)
+    np.testing.assert_array_equal(seen, np.rot90(image, turns))
+    assert seen.dtype == image.dtype and seen.shape == view.shape
+    x, y = view.invert(np.array([2, 1])).astype(int)
+    assert seen[1, 2] == image[y, x]
+
+
+@pytest.mark.parametrize("angle", [0, 9, -25, 40])
+@pytest.mark.parametrize("size", [0.3, 0.6])
+def test_the_subject_has_its_usual_place_in_the_part_that_is_looked_at(shape, size, angle):
+    """Pixels and points go the same way there."""
+    image_shape, shape = (400, 380), shape / np.abs(shape).max()
+    turn = USUAL.turn * size / geometry.letterbox(image_shape, FRAME).scale
+    found = Place(turn * np.exp(1j * np.radians(angle)), 190 + 200j)
+    points = along(shape, found)
+    view = closer(image_shape, FRAME, found, USUAL)
+    for point in points:
+        seen = view.of(disc(image_shape, point))
+        assert seen.shape == view.shape
+        np.testing.assert_allclose(view.invert(centre_of(seen)), point, atol=0.05)
+    in_view = pairs((points @ (1, 1j) - view.corner) / view.turn)
+    there = place(shape, geometry.letterbox(view.shape, FRAME).apply(in_view), np.ones(9))
+    left = np.degrees(np.angle(there.turn / USUAL.turn))
+    np.testing.assert_allclose(left, angle if abs(angle) < 10 else 0, atol=1e-6)
+    np.testing.assert_allclose(abs(there.turn), abs(USUAL.turn), rtol=0.02)
+    np.testing.assert_allclose(there.centre, USUAL.centre, atol=2)
+
+
+@pytest.mark.parametrize("size", [0.9, 1.3])
+def test_nothing_is_looked_at_again_that_is_as_usual(size):
+    image_shape = (400, 380)
+    turn = USUAL.turn * size / geometry.letterbox(image_shape, FRAME).scale
+    for angle, usual in ((5, True), (15, False)):
+        found = Place(turn * np.exp(1j * np.radians(angle)), 190 + 200j)
+        assert (closer(image_shape, FRAME, found, USUAL) is None) == usual
+
+
+def test_a_view_ends_where_the_image_does(shape):
+    """At a corner of it; and there is none of a subject that is hardly there."""
+    found = Place(USUAL.turn / 2, 20 + 300j)
+    view = closer((310, 800), FRAME, found, USUAL)
+    assert view.corner.real == 0 and view.corner.imag + view.shape[0] == 310
+    assert closer((310, 800), FRAME, Place(USUAL.turn / 50, 20 + 300j), USUAL) is None
+
+
+def test_deep_images_stay_deep():
+    """What is beside the image is as dark as the darkest of it, also of 12 bits at the upper end
+    of 16."""
+    image = np.full((90, 80), 50000, np.uint16)
+    found = Place(USUAL.turn / 4 * np.exp(1j), 40 + 45j)
+    view = closer(image.shape, FRAME, found, USUAL)
+    assert (view.of(image) == 50000).all() and view.of(image).dtype == np.uint16
+
+
+@pytest.fixture(scope="module")
+def model():
+    return model_files.load_pretrained()
+
+
+@pytest.mark.parametrize("side", ["left", "right", "auto"])
+def test_a_hand_is_found_however_it_lies(model, side):
+    """A drawn one; in a batch with one that fills its picture, which is looked at once."""
+    image, truth = phantom.hand(4, shape=(500, 380))
+    small = on_a_plate(image, truth, 2.2, image.min())
+    pictures = [(image, truth), small, turned(image, truth, 30), turned(image, truth, 180)]
+    pictures += [turned(*small, 100)]
+    if side != "left":
+        pictures = [
+            (picture[:, ::-1], geometry.mirrored(points, picture.shape[1]))
+            for picture, points in pictures
+        ]
+    shape, wrist_px, asked = model.input_shape[1:3], np.linalg.norm(truth[0] - truth[4]), []
+
+    def image_of(i):
+        asked.append(i)
+        return pictures[i][0]
+
+    frames = np.stack([localizers.in_frame(p, shape, side) for p, _ in pictures])
+    locate = localizers.batch_localizer(model, side)
+    found, confidence, sides = locate(frames, [p.shape for p, _ in pictures], image_of)
+    assert confidence.any(axis=1).all() and set(sides) == {"left" if side == "left" else "right"}
+    assert side == "auto" or set(asked) == {1, 2, 3, 4}
+    for (picture, points), there in zip(pictures, found, strict=True):
+        error = 50 / wrist_px * np.linalg.norm(there - points, axis=1).mean()
+        assert error < 2, (picture.shape, error)
+        alone, _ = localizers.localizer(model, side)(picture)
+        np.testing.assert_allclose(alone, there, atol=0.05)
+
+
+def test_the_first_look_holds_where_the_second_finds_nothing(model, monkeypatch):
+    image, truth = on_a_plate(*phantom.hand(3, shape=(300, 230)), 2.0, 0)
+    before, _ = localizers.localizer(without_place(model))(image)
+    found, _ = localizers.localizer(model)(image)
+    assert np.abs(before - found).max() > 0.2
+    blind = inference_models.bare(model)  # a copy whose every second look sees nothing
+    monkeypatch.setattr("kerasland.closer_look.View.of", lambda view, image: image[:40, :40])
+    again, confidence = localizers.localizer(blind)(image)
+    np.testing.assert_allclose(again, before, atol=1e-3)
+    assert confidence.any()
+
+
+def without_place(model):
+    copy = model_files.load_pretrained()
+    copy.get_layer("shape_prior").place = None
+    return copy
+
+
+def test_a_model_that_knows_no_shapes_looks_once():
+    model, asked = models.unet(5, (64, 48), width=4, depth=2), []
+    locate = localizers.batch_localizer(model)
+    points, _, sides = locate(np.zeros((2, 64, 48), np.float32), [(50, 40), (90, 90)], asked.append)
+    assert not asked and sides == ["left", "left"] and points.shape == (2, 5, 2)
+
+
+def disc(image_shape, centre, radius=3.0):
+    y, x = np.mgrid[: image_shape[0], : image_shape[1]]
+    distance = np.hypot(x - centre[0], y - centre[1])
+    return (255 * np.clip(radius + 0.5 - distance, 0, 1)).astype(np.uint8)
+
+
+def centre_of(picture):
+    y, x = np.mgrid[: picture.shape[0], : picture.shape[1]]
+    return np.array([np.average(at, weights=picture) for at in (x, y)])
+
+
+def along(shape, where):
+    return pairs(where.turn * (shape @ (1, 1j)) + where.centre)
+
+
+def pairs(numbers):
+    return np.stack([numbers.real, numbers.imag], axis=-1)
