@@ -12,6 +12,11 @@ from kerasland.layers import ExpectedError
 from kerasland.scale import Scale
 
 
+def layer_of(model: keras.Model) -> ExpectedError | None:
+    """The layer that gives a model's expected errors; None if the model is not calibrated."""
+    return next((layer for layer in model.layers if isinstance(layer, ExpectedError)), None)
+
+
 def of_model(model: keras.Model) -> Callable[[np.ndarray], list[dict[str, np.ndarray]]]:
     """A function from the confidence (N, K) of N images to what the model expects of its errors in
     each, in the millimetres that it was calibrated in.
@@ -23,10 +28,10 @@ def of_model(model: keras.Model) -> Callable[[np.ndarray], list[dict[str, np.nda
         A function that gives N times `error_mm` and `error_mm_95`, (K,) each, as
         `predictions.Prediction` has them; nothing of a model that is not calibrated.
     """
-    calibrated = [layer for layer in model.layers if isinstance(layer, ExpectedError)]
-    if not calibrated:
+    layer = layer_of(model)
+    if layer is None:
         return lambda confidence: [{}] * len(confidence)
-    layer, ratio = calibrated[0], calibrated[0].ratio(0.95)
+    ratio = layer.ratio(0.95)
 
     def expected(confidence: np.ndarray) -> list[dict[str, np.ndarray]]:
         of_images = np.asarray(layer(confidence), np.float64)

@@ -7,8 +7,7 @@ import os
 
 import keras
 
-from kerasland import __version__, model_notes
-from kerasland.layers import ExpectedError
+from kerasland import __version__, expected_errors, model_notes
 from kerasland.models import landmark_names
 from kerasland.scale import Scale
 
@@ -33,7 +32,7 @@ def about(
         trained = Scale(**data["scale"])
     shipped = source is not None and model_notes.is_release(source)
     digest = hashlib.sha256(b"".join(values.tobytes() for values in model.get_weights()))
-    errors = [layer for layer in model.layers if isinstance(layer, ExpectedError)]
+    errors = expected_errors.layer_of(model)
     return {
         "kerasland": __version__,
         "model": None if source is None else model_notes.name(source),
@@ -44,7 +43,7 @@ def about(
         "input": "grey, 8 bit, bones bright",
         "side": "left" if shipped else None,
         "scale": _millimetres(trained, names),
-        "error_mm_95_factor": errors[0].ratio(0.95) if errors and errors[0].levels else None,
+        "error_mm_95_factor": errors.ratio(0.95) if errors and errors.levels else None,
         "use": "research use only" if shipped else None,
     }
 
