@@ -22,7 +22,7 @@ import pandas as pd
 from PIL import Image
 
 from data_prep.hand_atlas import read_table
-from kerasland import expected_errors, geometry, prepared, shapes, tables
+from kerasland import expected_errors, geometry, prepared, shapes, table_files
 from kerasland.images import read_image
 from kerasland.layers import ShapePrior
 from kerasland.localizers import localizer
@@ -157,7 +157,7 @@ def main() -> None:
     data = prepared.read(args.data)
     if tuple(data.landmarks) != LANDMARK_NAMES:
         parser.error(f"{args.data}: its landmarks are not those of the hand atlas")
-    folds = dict.fromkeys(tables.read_errors(args.run / tables.ERRORS)["fold"])
+    folds = dict.fromkeys(table_files.read_errors(args.run / table_files.ERRORS)["fold"])
     expected = expected_errors.of_model(load_model(args.run))
     table = pd.DataFrame(
         [row for fold in folds for row in rows_of(args.run / fold, data, expected)]

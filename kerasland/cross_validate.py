@@ -14,6 +14,7 @@ from kerasland.experiment import EXPERIMENT, Experiment
 from kerasland.folds import ALL
 from kerasland.model_notes import MODEL
 from kerasland.prepared import Prepared
+from kerasland.table_files import ERRORS, EVALUATION, SUMMARY, read_errors, read_summary
 
 
 def cross_validate(
@@ -61,7 +62,7 @@ def cross_validate(
         title = f"[{number}/{len(folds) + final}] fold {fold}"
         train.train(data, experiment, run, fold, resume=run.exists(), title=title, init=init)
         evaluated.append(evaluate.evaluate(run, data, fold))
-        found.append(tables.read_errors(run / tables.EVALUATION / tables.ERRORS).assign(fold=fold))
+        found.append(read_errors(run / EVALUATION / ERRORS).assign(fold=fold))
         baseline.append(
             point_errors.mean_shape_errors(data, part.train + part.validation, part.test)
         )
@@ -103,12 +104,12 @@ def _check_free(out: Path, folds: tuple[str, ...]) -> None:
         raise UsageError(f"{out}: holds a run already; choose another --out")
     if not out.is_dir() or not any(out.iterdir()):
         return
-    pooled = out / tables.SUMMARY
+    pooled = out / SUMMARY
     if not pooled.exists():
         if not any((out / name).is_dir() for name in (*folds, ALL)):
             raise UsageError(f"{out}: not empty and no cross-validation; choose another --out")
         return
-    known = tables.read_summary(pooled).get("folds", {})
+    known = read_summary(pooled).get("folds", {})
     if set(known) != set(folds):
         raise UsageError(
             f"{out}: holds {'a cross-validation over ' + ', '.join(known) if known else 'errors'}, "

@@ -24,6 +24,7 @@ from kerasland.point_errors import (
     trained_on,
 )
 from kerasland.prepared import Prepared
+from kerasland.table_files import ERRORS, EVALUATION, SUMMARY, write_table
 
 WORST_IMAGES, WORST_POINTS = 6, 20
 CLOSEUP_MM, CLOSEUP_SHARE, CLOSEUP_ERRORS = 24.0, 0.12, 2.4
@@ -99,7 +100,7 @@ def evaluate(
         "mean_shape": rows.get("mean_shape"),
     }
     write(out, data, errors, rows, summary)
-    if own_test_list and out.resolve() == (run / tables.EVALUATION).resolve():
+    if own_test_list and out.resolve() == (run / EVALUATION).resolve():
         unit = tables.unit_of(errors[experiment.method])
         shown = {name: summary[name] for name in (f"error_{unit}_mean", "sdr_2mm")}
         tensorboard_log.log_test(run / tensorboard_log.FOLDER, experiment.epochs, shown)
@@ -137,7 +138,7 @@ def _chosen(
 def _folder_name(data: Prepared, own: bool) -> str:
     """Where an evaluation goes in a run's folder; `own`: the run was trained on this data set."""
     name = re.sub(r"[^\w.-]", "_", data.folder.resolve().name)
-    return tables.EVALUATION if own else f"{tables.EVALUATION}_{name}"
+    return EVALUATION if own else f"{EVALUATION}_{name}"
 
 
 def write(
@@ -157,9 +158,9 @@ def write(
         summary: for `summary.json`; its "subset" goes into the captions.
     """
     method, errors = next(iter(by_method.items()))
-    with files.replacing(out / tables.ERRORS) as temporary:
+    with files.replacing(out / ERRORS) as temporary:
         errors.to_csv(temporary, index=False)
-    files.write_text(out / tables.SUMMARY, json.dumps(files.without_nan(summary), indent=2) + "\n")
+    files.write_text(out / SUMMARY, json.dumps(files.without_nan(summary), indent=2) + "\n")
     images, in_mm = errors["image_id"].nunique(), errors.dropna(subset=["error_mm"])["image_id"]
     lacking = images - in_mm.nunique() if len(in_mm) else 0
     caption = (
@@ -167,9 +168,9 @@ def write(
         f"{f', unknown in {lacking} of them' if lacking else ''}."
     )
     table = pd.DataFrame([{"method": name, **row} for name, row in reversed(rows.items())])
-    tables.write_table(table, out / "table", caption)
+    write_table(table, out / "table", caption)
     per_landmark = tables.per_landmark(errors)
-    tables.write_table(per_landmark, out / "per_landmark", f"Per landmark: {caption}")
+    write_table(per_landmark, out / "per_landmark", f"Per landmark: {caption}")
     write_figures(out, data, errors, by_method)
     plots.save(plots.per_landmark_bars(per_landmark), out / "per_landmark.png")
 

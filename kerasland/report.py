@@ -20,6 +20,7 @@ from kerasland.model_files import load_model
 from kerasland.prepared import Prepared
 from kerasland.progress import track
 from kerasland.report_runs import Run
+from kerasland.table_files import ERRORS
 from kerasland.table_text import Grid, grid
 
 ASSETS = Path(__file__).parent / "assets" / "report"
@@ -164,7 +165,7 @@ def _images(runs: list[Run], data: Prepared, unit: str) -> list[dict]:
             if not np.median(np.linalg.norm(seen.points - points, axis=1)) < SAME_POINT_PX:
                 raise DataError(
                     f"{run.model_of[image_id]}: its model gives other points than "
-                    f"{tables.ERRORS}; first run: {run.again(data.folder)}"
+                    f"{ERRORS}; first run: {run.again(data.folder)}"
                 )
             views.append(
                 {

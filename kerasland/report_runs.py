@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 
 from kerasland import experiment as experiments
-from kerasland import prepared, tables
+from kerasland import prepared
 from kerasland.errors import DataError, UsageError
 from kerasland.experiment import Experiment
 from kerasland.folds import ALL, ALL_IMAGES
 from kerasland.prepared import Prepared
+from kerasland.table_files import ERRORS, EVALUATION, SUMMARY, read_errors, read_summary
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,19 +88,19 @@ def read(folders: Sequence[str | os.PathLike]) -> list[Run]:
 
 
 def _read_one(folder: Path, name: str) -> Run:
-    home = folder / tables.EVALUATION
+    home = folder / EVALUATION
     of_a_run = (folder.resolve().parent / experiments.EXPERIMENT).exists()
-    if of_a_run and folder.name.startswith(tables.EVALUATION):
+    if of_a_run and folder.name.startswith(EVALUATION):
         home, folder = folder, folder.parent  # of images from elsewhere, say
-    if pooled := not (home / tables.ERRORS).exists() and (folder / tables.ERRORS).exists():
+    if pooled := not (home / ERRORS).exists() and (folder / ERRORS).exists():
         home = folder
-    for path in (home / tables.ERRORS, home / tables.SUMMARY):
+    for path in (home / ERRORS, home / SUMMARY):
         if not path.exists():
             if not pooled:
                 _check_run(folder)
             raise DataError(f"{path}: missing; first run: {_command(folder, pooled)}")
-    evaluated = tables.read_summary(home / tables.SUMMARY)
-    errors = tables.read_errors(home / tables.ERRORS)
+    evaluated = read_summary(home / SUMMARY)
+    errors = read_errors(home / ERRORS)
     parts = errors["fold"] if "fold" in errors else pd.Series("", errors.index)
     model_of = {i: folder / part for i, part in zip(errors["image_id"], parts, strict=True)}
     models = {}

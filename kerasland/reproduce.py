@@ -13,6 +13,7 @@ from kerasland.errors import UsageError
 from kerasland.experiment import METHODS, Experiment
 from kerasland.prepared import Prepared
 from kerasland.progress import track
+from kerasland.table_files import ERRORS, EVALUATION, read_errors, write_table
 
 SYNTHETIC = {"count": 120, "shape": (700, 500)}
 
@@ -78,7 +79,7 @@ def reproduce(
                 one = of_method.replace(seed=seed)
                 train.train(data, one, run, fold, resume=run.exists(), title=title)
                 summary = evaluate.evaluate(run, data, fold)
-                table = tables.read_errors(run / tables.EVALUATION / tables.ERRORS)
+                table = read_errors(run / EVALUATION / ERRORS)
                 errors.append(table.assign(seed=seed))
                 minutes.append(summary["minutes"])
         pooled[method] = pd.concat(errors, ignore_index=True)
@@ -98,9 +99,9 @@ def reproduce(
         f"({held} of them held out for validation), {rows[0]['images']} test images, {seeds} "
         f"seed{'s' if seeds > 1 else ''}; scale: {data.scale.describe(data.landmarks)}."
     )
-    tables.write_table(table, out / "ablation", caption)
+    write_table(table, out / "ablation", caption)
     if table["error_px_mean"].notna().all():
-        tables.write_table(_comparisons(pooled), out / "paired", f"Paired over images. {caption}")
+        write_table(_comparisons(pooled), out / "paired", f"Paired over images. {caption}")
     evaluate.write_figures(out, data, pooled[list(METHODS)[-1]], pooled)
     return table
 

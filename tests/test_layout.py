@@ -46,6 +46,7 @@ FLOORS = [
         "prepared_tables",
         "resampling",
         "shapes",
+        "tables",
     },
     {
         "arguments",
@@ -62,7 +63,7 @@ FLOORS = [
         "phantom",
         "plots",
         "prepared",
-        "tables",
+        "table_files",
     },
     {
         "dataset",
@@ -157,7 +158,7 @@ def test_a_file_imports_lower_floors_only(path):
     sorted(
         FLOORS[0]
         | {"arguments", "experiment", "folds", "image_files", "model_notes", "phantom", "pictures"}
-        | {"prepared", "settings", "tables"}
+        | {"prepared", "settings", "table_files", "tables"}
     ),
 )
 def test_the_light_modules_do_not_start_tensorflow(name):

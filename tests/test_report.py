@@ -567,10 +567,10 @@ def test_a_folder_of_runs_names_them(reproduced, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_the_paired_test_and_the_tables_are_those_of_the_package(page, runs):
-    from kerasland import tables
+    from kerasland import table_files, tables
 
     text = page.read_text(encoding="utf-8")
-    first, second = (tables.read_errors(run / "evaluation/errors.csv") for run in runs)
+    first, second = (table_files.read_errors(run / "evaluation/errors.csv") for run in runs)
     paired = tables.paired(first, second)
     assert f"<td>{paired['difference_mm_mean']:.3f} mm</td>" in text
     assert f"p = {paired['wilcoxon_p']:.2g}" in text

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kerasland import tables
+from kerasland import table_files, tables
 from kerasland.errors import DataError
 
 NAN = math.nan
@@ -204,7 +204,7 @@ def test_paired_compares_the_points_within_2_mm():
 def test_paired_tables_say_which_way_is_better(by_hand, tmp_path):
     better = by_hand.assign(error_mm=by_hand["error_mm"] - 0.5)
     row = {"method": "b - a", **tables.paired(by_hand, better)}
-    tables.write_table(pd.DataFrame([row]), tmp_path / "paired", "Two runs.")
+    table_files.write_table(pd.DataFrame([row]), tmp_path / "paired", "Two runs.")
     text = (tmp_path / "paired.md").read_text(encoding="utf-8")
     assert "better where below 0 in mm, above 0 in SDR" in text
     assert "| -0.500 (-0.500 to -0.500) |" in text
@@ -218,11 +218,11 @@ def test_without_millimetres_a_reader_has_pixels(by_hand, tmp_path):
     assert (tables.unit_of(by_hand), tables.unit_of(known)) == ("mm", "px")
     row = {"method": "b - a", **tables.paired(known, better, unit="px")}
     assert row["difference_px_mean"] == -5.0 and not [key for key in row if "mm" in key]
-    tables.write_table(pd.DataFrame([row]), tmp_path / "paired", "Two runs.")
+    table_files.write_table(pd.DataFrame([row]), tmp_path / "paired", "Two runs.")
     text = (tmp_path / "paired.md").read_text(encoding="utf-8")
     assert " -5.00 (-5.00 to -5.00) |" in text and "better where below 0. CI" in text
     for errors, shown in ((known, True), (by_hand, False)):
-        tables.write_table(pd.DataFrame([tables.summarize(errors)]), tmp_path / "t", "Pixels.")
+        table_files.write_table(pd.DataFrame([tables.summarize(errors)]), tmp_path / "t", "Pixels.")
         text = (tmp_path / "t.md").read_text(encoding="utf-8")
         assert ("IPE mean ± SD, px" in text) == ("95 % CI, px" in text) == shown
         assert "CI: of the mean, bootstrap over images" in text
@@ -252,7 +252,7 @@ def test_points_and_images_are_those_of_the_millimetres_beside_them(by_hand):
 def test_of_one_image_there_is_a_difference_without_interval(tmp_path, by_hand):
     one = by_hand[by_hand["image_id"] == "a"]
     row = tables.paired(one, one.assign(error_mm=one["error_mm"] + 0.25))
-    tables.write_table(pd.DataFrame([row]), tmp_path / "paired", "One image.")
+    table_files.write_table(pd.DataFrame([row]), tmp_path / "paired", "One image.")
     text = (tmp_path / "paired.md").read_text(encoding="utf-8")
     assert re.search(r"\| \+0\.250 +\| +1 \| +-50\.00 \|", text) and "nan" not in text
 
@@ -271,7 +271,7 @@ def test_read_errors_keeps_names_and_numbers(tmp_path, by_hand):
     table = by_hand.assign(image_id=["007", "007", "NA", "NA", "1e3", "1e3"], seed=[0] * 6)
     table["x"] = np.random.default_rng(0).normal(1000, 300, 6)
     table.to_csv(path, index=False)
-    read = tables.read_errors(path)
+    read = table_files.read_errors(path)
     assert list(read.image_id) == list(table.image_id)
     pd.testing.assert_frame_equal(read, table, check_dtype=False, check_exact=True)
 
@@ -286,12 +286,12 @@ def test_read_errors_says_what_is_wrong(tmp_path, by_hand):
     for table, message in cases:
         table.to_csv(path, index=False)
         with pytest.raises(DataError, match=message) as caught:
-            tables.read_errors(path)
+            table_files.read_errors(path)
         assert "\n" not in str(caught.value)
     path.write_text("")
     for wrong in (path, tmp_path / "absent.csv"):
         with pytest.raises(DataError, match=wrong.name):
-            tables.read_errors(wrong)
+            table_files.read_errors(wrong)
 
 
 @pytest.fixture
@@ -307,7 +307,7 @@ def ablation(by_hand):
 
 
 def test_csv_holds_every_digit(tmp_path, ablation):
-    tables.write_table(ablation, tmp_path / "run.v2", "A caption.")
+    table_files.write_table(ablation, tmp_path / "run.v2", "A caption.")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["run.v2.csv", "run.v2.md", "run.v2.tex"]
     read = pd.read_csv(tmp_path / "run.v2.csv", dtype=str, keep_default_na=False)
     assert list(read) == list(ablation)
@@ -318,7 +318,7 @@ def test_csv_holds_every_digit(tmp_path, ablation):
 
 
 def test_markdown_parses_back(tmp_path, ablation):
-    tables.write_table(ablation, tmp_path / "t", "Wrist: 50 mm.")
+    table_files.write_table(ablation, tmp_path / "t", "Wrist: 50 mm.")
     text = (tmp_path / "t.md").read_text(encoding="utf-8")
     first, second = naive.markdown_table(text)
     assert text.startswith("Wrist: 50 mm. ") and "error > r mm" in text.splitlines()[0]
@@ -339,7 +339,7 @@ def test_markdown_parses_back(tmp_path, ablation):
 
 
 def test_latex_is_balanced_and_escaped(tmp_path, ablation):
-    tables.write_table(ablation, tmp_path / "t", "5 % of a_b & c.")
+    table_files.write_table(ablation, tmp_path / "t", "5 % of a_b & c.")
     text = (tmp_path / "t.tex").read_text(encoding="utf-8")
     opened = re.findall(r"\\begin\{(\w+)\}", text)
     assert sorted(opened) == sorted(re.findall(r"\\end\{(\w+)\}", text)) == ["table", "tabular"]
@@ -359,7 +359,7 @@ def test_latex_is_balanced_and_escaped(tmp_path, ablation):
 
 def test_per_landmark_and_unknown_columns_are_shown(tmp_path, by_hand):
     table = tables.per_landmark(by_hand).assign(note=["x", "y"])
-    tables.write_table(table, tmp_path / "t", "Caption.")
+    table_files.write_table(table, tmp_path / "t", "Caption.")
     tip, base = naive.markdown_table((tmp_path / "t.md").read_text(encoding="utf-8"))
     assert (tip["Landmark"], tip["PE max, mm"], tip["#O10 (%)"]) == ("tip", "11.00", "1 (33.33)")
     assert (base["note"], base["SDR 2 mm, %"]) == ("y", "50.00")
@@ -367,6 +367,6 @@ def test_per_landmark_and_unknown_columns_are_shown(tmp_path, by_hand):
 
 def test_what_no_row_knows_is_left_out(tmp_path, by_hand):
     table = tables.per_landmark(by_hand.assign(error_mm=NAN))
-    tables.write_table(table, tmp_path / "t", "Caption.")
+    table_files.write_table(table, tmp_path / "t", "Caption.")
     rows = naive.markdown_table((tmp_path / "t.md").read_text(encoding="utf-8"))
     assert list(rows[0]) == ["Landmark", "PE mean, px", "Points"]
