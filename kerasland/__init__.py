@@ -13,14 +13,8 @@ import wrapt
 
 if TYPE_CHECKING:
     from kerasland.experiment import Experiment
-    from kerasland.image_layers import (
-        BatchNormalization,
-        DepthToSpace,
-        FrameToImage,
-        ImageStandardization,
-        Letterbox,
-        PixelSize,
-    )
+    from kerasland.frame_layers import CloserBox, FrameToImage, Letterbox, PixelSize
+    from kerasland.image_layers import BatchNormalization, DepthToSpace, ImageStandardization
     from kerasland.inference_models import pipeline
     from kerasland.layers import (
         ExpectedError,
@@ -48,9 +42,10 @@ _HOMES = {
     "ImageStandardization": "image_layers",
     "BatchNormalization": "image_layers",
     "DepthToSpace": "image_layers",
-    "Letterbox": "image_layers",
-    "PixelSize": "image_layers",
-    "FrameToImage": "image_layers",
+    "Letterbox": "frame_layers",
+    "FrameToImage": "frame_layers",
+    "PixelSize": "frame_layers",
+    "CloserBox": "frame_layers",
     "HeatmapLoss": "losses",
     "SpatialConfigurationLoss": "losses",
     "RadialError": "metrics",
@@ -62,6 +57,7 @@ _HOMES = {
 }
 __all__ = [
     "BatchNormalization",
+    "CloserBox",
     "DepthToSpace",
     "ExpectedError",
     "Experiment",
@@ -103,7 +99,7 @@ def _register(keras) -> None:
 
     Keras looks among the registered classes only, and to register them needs Keras: so they are
     imported as soon as Keras is. A module of kerasland may be half imported at that moment, so
-    the five below use no contents of others while they are imported themselves.
+    the six below use no contents of others while they are imported themselves.
 
     Raises:
         ImportError: if Keras computes with anything but TensorFlow.
@@ -113,5 +109,5 @@ def _register(keras) -> None:
             f"kerasland needs Keras on TensorFlow, here it is on {keras.config.backend()}: set "
             "KERAS_BACKEND=tensorflow in the environment before Keras is imported"
         )
-    for home in ("layers", "image_layers", "losses", "metrics", "optimizers"):
+    for home in ("layers", "image_layers", "frame_layers", "losses", "metrics", "optimizers"):
         importlib.import_module(f"{__name__}.{home}")

@@ -17,6 +17,7 @@ from kerasland.geometry import letterbox
 # of 112 radiographs of hands, all are larger than this part of the usual size, and less turned
 LEAST_SIZE, MOST_TURNED_DEG = 0.85, 10.0
 LEAST_PX = 32  # of a view's side
+WORTH = 1.1  # how much larger a second look must show a subject that it does not turn
 CORNER = 0.5 + 0.5j  # from the edge of an image to the centre of its first pixel
 
 
@@ -111,12 +112,16 @@ def closer(
     relative = found.turn / usual.turn  # turns, and is the image's pixels per pixel of the frame
     if _large_and_upright(relative * letterbox(image_shape, frame_shape).scale):
         return None
-    size, turn = abs(relative), relative / abs(relative)
-    corner = found.centre - relative * (usual.centre + CORNER) + turn * CORNER
-    if _upright(turn):  # whole pixels, which need no interpolation
-        turn, corner = 1 + 0j, found.centre - size * (usual.centre + CORNER) + CORNER
-        corner = complex(round(corner.real), round(corner.imag))
-    view = _within(image_shape, turn, corner, tuple(size * side for side in frame_shape))
+    size, upright = abs(relative), _upright(relative)
+    turn = 1.0 if upright else relative / size
+    corner = found.centre - size * turn * (usual.centre + CORNER) + turn * CORNER
+    high, wide = (size * side for side in frame_shape)
+    if upright:  # whole pixels, which need no interpolation
+        left, right = (_edge(x, image_shape[1]) for x in (corner.real, corner.real + wide))
+        top, bottom = (_edge(y, image_shape[0]) for y in (corner.imag, corner.imag + high))
+        view = View((bottom - top, right - left), 1, left + 1j * top)
+    else:
+        view = _within(image_shape, turn, corner, (high, wide))
     return view if min(view.shape) >= LEAST_PX else None
 
 
@@ -129,10 +134,14 @@ def _upright(relative):
     return np.abs(np.degrees(np.angle(relative))) <= MOST_TURNED_DEG
 
 
+def _edge(place: float, size: int) -> int:
+    return round(min(max(place, 0.0), size))
+
+
 def _within(
     image_shape: tuple[int, int], turn: complex, corner: complex, most: tuple[float, float]
 ) -> View:
-    """A rectangle, less rows and columns that lie wholly beside the image.
+    """A turned rectangle, less rows and columns that lie wholly beside the image.
 
     Args:
         turn, corner: of `View`.

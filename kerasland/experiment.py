@@ -71,7 +71,9 @@ class Experiment:
     )
     learn_beta: bool = option(False, "whether beta is trained")
     shape_prior: bool = option(
-        False, "whether the saved model corrects points that all others contradict"
+        False,
+        "whether the saved model corrects points that all others contradict, and is used a second "
+        "time, close up, where its subject is small or turned",
     )
     shape_posterior: bool = option(
         False,

@@ -254,6 +254,7 @@ def _name_axes(graph, landmarks: int) -> None:
         "image": ("batch", "height", "width", 1),
         "landmarks": ("batch", landmarks, 2),
         "mm_per_px": ("batch",),
+        "closer": ("batch", 4),
     }
     for value in (*graph.input, *graph.output):
         axes = value.type.tensor_type.shape.dim

@@ -1,13 +1,12 @@
-"""Keras layers of images and feature maps: from a raw image through the network, and back."""
+"""Keras layers of images and feature maps within the network."""
 
 from __future__ import annotations
 
 import keras
-import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from kerasland import resampling, settings
+from kerasland import settings
 
 _register = keras.saving.register_keras_serializable(package="kerasland")
 
@@ -120,107 +119,3 @@ class DepthToSpace(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "factor": self.factor}
-
-
-@_register
-class Letterbox(keras.layers.Layer):
-    """Fits a raw image of any size into the network's frame, aspect ratio kept, anti-aliased.
-
-    The same map and kernel as `kerasland.geometry.letterbox` and `resample_matrix`: each pixel of
-    the frame is a triangle-weighted mean of the pixels it covers. Pixels outside the image are 0.
-
-    Args:
-        image_shape: (H, W) of the frame, pixels.
-
-    Call arguments:
-        image: (B, any H, any W, 1), any real dtype.
-
-    Returns:
-        (B, H, W, 1), float32, intensities as in the image.
-    """
-
-    def __init__(self, image_shape, **kwargs):
-        super().__init__(**{**kwargs, "dtype": "float32"})  # whatever the policy
-        self.image_shape = settings.height_and_width(image_shape)
-
-    def call(self, image):
-        scale, shift_x, shift_y = resampling.letterbox_transform(
-            ops.shape(image)[1:3], self.image_shape
-        )
-        height, width = self.image_shape
-        frame = resampling.resample(ops.squeeze(image, axis=-1), height, scale, shift_y)
-        frame = resampling.resample(ops.transpose(frame, (0, 2, 1)), width, scale, shift_x)
-        return ops.expand_dims(ops.transpose(frame, (0, 2, 1)), -1)  # [..., None] would copy it
-
-    def compute_output_shape(self, input_shape):
-        return (input_shape[0], *self.image_shape, 1)
-
-    def get_config(self):
-        return {**super().get_config(), "image_shape": self.image_shape}
-
-
-@_register
-class FrameToImage(keras.layers.Layer):
-    """Landmarks from the network's frame back to the pixels of the raw image: undoes `Letterbox`.
-
-    Args:
-        image_shape: (H, W) of the frame, pixels.
-
-    Call arguments:
-        landmarks: (B, K, 2), pixels of the frame.
-        image: (B, any H, any W, 1), the raw image.
-
-    Returns:
-        (B, K, 2), pixels of the raw image.
-    """
-
-    def __init__(self, image_shape, **kwargs):
-        super().__init__(**{**kwargs, "dtype": "float32"})  # whatever the policy
-        self.image_shape = settings.height_and_width(image_shape)
-
-    def call(self, landmarks, image):
-        scale, shift_x, shift_y = resampling.letterbox_transform(
-            ops.shape(image)[1:3], self.image_shape
-        )
-        return (landmarks + 0.5 - ops.stack([shift_x, shift_y])) / scale - 0.5
-
-    def compute_output_shape(self, landmarks_shape, image_shape):
-        return landmarks_shape
-
-    def get_config(self):
-        return {**super().get_config(), "image_shape": self.image_shape}
-
-
-@_register
-class PixelSize(keras.layers.Layer):
-    """Millimetres a pixel, from two landmarks of a known distance.
-
-    Args:
-        landmarks: the two, counted from 0.
-        length_mm: their distance.
-
-    Call arguments:
-        landmarks: (B, K, 2), pixels.
-        confidence: (B, K).
-
-    Returns:
-        (B,), float32; NaN where the confidence of one of the two is 0, see `layers.ShapePrior`.
-    """
-
-    def __init__(self, landmarks, length_mm, **kwargs):
-        super().__init__(**{**kwargs, "dtype": "float32"})  # whatever the policy
-        self.landmarks = tuple(landmarks)
-        self.length_mm = length_mm
-
-    def call(self, landmarks, confidence):
-        a, b = self.landmarks
-        gap = landmarks[:, a] - landmarks[:, b]
-        known = ops.minimum(confidence[:, a], confidence[:, b]) > 0
-        return ops.where(known, self.length_mm / ops.sqrt(ops.sum(gap * gap, axis=-1)), np.nan)
-
-    def compute_output_shape(self, landmarks_shape, confidence_shape):
-        return (landmarks_shape[0],)
-
-    def get_config(self):
-        config = {"landmarks": self.landmarks, "length_mm": self.length_mm}
-        return {**super().get_config(), **config}

@@ -7,7 +7,7 @@ import numpy as np
 
 from kerasland import shapes
 from kerasland.closer_look import usual_place
-from kerasland.image_layers import FrameToImage, Letterbox, PixelSize
+from kerasland.frame_layers import CloserBox, FrameToImage, Letterbox, PixelSize
 from kerasland.layers import ShapePosterior, ShapePrior
 from kerasland.scale import Scale
 
@@ -88,6 +88,11 @@ def with_shapes(
     return keras.Model(model.inputs[0], outputs, name=model.name)
 
 
+def shape_prior(model: keras.Model) -> ShapePrior | None:
+    """The layer of that kind, if a model has it."""
+    return next((layer for layer in model.layers if isinstance(layer, ShapePrior)), None)
+
+
 def pipeline(model: keras.Model, dtype: str = "float32", scale: Scale | None = None) -> keras.Model:
     """The whole path from a raw image to landmarks in its own pixels, as one model.
 
@@ -102,7 +107,8 @@ def pipeline(model: keras.Model, dtype: str = "float32", scale: Scale | None = N
         bits take off the darkest first, as `predict` does), to "landmarks" (B, K, 2), pixels of
         that image, "confidence" (B, K), and, of a model that `kerasland.calibration` has been at,
         "error_mm" (B, K); where the scale is two landmarks a known length apart, also "mm_per_px"
-        (B,), see `PixelSize`. It shares the weights of `model`.
+        (B,), see `PixelSize`; where the model knows how large its subject should be, "closer"
+        (B, 4), see `CloserBox`. It shares the weights of `model`.
 
     Raises:
         ValueError: if the model has no frame that images are fitted into, as what this returns.
@@ -120,6 +126,10 @@ def pipeline(model: keras.Model, dtype: str = "float32", scale: Scale | None = N
     if scale is not None and scale.landmarks is not None:
         size = PixelSize(scale.landmarks, scale.length_mm, name="mm_per_px")
         kept["mm_per_px"] = size(landmarks, outputs["confidence"])
+    prior = shape_prior(model)
+    if prior is not None and prior.place is not None:
+        closer = CloserBox(image_shape, np.asarray(prior.mean), prior.place, name="closer")
+        kept["closer"] = closer(landmarks, outputs["confidence"], image)
     whole = keras.Model(image, {"landmarks": landmarks, **kept}, name="pipeline")
     if image.dtype != "float32":
         whole.input_spec = keras.InputSpec(

@@ -14,7 +14,7 @@ import tensorflow as tf
 from kerasland import geometry, machine
 from kerasland.closer_look import Place, View, closer, place, quarter_turned
 from kerasland.errors import UsageError
-from kerasland.layers import ShapePrior
+from kerasland.inference_models import shape_prior
 from kerasland.volumes import is_nifti
 
 SIDES = ("left", "right")
@@ -69,7 +69,7 @@ def batch_localizer(model: keras.Model, side: str = "left") -> BatchLocalizer:
     _check_side(side, model)
     first, *others = SIDES if side == AUTO else (side,)
     again = [(turns, of_side) for turns in range(4) for of_side in (first, *others)][1:]
-    locate, prior = frame_localizer(model), _shape_prior(model)
+    locate, prior = frame_localizer(model), shape_prior(model)
     frame_shape = model.input_shape[1:3]
 
     def localize(
@@ -163,11 +163,7 @@ def _check_side(side: str, model: keras.Model) -> None:
 
 def knows_shapes(model: keras.Model) -> bool:
     """Whether a model tells by a confidence of 0 what forms no shape, see `layers.ShapePrior`."""
-    return _shape_prior(model) is not None
-
-
-def _shape_prior(model: keras.Model) -> ShapePrior | None:
-    return next((layer for layer in model.layers if isinstance(layer, ShapePrior)), None)
+    return shape_prior(model) is not None
 
 
 def warn_of_no_shape(path: Path, confidence: np.ndarray, side: str = SIDES[0]) -> None:

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from kerasland import image_layers, layers, losses, metrics
+from kerasland import frame_layers, image_layers, layers, losses, metrics
 
 SHAPE = (12, 16)
 _rng = np.random.default_rng(0)
@@ -29,7 +29,7 @@ LAYERS = {
         (LOGITS,),
     ),
     "shape prior": (
-        lambda: layers.ShapePrior(doubtful=0.4, far=3.0, absurd=6.0),
+        lambda: layers.ShapePrior(0.4, far=3.0, absurd=6.0, place=(9.0, 0.1, 5.0, 6.0)),
         (FOUND, _rng.uniform(0, 1, (3, 4)).astype("float32")),
     ),
     "shape posterior": (
@@ -43,12 +43,16 @@ LAYERS = {
     "standardization": (image_layers.ImageStandardization, (IMAGES,)),
     "batch normalization": (image_layers.BatchNormalization, (LOGITS,)),
     "depth to space": (lambda: image_layers.DepthToSpace(2), (LOGITS,)),
-    "letterbox": (lambda: image_layers.Letterbox(SHAPE), (RAW,)),
+    "letterbox": (lambda: frame_layers.Letterbox(SHAPE), (RAW,)),
     "pixel size": (
-        lambda: image_layers.PixelSize((0, 3), 50.0),
+        lambda: frame_layers.PixelSize((0, 3), 50.0),
         (FOUND, np.array([[1, 1, 1, 1], [0, 1, 1, 1], [0.5, 0, 0, 0.2]], "float32")),
     ),
-    "frame to image": (lambda: image_layers.FrameToImage(SHAPE), (FOUND, RAW)),
+    "frame to image": (lambda: frame_layers.FrameToImage(SHAPE), (FOUND, RAW)),
+    "closer box": (
+        lambda: frame_layers.CloserBox(SHAPE, FOUND[0] - 5.0, (2.0, 0.1, 8.0, 6.0)),
+        (FOUND, np.array([[1, 1, 1, 1], [0, 1, 1, 1], [0, 0, 0, 0]], "float32"), RAW),
+    ),
 }
 HALF_LAYERS = ("standardization", "batch normalization", "depth to space")
 FLOAT32_LAYERS = [name for name in LAYERS if name not in HALF_LAYERS]

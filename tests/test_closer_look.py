@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from benchmarks.shape_prior import on_a_plate, turned
-from kerasland import geometry, inference_models, localizers, model_files, models, phantom
+from kerasland import (
+    frame_layers,
+    geometry,
+    inference_models,
+    localizers,
+    model_files,
+    models,
+    phantom,
+)
 from kerasland.closer_look import Place, closer, place, quarter_turned, usual_place
 
 FRAME = (200, 150)
@@ -73,6 +81,36 @@ def test_nothing_is_looked_at_again_that_is_as_usual(size):
     for angle, usual in ((5, True), (15, False)):
         found = Place(turn * np.exp(1j * np.radians(angle)), 190 + 200j)
         assert (closer(image_shape, FRAME, found, USUAL) is None) == usual
+
+
+@pytest.mark.parametrize("image_shape", [(400, 380), (310, 801), (180, 120)])
+def test_in_a_graph_the_part_is_the_same(shape, image_shape):
+    """Of turned subjects, an upright box around it, if that is smaller than the image."""
+    rng = np.random.default_rng(1)
+    layer = frame_layers.CloserBox(FRAME, shape, USUAL.numbers())
+    whole, boxes = (0, 0, image_shape[1], image_shape[0]), 0
+    for angle in (0, 8, -9, 20, -35, 170):
+        for size in (0.2, 0.5, 0.8, 0.9, 1.1):
+            turn = USUAL.turn * size / geometry.letterbox(image_shape, FRAME).scale
+            centre = complex(*rng.uniform(0, image_shape[::-1]))
+            found = Place(turn * np.exp(1j * np.radians(angle)), centre)
+            points, sure = along(shape, found)[None], rng.uniform(0, 1, (1, 9))
+            box = np.array(layer(points, sure, np.zeros((1, *image_shape, 1)))).astype(int)[0]
+            view = closer(image_shape, FRAME, found, USUAL)
+            if abs(angle) < 10:
+                if view is None:
+                    assert tuple(box) == whole
+                else:
+                    left, top = view.corner.real, view.corner.imag
+                    edges = left, top, left + view.shape[1], top + view.shape[0]
+                    np.testing.assert_array_equal(box, edges)
+            elif view is not None and tuple(box) != whole:
+                (height, width), boxes = view.shape, boxes + 1
+                corners = np.array([[0, 0], [width, 0], [0, height], [width, height]]) - 0.5
+                corners = (view.invert(corners) + 0.5).clip(0, image_shape[::-1])
+                assert (box[:2] <= corners.min(axis=0) + 1).all()
+                assert (box[2:] >= corners.max(axis=0) - 1).all()
+    assert boxes > 3
 
 
 def test_a_view_ends_where_the_image_does(shape):

@@ -82,7 +82,14 @@ from PIL import Image
 {runtime}
 out = {{}}
 for i, path in enumerate(sys.argv[3:]):
-    found = run(np.asarray(Image.open(path).convert("L"))[None, ..., None])
+    image = np.asarray(Image.open(path).convert("L"))[None, ..., None]
+    found = run(image)
+    left, top, right, bottom = found["closer"][0].astype(int)
+    part = image[:, top:bottom, left:right]
+    if part.shape != image.shape:
+        again = run(part)
+        if again["confidence"].any():
+            found = {{**again, "landmarks": again["landmarks"] + np.float32([left, top])}}
     out.update({{f"{{name}}_{{i}}": value[0] for name, value in found.items()}})
 np.savez(sys.argv[2], **out)
 """

@@ -10,8 +10,8 @@ from scipy import ndimage
 from kerasland import geometry
 from kerasland.augmentation import augment, bilinear
 from kerasland.experiment import Experiment
+from kerasland.frame_layers import FrameToImage, Letterbox
 from kerasland.geometry import letterboxed
-from kerasland.image_layers import FrameToImage, Letterbox
 
 # source (H, W), frame (H, W): down, up, odd, not square, wider than high in a high frame
 FRAMES = [

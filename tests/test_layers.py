@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasland import image_layers, layers
+from kerasland import frame_layers, image_layers, layers
 from kerasland.geometry import letterboxed
 
 
@@ -171,7 +171,7 @@ def test_what_is_finer_than_half_precision_computes_in_single():
         (lambda: layers.HeatmapDecoder((8, 8, 1)), "expected .height, width. in pixels"),
         (lambda: layers.ShapePosterior((8, 8), 0.0), "sigma_px must be above 0"),
         (lambda: image_layers.DepthToSpace(0), "factor must be a whole number, 1 or more, not 0"),
-        (lambda: image_layers.Letterbox((8, 0)), "expected .height, width. in pixels"),
+        (lambda: frame_layers.Letterbox((8, 0)), "expected .height, width. in pixels"),
     ],
 )
 def test_impossible_settings_are_refused(make, said):
@@ -194,7 +194,7 @@ def test_landmarks_of_another_number_are_refused(layer, shape, said):
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32", "int32"])
 def test_letterbox_is_that_of_numpy(dtype):
     raw = np.random.default_rng(4).integers(0, 255, (2, 50, 31, 1)).astype(dtype)
-    found = image_layers.Letterbox((24, 32))(raw)
+    found = frame_layers.Letterbox((24, 32))(raw)
     assert found.dtype == tf.float32
     for image, frame in zip(raw, found, strict=True):
         np.testing.assert_allclose(frame[..., 0], letterboxed(image[..., 0], (24, 32)), atol=2e-3)
@@ -203,7 +203,7 @@ def test_letterbox_is_that_of_numpy(dtype):
 
 def test_a_model_of_layers_takes_part_in_a_functional_model_with_open_sizes():
     image = keras.Input((None, None, 1), dtype="uint8")
-    model = keras.Model(image, image_layers.Letterbox((8, 8))(image))
+    model = keras.Model(image, frame_layers.Letterbox((8, 8))(image))
     assert model.output_shape == (None, 8, 8, 1)
     assert model.predict(np.full((2, 13, 40, 1), 9, "uint8"), verbose=0).max() == pytest.approx(9)
 

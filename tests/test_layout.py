@@ -54,6 +54,7 @@ FLOORS = [
         "closeups",
         "correlations",
         "image_files",
+        "frame_layers",
         "image_layers",
         "images",
         "layers",
