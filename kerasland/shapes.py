@@ -43,7 +43,7 @@ def fit(points: np.ndarray) -> Shapes | None:
     """
     from sklearn.covariance import ledoit_wolf
 
-    known = points[np.isfinite(points).all(axis=(1, 2))]
+    known = points[np.isfinite(points).all(axis=(1, 2))].astype(np.float64)
     # a similarity is a product and a sum of complex numbers
     shapes = known[..., 0] + 1j * known[..., 1]
     shapes = shapes - shapes.mean(axis=1, keepdims=True)

@@ -244,11 +244,11 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
 
 @pytest.mark.slow
 def test_the_pretrained_model_finds_real_hands(hand_atlas):
-    """A floor far below what is claimed: the shipped weights are those of a trained model, which
-    has also learnt hands that do not fill the picture."""
+    """A floor far below what is claimed; and hands that do not fill the picture, or do not stand
+    upright in it, are found as exactly."""
     localize = localizers.localizer(model_files.load_pretrained())
     rows = pd.read_csv(hand_atlas / "all.csv", header=None, dtype={0: str}).set_index(0)
-    errors = {"as they are": [], "small": [], "turned": []}
+    errors = {"as they are": [], "small": [], "turned": [], "upside down": []}
     for path in sorted((hand_atlas / "images").glob("*.jpg"))[::20]:
         image, truth = read_image(path), rows.loc[path.stem].to_numpy(float).reshape(37, 2)
         mm_per_px = geometry.mm_per_px(truth, (0, 4), 50.0)
@@ -256,6 +256,7 @@ def test_the_pretrained_model_finds_real_hands(hand_atlas):
             (image, truth),
             on_a_plate(image, truth, 2.0, image.min()),
             turned(image, truth, 30),
+            turned(image, truth, 180),
         ]
         for name, (picture, points) in zip(errors, pictures, strict=True):
             found, confidence = localize(picture)
@@ -263,4 +264,4 @@ def test_the_pretrained_model_finds_real_hands(hand_atlas):
             errors[name].append(np.linalg.norm(found - points, axis=1).mean() * mm_per_px)
     assert len(errors["turned"]) > 4
     means = {name: np.mean(of_images) for name, of_images in errors.items()}
-    assert means["as they are"] < 0.9 and means["small"] < 1.2 and means["turned"] < 1.2, means
+    assert means["as they are"] < 0.9 and max(means.values()) < 1.1 * means["as they are"], means

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from kerasland import (
+    geometry,
     inference_models,
     layers,
     model_files,
@@ -306,9 +307,13 @@ def test_a_trained_model_has_it_and_others_start_from_it(tmp_path):
     small = Experiment(image_shape=(64, 48), width=8, depth=3, epochs=1, validation_images=0)
     first = train.train(data, small.replace(shape_prior=True), tmp_path / "a", quiet=True)
     kept = first.get_layer("shape_prior")
-    for found, wanted in zip(kept.get_weights(), shapes.fit(data.points), strict=True):
+    in_frame = geometry.letterbox((140, 100), (64, 48)).apply(data.points).astype(np.float32)
+    known = shapes.fit(in_frame)
+    for found, wanted in zip(kept.get_weights(), known, strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-5)
     assert first.output["landmarks"]._keras_history.operation is kept
+    placed = kept.place[0] * np.array(kept.mean) + kept.place[2:]
+    assert np.abs(placed - in_frame.mean(axis=0)).max() < 2  # where a mean hand stands
     assert (tmp_path / "a" / model_notes.MODEL).exists()
     other = small.replace(shape_posterior=True)
     train.train(data, other, tmp_path / "b", quiet=True, init=tmp_path / "a")
@@ -316,6 +321,6 @@ def test_a_trained_model_has_it_and_others_start_from_it(tmp_path):
     kept = weighed.get_layer("shape_posterior")
     assert weighed.output["landmarks"]._keras_history.operation is kept
     assert (kept.sigma_px, kept.radius_cells) == (small.sigma_px, 2)
-    for found, wanted in zip(kept.get_weights(), shapes.fit(data.points), strict=True):
+    for found, wanted in zip(kept.get_weights(), known, strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-5)
     train.train(data, small, tmp_path / "c", quiet=True, init=tmp_path / "b")
