@@ -15,6 +15,7 @@ from kerasland import geometry, machine
 from kerasland.closer_look import Place, View, closer, place, quarter_turned
 from kerasland.errors import UsageError
 from kerasland.inference_models import shape_prior
+from kerasland.shapes import most_moved
 from kerasland.volumes import is_nifti
 
 SIDES = ("left", "right")
@@ -59,7 +60,7 @@ def batch_localizer(model: keras.Model, side: str = "left") -> BatchLocalizer:
       "auto" mirrored before;
     - where a model also knows how large and upright its subject should be, see `layers.ShapePrior`,
       and it is smaller or turned, at the part of the image that shows it as training images did,
-      see `closer_look.view`. If no shape is found there, the look before holds.
+      see `closer_look.closer`. If no shape is found there, the look before holds.
 
     Returns:
         A function from `in_frame` of each image for the same side, (N, h, w), N at least 1, their
@@ -70,52 +71,87 @@ def batch_localizer(model: keras.Model, side: str = "left") -> BatchLocalizer:
     first, *others = SIDES if side == AUTO else (side,)
     again = [(turns, of_side) for turns in range(4) for of_side in (first, *others)][1:]
     locate, prior = frame_localizer(model), shape_prior(model)
-    frame_shape = model.input_shape[1:3]
+    usual = Place.by(prior.place) if prior and prior.place else None
 
     def localize(
         frames: np.ndarray, shapes: Sequence[tuple[int, int]], image: Callable[[int], np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray, list[str]]:
-        image, (in_frames, confidence) = functools.cache(image), locate(frames)
-        points = np.stack(
-            [
-                geometry.letterbox(shape, frame_shape).invert(found)
-                for shape, found in zip(shapes, in_frames, strict=True)
-            ]
-        )
-        sides = [first] * len(frames)
-
-        def look(views: dict[int, View | None], of_sides: Sequence[str]) -> None:
-            """Takes over what is found in views of images, where that is a shape."""
-            views = {i: view for i, view in views.items() if view is not None}
-            if not views:
-                return
-            seen = [view.of(_as_left(image(i), of_sides[i])) for i, view in views.items()]
-            found = locate(np.stack([geometry.letterboxed(part, frame_shape) for part in seen]))
-            for (i, view), in_its_frame, sure in zip(views.items(), *found, strict=True):
-                if sure.any():
-                    in_view = geometry.letterbox(view.shape, frame_shape).invert(in_its_frame)
-                    points[i], confidence[i], sides[i] = view.invert(in_view), sure, of_sides[i]
-
+        looks = _Looks(locate, frames, shapes, first, functools.cache(image))
+        landmarks = looks.points.shape[1]
+        few, any_number = most_moved(landmarks) // 2, landmarks - 1
         for turns, of_side in again if prior else ():
-            odd = np.flatnonzero(~confidence.any(axis=1))
-            look({i: quarter_turned(shapes[i], turns) for i in odd}, [of_side] * len(frames))
-        if prior and prior.place:
-            usual, mean = Place.by(prior.place), np.asarray(prior.mean)
-
-            def parts(which: np.ndarray) -> dict[int, View | None]:
-                """Of images, by where their points are, whatever these are worth."""
-                weight = np.where(confidence.any(axis=1, keepdims=True), confidence, 1.0)
-                places = {i: place(mean, points[i], weight[i]) for i in np.flatnonzero(which)}
-                return {i: closer(shapes[i], frame_shape, p, usual) for i, p in places.items()}
-
-            look(parts(~confidence.any(axis=1)), sides)
-            look(parts(confidence.any(axis=1)), sides)
-        for i, of_side in enumerate(sides):
-            if of_side == "right":
-                points[i] = geometry.mirrored(points[i], shapes[i][1])
-        return points, confidence, sides
+            # the more often one looks, the likelier is a shape where there is none
+            looks.turned(turns, of_side, few if turns else any_number)
+        if usual:
+            looks.closer(~looks.found(), np.asarray(prior.mean), usual, few)
+            looks.closer(looks.found(), np.asarray(prior.mean), usual, any_number)
+        return looks.results()
 
     return localize
+
+
+class _Looks:
+    """What is known of N images so far, and further looks at some of them.
+
+    A look counts where it finds a shape of which the prior moved no more points than it is told.
+    """
+
+    def __init__(
+        self,
+        locate: Localizer,
+        frames: np.ndarray,
+        shapes: Sequence[tuple[int, int]],
+        side: str,
+        image: Callable[[int], np.ndarray],
+    ):
+        self.locate, self.shapes, self.image = locate, shapes, image
+        self.frame_shape = frames.shape[1:]
+        self.sides = [side] * len(frames)
+        in_frames, self.confidence = locate(frames)
+        pairs = zip(shapes, in_frames, strict=True)
+        self.points = np.stack([self._fit(shape).invert(points) for shape, points in pairs])
+
+    def found(self) -> np.ndarray:
+        """Whether the landmarks of an image form a shape, (N,)."""
+        return self.confidence.any(axis=1)
+
+    def turned(self, turns: int, side: str, most: int) -> None:
+        """Looks at images without a shape, turned by so many times 90 degrees."""
+        odd = np.flatnonzero(~self.found())
+        views = {i: quarter_turned(self.shapes[i], turns) for i in odd}
+        self._look(views, dict.fromkeys(odd, side), most)
+
+    def closer(self, which: np.ndarray, mean: np.ndarray, usual: Place, most: int) -> None:
+        """Looks at the parts of images, (N,) of bool, that show the mean shape as usual, by where
+        their points are."""
+        views = {}
+        for i in np.flatnonzero(which):
+            weight = self.confidence[i] if self.confidence[i].any() else np.ones(len(mean))
+            there = place(mean, self.points[i], weight)
+            view = closer(self.shapes[i], self.frame_shape, there, usual)
+            if view is not None:
+                views[i] = view
+        self._look(views, {i: self.sides[i] for i in views}, most)
+
+    def results(self) -> tuple[np.ndarray, np.ndarray, list[str]]:
+        """Points in the images as they are, confidence and sides."""
+        for i, side in enumerate(self.sides):
+            if side == "right":
+                self.points[i] = geometry.mirrored(self.points[i], self.shapes[i][1])
+        return self.points, self.confidence, self.sides
+
+    def _look(self, views: dict[int, View], sides: dict[int, str], most: int) -> None:
+        if not views:
+            return
+        seen = [view.of(_as_left(self.image(i), sides[i])) for i, view in views.items()]
+        frames = np.stack([geometry.letterboxed(part, self.frame_shape) for part in seen])
+        for (i, view), points, sure in zip(views.items(), *self.locate(frames), strict=True):
+            if np.sum(sure == 0) <= most:
+                self.points[i] = view.invert(self._fit(view.shape).invert(points))
+                self.confidence[i], self.sides[i] = sure, sides[i]
+
+    def _fit(self, shape: tuple[int, int]) -> geometry.Similarity:
+        return geometry.letterbox(shape, self.frame_shape)
 
 
 def _as_left(image: np.ndarray, side: str) -> np.ndarray:
