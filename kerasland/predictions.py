@@ -170,10 +170,12 @@ def labelme_document(found: Prediction, names: Sequence[str], folder: Path) -> d
         found: of which `image` must be there.
         names: the K landmarks, the labels; each is described by its confidence and, where it is
             known, the expected error.
-        folder: that the document will lie in, which the path of the image starts from.
+        folder: that the document will lie in, which the path of the image starts from where it can.
     """
     image = Path(found.image)
     lies = os.path.join(os.path.realpath(image.parent), image.name)
+    with suppress(ValueError):  # of an image on another drive, as Windows has them
+        lies = os.path.relpath(lies, os.path.realpath(folder))
     height, width = found.shape
     inside = np.clip(found.points, 0, (width - 1, height - 1)) + 0.5
     shapes = []
@@ -195,7 +197,7 @@ def labelme_document(found: Prediction, names: Sequence[str], folder: Path) -> d
         "version": "5.5.0",
         "flags": {REVIEWED: False},
         "shapes": shapes,
-        "imagePath": os.path.relpath(lies, os.path.realpath(folder)),
+        "imagePath": lies,
         "imageData": None,
         "imageHeight": height,
         "imageWidth": width,

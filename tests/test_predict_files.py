@@ -370,6 +370,19 @@ def test_predictions_to_correct_in_labelme(hand, model, tmp_path, capsys):
     assert f"by their own names alone: a.b_2.json of {folder}/a.b.png\n" in capsys.readouterr().err
 
 
+def test_labelme_finds_an_image_on_another_drive(hand, model, tmp_path, monkeypatch):
+    """Of Windows: no relative path leads from one drive to another."""
+
+    def refused(path, start):
+        raise ValueError("path is on mount 'D:', start on mount 'C:'")
+
+    Image.fromarray(hand[0]).save(tmp_path / "a.png")
+    monkeypatch.setattr(os.path, "relpath", refused)
+    predict.predict([tmp_path / "a.png"], model, tmp_path / "out", labelme=True)
+    document = json.loads((tmp_path / "out" / "labelme" / "a.json").read_text())
+    assert document["imagePath"] == str(tmp_path / "a.png")
+
+
 def test_a_full_disk_leaves_no_half_picture(hand, model, tmp_path):
     resource = pytest.importorskip("resource")
     Image.fromarray(hand[0]).save(tmp_path / "a.png")
