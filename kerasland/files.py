@@ -6,6 +6,7 @@ import errno
 import math
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +30,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
         yield temporary
-        os.replace(temporary, path)
+        _rename(temporary, path)
     except OSError as error:
         if error.errno is not None and error.filename is None:
             error.filename = str(path)
@@ -39,6 +40,19 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
             shutil.rmtree(temporary)
         else:
             temporary.unlink(missing_ok=True)
+
+
+def _rename(source: Path, target: Path) -> None:
+    """On Windows a file that another program has open can't be renamed: what scans new files for
+    viruses, or copies them elsewhere, has it for a moment."""
+    for wait_s in (0.1, 0.5, 2.0):
+        try:
+            return os.replace(source, target)
+        except PermissionError as error:
+            if not hasattr(error, "winerror"):
+                raise
+            time.sleep(wait_s)
+    os.replace(source, target)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

@@ -57,6 +57,7 @@ def check_out(out: Path, labelme: bool = False) -> None:
         UsageError: `out` is a file or a prepared data set, or holds a table or document of such a
             name that `writing` did not write; or, with `labelme`, annotations of an earlier call,
             which may have been corrected since.
+        OSError: Windows would not let one of them be replaced.
     """
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out}: is a file; --out names the folder to write to")
@@ -71,6 +72,8 @@ def check_out(out: Path, labelme: bool = False) -> None:
                     f"{out / name}: not of predict, which would replace it; name another folder "
                     "with --out"
                 )
+            # in place: Windows refuses it where a program, such as Excel, has the file open
+            os.rename(out / name, out / name)
     if labelme and (out / LABELME).exists():
         raise UsageError(
             f"{out / LABELME}: is there already, and may have been corrected; name another folder "

@@ -313,6 +313,20 @@ def test_files_of_others_are_not_replaced(hand, model, tmp_path, capsys):
         shutil.rmtree(out)
 
 
+def test_a_table_that_a_program_has_open_is_told_first(tmp_path, monkeypatch):
+    """Windows then refuses to replace it, which is too late when all images were seen."""
+
+    def refused(source, target):
+        raise PermissionError(13, "used by another process", str(source), None, str(target))
+
+    (tmp_path / "landmarks.csv").write_text(",".join(predictions.COLUMNS) + "\n")
+    predictions.check_out(tmp_path)
+    monkeypatch.setattr(os, "rename", refused)
+    with pytest.raises(PermissionError, match="another process: .*landmarks.csv"):
+        predictions.check_out(tmp_path)
+    assert os.listdir(tmp_path) == ["landmarks.csv"]
+
+
 def test_predictions_to_correct_in_labelme(hand, model, tmp_path, capsys):
     """Its files, read again as annotation: the same points, in pixels of the image as it is."""
     folder = tmp_path / "rest" / "deeper"

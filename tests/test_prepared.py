@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -311,6 +312,32 @@ def test_an_error_of_the_disk_names_the_file(tmp_path):
         with pytest.raises(OSError) as caught, files.replacing(tmp_path / "a.txt"):
             raise error
         assert str(caught.value).endswith(said)
+
+
+class Locked(PermissionError):
+    """As Windows raises it, where a scanner has the file open."""
+
+    winerror = 32
+
+
+@pytest.mark.parametrize(
+    ("error", "refusals", "calls"), [(Locked, 2, 3), (Locked, 9, 4), (PermissionError, 9, 1)]
+)
+def test_a_file_that_is_open_for_a_moment_is_renamed(tmp_path, monkeypatch, error, refusals, calls):
+    replace, waited, called = os.replace, [], []
+
+    def refused(*paths):
+        called.append(paths)
+        if len(called) <= refusals:
+            raise error(errno.EACCES, "no", str(paths[0]), None, str(paths[1]))
+        replace(*paths)
+
+    monkeypatch.setattr(os, "replace", refused)
+    monkeypatch.setattr(files.time, "sleep", waited.append)
+    with contextlib.nullcontext() if refusals < 4 else pytest.raises(error):
+        files.write_text(tmp_path / "a.txt", "a")
+    assert len(called) == calls and len(waited) == calls - 1
+    assert os.listdir(tmp_path) == ["a.txt"][: refusals < 4]
 
 
 @pytest.mark.parametrize("where", ["signal.raise_signal(signal.SIGTERM)", "Dying()"])
