@@ -111,7 +111,7 @@ class Progress(keras.callbacks.Callback):
     def __init__(self, title: str, first_epoch: int, every_s: float = 10.0):
         super().__init__()
         self.title, self.first_epoch, self.every_s = title, first_epoch, every_s
-        self.terminal = sys.stderr.isatty()
+        self.terminal, self.width = sys.stderr.isatty(), 0
 
     def on_train_begin(self, logs=None):
         self.started = time.monotonic()
@@ -137,8 +137,9 @@ class Progress(keras.callbacks.Callback):
                 text += f", validation error {error:.2f} {unit}"
         text += f", {'at most ' if done == 1 and not last else ''}{minutes}:{seconds:02} min left"
         end = "\n" if last or not self.terminal else ""
-        start = "\r\x1b[2K" if self.terminal else ""
-        print(f"{start}{text}", end=end, file=sys.stderr, flush=True)
+        if self.terminal:  # spaces hide the rest of a longer line: not every terminal can erase one
+            text, self.width = f"\r{text.ljust(self.width)}", len(text)
+        print(text, end=end, file=sys.stderr, flush=True)
 
 
 def _draws(layer: keras.layers.Layer) -> bool:

@@ -1,5 +1,6 @@
 """Training as it runs: replicas, a kill and a resume, models that come back in a fresh process."""
 
+import io
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ from tensorboard.plugins.hparams import metadata, plugin_data_pb2
 
 from kerasland import (
     advice,
+    callbacks,
     dataset,
     devices,
     evaluate,
@@ -468,6 +470,23 @@ def test_what_is_better_known_before_a_training_is_said(capsys, tmp_path, epochs
     assert capsys.readouterr().err == "".join([few] * (epochs == 9) + others)
     advice.say(TINY.replace(epochs=epochs, image_shape=(16, 32)), "run", data, data.ids, 2, {})
     assert "image_shape" not in capsys.readouterr().err  # no shape of so few cells fits better
+
+
+def test_progress_needs_no_terminal_that_can_erase(monkeypatch):
+    """A line hides all of the one before, without the escape that cmd.exe of Windows may show."""
+    screen = io.StringIO()
+    screen.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", screen)
+    progress = callbacks.Progress("run", 0)
+    progress.set_params({"epochs": 3})
+    progress.on_train_begin()
+    for epoch, loss in enumerate((12345.0, 1.0, 1.0)):
+        progress.on_epoch_end(epoch, {"loss": loss})
+    first, second, third = screen.getvalue().removeprefix("\r").split("\r")
+    assert "".join((first, second, third)).removesuffix("\n").isprintable()
+    assert len(second) == len(first) and len(third.rstrip("\n")) >= len(second.rstrip())
+    assert first.startswith("run: epoch 1/3, loss 12345.000, at most 0:")
+    assert third.endswith("\n") and "epoch 3/3, loss 1.000" in third
 
 
 def test_resume_after_an_end_while_the_model_was_written(hands, tmp_path, monkeypatch):
