@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -18,6 +19,7 @@ def match_images(
 ) -> dict[str, Path]:
     """The file of each image that the table names by file name, stem or path; in other letters
     (`H0.PNG` of h0.png) where none has its own. `found`: the files below the folder, by stem.
+    A file is called as in `found`, also where the file system has it under other letters too.
 
     Where the table names folders and the file lies in folders, one must end in the other: neither
     `p1/hand.png` nor `p1/hand` is `p2/hand.png`. Images that are not there are left out.
@@ -30,12 +32,12 @@ def match_images(
         by_name.setdefault(path.name, []).append(path)
     in_any_case: dict[str, list[Path]] = {}
     for name, paths in (*by_name.items(), *found.items()):
-        in_any_case.setdefault(name.lower(), []).extend(paths)
+        in_any_case.setdefault(_in_any_case(name), []).extend(paths)
     matched = {}
     for name in names:
         named = PurePosixPath(name.replace("\\", "/"))
         called = (by_name.get(named.name), found.get(named.name))
-        for paths in (*called, in_any_case.get(named.name.lower())):
+        for paths in (*called, in_any_case.get(_in_any_case(named.name))):
             files = [
                 path
                 for path in paths or []
@@ -43,12 +45,13 @@ def match_images(
             ]
             if files:
                 break
-        if (folder / named).is_file():
-            matched[name] = folder / named
+        if (exact := folder / named).is_file():
+            wanted = _in_any_case(str(exact))
+            matched[name] = next((p for p in files if _in_any_case(str(p)) == wanted), exact)
         elif files:
             folders = {path.parent for path in files}
-            if folder / named.parent in folders:
-                files = [path for path in files if path.parent == folder / named.parent]
+            if exact.parent in folders:
+                files = [path for path in files if path.parent == exact.parent]
             elif len(folders) > 1:
                 raise DataError(
                     f"image {name!r} may be {common.some(map(str, files))}: "
@@ -79,9 +82,14 @@ def left_out(
     }
     for path in matched:
         files.pop((path.parent.resolve(), image_stem(path)), None)
-    named = {PurePosixPath(name.replace("\\", "/")).name.lower() for name in others}
+    named = {_in_any_case(PurePosixPath(name.replace("\\", "/")).name) for name in others}
     named |= {image_stem(name) for name in named}
-    return sorted(path for (_, stem), path in files.items() if stem.lower() not in named)
+    return sorted(path for (_, stem), path in files.items() if _in_any_case(stem) not in named)
+
+
+def _in_any_case(name: str) -> str:
+    """In small letters, each with its accent as one, which macOS may write as two."""
+    return unicodedata.normalize("NFC", name).lower()
 
 
 def _one_ends_in_the_other(a: tuple[str, ...], b: tuple[str, ...]) -> bool:

@@ -32,7 +32,8 @@ def read_labelme(path: Path) -> Annotations:
             an image.
     """
     folder = path if path.is_dir() else path.parent
-    files = sorted(path.rglob("*.json")) if path.is_dir() else [path]
+    # hidden ones are not meant: macOS puts `._hand.json` beside hand.json on other systems' disks
+    files = sorted(path.rglob("[!.]*.json")) if path.is_dir() else [path]
     # what kerasland wrote may lie below: a prepared data set, predictions
     files = [
         file

@@ -551,3 +551,26 @@ def test_points_csv_the_table_may_write_names_otherwise(own):
     dataset = prepared.read(own.folder / "out")
     assert dataset.ids == ("1,5", "hand")
     np.testing.assert_array_equal(dataset.points, [[[3, 4]], [[1.5, 2]]])
+
+
+def test_points_csv_where_the_file_system_minds_no_case(own, capsys, monkeypatch):
+    """As those of Windows and macOS: an image is called as its file, and none is left out."""
+    is_file = Path.is_file
+
+    def in_any_case(path: Path, **options) -> bool:
+        beside = path.parent.iterdir() if path.parent.is_dir() else ()
+        return any(is_file(p, **options) and p.name.lower() == path.name.lower() for p in beside)
+
+    monkeypatch.setattr(Path, "is_file", in_any_case)
+    assert own("image,a_x,a_y\n" + "".join(f"P{i}.PNG,{i},2\n" for i in range(8))) == 0
+    assert prepared.read(own.folder / "out").ids == tuple(f"p{i}" for i in range(8))
+    assert "left out" not in capsys.readouterr().out
+
+
+def test_points_csv_of_accents_that_macos_writes_apart(own, capsys):
+    for name in ("mu\u0308ller", "ame\u0301lie"):
+        noise(own.folder / "mine" / f"{name}.png", seed=len(name))
+    table = "image,a_x,a_y\nM\u00fcller,1,2\nam\u00e9lie.png,,\n"
+    assert own(table + "".join(f"p{i},3,4\n" for i in range(8))) == 0
+    assert "mu\u0308ller" in prepared.read(own.folder / "out").ids
+    assert "without points" not in capsys.readouterr().out

@@ -363,6 +363,13 @@ def test_a_table_of_ones_own_beside_labelmes_files_changes_nothing(mine):
     assert mine("labels") == 0
 
 
+def test_what_macos_puts_beside_labelmes_files_is_passed_over(mine):
+    """Onto disks of other systems, and into archives, as `__MACOSX/._p0.json`."""
+    write(mine.folder, "labelme")
+    (mine.folder / "labels" / "._p0.json").write_bytes(b"\0\5\x16\7")
+    assert mine("labels") == 0
+
+
 def test_images_of_the_same_name_in_folders_that_mirror_labelmes(mine, capsys):
     for i, side in enumerate(("left", "right")):
         pixels = np.random.default_rng(50 + i).integers(0, 256, (HEIGHT, WIDTH), dtype=np.uint8)
