@@ -205,7 +205,8 @@ def _require_unclipped(path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the interpreter moves to a package of its own
         plain = tf.lite.experimental.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-        interpreter = tf.lite.Interpreter(str(path), experimental_op_resolver_type=plain)
+        content = path.read_bytes()  # by a name that is not ASCII Windows may not open it
+        interpreter = tf.lite.Interpreter(None, content, experimental_op_resolver_type=plain)
     for tensor in interpreter.get_tensor_details():
         if tensor["dtype"] == np.float16:
             values = np.abs(interpreter.get_tensor(tensor["index"]))

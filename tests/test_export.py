@@ -406,6 +406,22 @@ def test_litert_needs_no_operations_of_tensorflow(exported):
     assert b"Flex" not in exported["litert", "float32"].read_bytes()
 
 
+def test_litert_is_checked_under_a_path_of_any_letters(tmp_path, monkeypatch):
+    """By one that is not ASCII Windows opens no file for the interpreter."""
+    spec, path = tf.TensorSpec((1,), tf.float32), tmp_path / "Jürgen.tflite"
+    double = tf.function(lambda x: 2.0 * x, input_signature=[spec]).get_concrete_function()
+    path.write_bytes(tf.lite.TFLiteConverter.from_concrete_functions([double]).convert())
+    interpreter, opened = tf.lite.Interpreter, []
+
+    def by_content(model_path=None, *args, **options):
+        opened.append(model_path)
+        return interpreter(model_path, *args, **options)
+
+    monkeypatch.setattr(tf.lite, "Interpreter", by_content)
+    export._require_unclipped(path)
+    assert opened == [None]
+
+
 @pytest.mark.slow
 def test_onnx_takes_batches(exported):
     import onnxruntime
