@@ -157,7 +157,7 @@ def parser() -> argparse.ArgumentParser:
         "images",
         nargs="+",
         metavar="IMAGE",
-        help="files, folders or quoted patterns such as 'study/**/*.dcm'; PNG, TIFF, JPEG, and "
+        help='files, folders or quoted patterns such as "study/**/*.dcm"; PNG, TIFF, JPEG, and '
         "with kerasland[dicom] DICOM (any name), MetaImage, NIfTI",
     )
     made.add_argument(

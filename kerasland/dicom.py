@@ -108,7 +108,7 @@ def _pydicom(path: Path) -> ModuleType:
         import pydicom.encaps
         import pydicom.pixels
     except ImportError as error:
-        raise DataError(f"{path}: DICOM needs pydicom: pip install 'kerasland[dicom]'") from error
+        raise DataError(f'{path}: DICOM needs pydicom: pip install "kerasland[dicom]"') from error
     return pydicom
 
 

@@ -50,7 +50,7 @@ def _stored(dataset, path: Path, pydicom: ModuleType) -> np.ndarray:
         import imagecodecs
     except ImportError as error:
         raise DataError(
-            f"{path}: {syntax.name} needs imagecodecs: pip install 'kerasland[dicom]'"
+            f'{path}: {syntax.name} needs imagecodecs: pip install "kerasland[dicom]"'
         ) from error
     frame = next(pydicom.encaps.generate_frames(dataset.PixelData, number_of_frames=1))
     # Decoders take sizes on trust, and some spend minutes on a stream that is cut off

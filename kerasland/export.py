@@ -114,7 +114,7 @@ def _require_onnx(weights: str) -> None:
         except ImportError as error:
             raise UsageError(
                 f"the ONNX format needs {error.name}, which is not installed: "
-                "pip install 'kerasland[onnx]'"
+                'pip install "kerasland[onnx]"'
             ) from None
 
 

@@ -71,7 +71,7 @@ def find_images(
             continue
         if not inside:
             what = "no image in this folder" if path.is_dir() else "matches no image"
-            deeper = f"; '{path}/**' looks into its folders too" if _has_folders(path) else ""
+            deeper = f'; "{path}/**" looks into its folders too' if _has_folders(path) else ""
             raise DataError(f"{path}: {what} ({', '.join(SUFFIXES)}){deeper}")
         found.extend(inside)
     if paths and not found:

@@ -132,7 +132,7 @@ def _plotly() -> str:
 
 def _missing(error: ImportError) -> UsageError:
     return UsageError(
-        f"the report needs {error.name}, which is not installed: pip install 'kerasland[report]'"
+        f'the report needs {error.name}, which is not installed: pip install "kerasland[report]"'
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -70,13 +71,13 @@ def read(folders: Sequence[str | os.PathLike]) -> list[Run]:
     """Reads runs that were evaluated on the same images.
 
     Args:
-        folders: of runs or cross-validations, or `evaluation_NAME` in a run's.
+        folders: of runs or cross-validations, or `evaluation_NAME` in a run's; or patterns of such.
 
     Raises:
         DataError: a run was not evaluated, or on other images or other data than the first.
         UsageError: a run is named twice.
     """
-    folders = [Path(folder) for folder in folders]
+    folders = [meant for folder in folders for meant in _meant(Path(folder))]
     count = Counter(folder.resolve().name for folder in folders)
     runs: list[Run] = []
     for folder in folders:
@@ -85,6 +86,13 @@ def read(folders: Sequence[str | os.PathLike]) -> list[Run]:
         if len(runs) > 1:
             _check_pair(runs[0], runs[-1])
     return runs
+
+
+def _meant(folder: Path) -> list[Path]:
+    """A folder, or those that a pattern matches: not every shell does that for a program."""
+    if folder.exists():
+        return [folder]
+    return [*map(Path, sorted(glob.glob(str(folder))))] or [folder]
 
 
 def _read_one(folder: Path, name: str) -> Run:

@@ -82,7 +82,7 @@ def _nifti(path: Path):
     try:
         import nibabel
     except ImportError as error:
-        raise DataError(f"{path}: NIfTI needs nibabel: pip install 'kerasland[dicom]'") from error
+        raise DataError(f'{path}: NIfTI needs nibabel: pip install "kerasland[dicom]"') from error
     try:
         return nibabel.load(path, mmap=False)
     except FileNotFoundError:
@@ -97,7 +97,7 @@ def _metaimage(path: Path):
         import SimpleITK
     except ImportError as error:
         raise DataError(
-            f"{path}: MetaImage needs SimpleITK: pip install 'kerasland[dicom]'"
+            f'{path}: MetaImage needs SimpleITK: pip install "kerasland[dicom]"'
         ) from error
     with path.open("rb"):  # for a clearer error than SimpleITK's
         pass

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -130,6 +131,14 @@ def test_help_says_what_to_do_by_an_example_that_parses(verb, capsys):
     if verb == ["train"]:  # settings as they are given
         assert re.search(r"^  image_shape=512x384: ", text, flags=re.MULTILINE)
     assert arguments.parser().parse_args(example).verb
+
+
+def test_what_to_type_is_quoted_for_every_shell():
+    """Of single quotes cmd.exe of Windows knows nothing."""
+    package = Path(arguments.__file__).parent
+    code = "".join(path.read_text(encoding="utf-8") for path in package.glob("*.py"))
+    typed = re.findall(r"""['"](?:kerasland\[\w+\]|\S+/\*\*\S*?)['"]""", code)
+    assert len(typed) >= 8 and not [text for text in typed if "'" in text]
 
 
 def test_all_verbs_are_asked_for_help():

@@ -521,7 +521,7 @@ def test_refusals(monkeypatch, tmp_path):
         with monkeypatch.context() as without:
             without.setitem(sys.modules, package, None)
             line = refused(tmp_path / "m.onnx")
-            assert package in line and "pip install 'kerasland[onnx]'" in line
+            assert package in line and 'pip install "kerasland[onnx]"' in line
     kernel = next(variable for variable in model.variables if len(variable.shape) == 4)
     kernel.assign(np.full(kernel.shape, 1e5))
     line = refused(tmp_path / "m.tflite", weights="float16")

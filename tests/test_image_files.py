@@ -116,7 +116,7 @@ def test_nothing_there_is_said(study, path):
 def test_images_in_folders_further_down_are_thought_of(study):
     (study / "above").mkdir()
     (study / "one").rename(study / "above" / "one")
-    with pytest.raises(DataError, match=r"no image in this folder .*above/\*\*' looks into"):
+    with pytest.raises(DataError, match=r'no image in this folder .*above/\*\*" looks into'):
         find_images([study / "above"])
     assert names(study, f"{study / 'above'}/**") == [
         f"above/one/{name}" for name in ("c.tif", "e.nii.gz", "two/d.png")

@@ -565,6 +565,15 @@ def test_a_folder_of_runs_names_them(reproduced, tmp_path, capsys):
         assert line.startswith(f"error: {folder}: ") and line.endswith(f" {reproduced.home}/*")
 
 
+def test_a_pattern_names_runs_where_the_shell_leaves_it_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(report_runs, "_read_one", lambda folder, _: folder.name)
+    monkeypatch.setattr(report_runs, "_check_pair", lambda *_: None)
+    for name in ("b", "a", "c[1]", "c1"):
+        (tmp_path / name).mkdir()
+    assert report_runs.read([tmp_path / "*"]) == ["a", "b", "c1", "c[1]"]
+    assert report_runs.read([tmp_path / "c[1]", f"{tmp_path}/b", "gone*"]) == ["c[1]", "b", "gone*"]
+
+
 @pytest.mark.slow
 def test_the_paired_test_and_the_tables_are_those_of_the_package(page, runs):
     from kerasland import table_files, tables
