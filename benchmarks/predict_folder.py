@@ -36,7 +36,7 @@ def make_radiographs(folder: Path, count: int) -> list[Path]:
     height, width = SHAPE
     hands = [
         Image.fromarray(phantom.hand(seed, (height // 2, width // 2))[0]).resize((width, height))
-        for seed in range(HANDS)
+        for seed in range(4, 4 + HANDS)  # as large as usual: small ones are looked at twice
     ]
     hands = [np.asarray(hand, np.int16) for hand in hands]
     noise = np.rint(rng.normal(0, 3, SHAPE)).astype(np.int16)
