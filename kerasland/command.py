@@ -28,6 +28,9 @@ def run(main_body: Callable[[], None], debug: bool = False) -> int:
         0; 1 where the work failed (data, files, disk) or was interrupted; 2 for wrong usage; 143
         where SIGTERM ended it.
     """
+    for name in ("stdin", "stdout", "stderr"):  # closed ones, whose numbers other files would get
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     if hasattr(sys.stdout, "reconfigure"):  # a terminal's encoding may lack what a table holds
         sys.stdout.reconfigure(errors="replace")
     # pydicom warns of small flaws in files that it reads all the same, Pillow of large scans

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -70,6 +71,26 @@ def test_the_script_leaves_with_the_status_and_all_that_was_said(status):
     with open("/dev/full", "w") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=buffered)
     assert done.returncode == max(status, 1) and "No space left" in done.stderr
+
+
+CLOSED = """
+import sys
+from kerasland import command
+
+def work():
+    print("x", file=sys.stderr)
+    sys.stdout.flush()
+    with open("/dev/null") as file:
+        assert file.fileno() > 2
+
+sys.exit(command.run(work))
+"""
+
+
+def test_streams_that_are_closed():
+    """As in a service: nobody hears, and no other file gets the numbers of stdout and stderr."""
+    command = f"{shlex.quote(sys.executable)} -c {shlex.quote(CLOSED)} <&- >&- 2>&-"
+    assert subprocess.run(command, shell=True).returncode == 0
 
 
 @pytest.mark.parametrize(
