@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs one verb.
 
     Returns:
-        0; 1 where the work failed; 2 for wrong usage; 143 where SIGTERM ended it.
+        0; 1 where the work failed; 2 for wrong usage; 130 or 143 where Ctrl-C or SIGTERM ended it.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
@@ -39,8 +40,10 @@ def script() -> None:
     except OSError as error:
         print(f"error: {error.strerror} while writing to stdout", file=sys.stderr)
         status = status or 1
-    if sys.stderr is not None:
-        sys.stderr.flush()
+    sys.stderr.flush()
+    if status == 128 + signal.SIGINT:  # a shell ends its loop if Ctrl-C ended what ran in it
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
     os._exit(status)
 
 

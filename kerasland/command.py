@@ -25,8 +25,8 @@ def run(main_body: Callable[[], None], debug: bool = False) -> int:
         debug: let the exception through, with its traceback.
 
     Returns:
-        0; 1 where the work failed (data, files, disk) or was interrupted; 2 for wrong usage; 143
-        where SIGTERM ended it.
+        0; 1 where the work failed (data, files, disk); 2 for wrong usage; 130 where Ctrl-C ended
+        it, 143 where SIGTERM did.
     """
     for name in ("stdin", "stdout", "stderr"):  # closed ones, whose numbers other files would get
         if getattr(sys, name) is None:
@@ -56,7 +56,7 @@ def run(main_body: Callable[[], None], debug: bool = False) -> int:
         terminated = isinstance(error, _Terminated)
         what = "terminated" if terminated else "interrupted"
         print(": ".join([f"error: {what}", *map(str, error.args)]), file=sys.stderr)
-        return 128 + signal.SIGTERM if terminated else 1
+        return 128 + (signal.SIGTERM if terminated else signal.SIGINT)
     return 0
 
 

@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -71,6 +72,11 @@ def test_the_script_leaves_with_the_status_and_all_that_was_said(status):
     with open("/dev/full", "w") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=buffered)
     assert done.returncode == max(status, 1) and "No space left" in done.stderr
+
+
+def test_ctrl_c_ends_a_loop_of_the_shell():
+    done = subprocess.run([sys.executable, "-c", SCRIPT, "130"], capture_output=True)
+    assert (done.returncode, done.stdout) == (-signal.SIGINT, b"xxxxxxxxx\n")
 
 
 CLOSED = """
@@ -421,7 +427,7 @@ def test_ctrl_c_says_how_to_go_on(hands, tmp_path, capsys, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(train, "train", stopped)
-    line = refused(capsys, 1, "train", "--data", hands.folder, "--out", tmp_path / "run")
+    line = refused(capsys, 130, "train", "--data", hands.folder, "--out", tmp_path / "run")
     assert "interrupted: the same command with --resume goes on" in line
 
 

@@ -283,8 +283,8 @@ def test_split_is_seeded_and_never_empty():
         (DataError("a\nb"), 1),
         (UsageError("a b"), 2),
         (OSError("a b"), 1),
-        (KeyboardInterrupt(), 1),
-        (KeyboardInterrupt("a b"), 1),
+        (KeyboardInterrupt(), 130),
+        (KeyboardInterrupt("a b"), 130),
     ],
 )
 def test_run_turns_errors_into_a_line_and_a_status(capsys, error, status):
