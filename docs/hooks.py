@@ -17,4 +17,5 @@ def on_page_content(content: str, **_) -> str:
 
 def _formula(found: re.Match) -> str:
     display = "block" if found[1] == "div" else "inline"
-    return converter.convert(html.unescape(found[2]).strip(), display=display)
+    drawn = converter.convert(html.unescape(found[2]).strip(), display=display)
+    return f'<div class="formula" tabindex="0">{drawn}</div>' if display == "block" else drawn

@@ -238,3 +238,15 @@ def test_formulas_are_drawn_by_the_browser_itself(site):
 def test_the_reference_is_generated(site):
     reference = (site / "reference.html").read_text(encoding="utf-8")
     assert "Sub-pixel landmarks" in reference and 'id="kerasland.models.unet"' in reference
+
+
+@pytest.mark.slow
+def test_a_page_fits_a_phone_and_its_links_are_underlined(site, browser):
+    size = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get((site / "method.html").as_uri())
+    root = "return document.documentElement"
+    widths = [browser.execute_script(f"{root}.{name}Width") for name in ("scroll", "client")]
+    assert widths[0] == widths[1]
+    link = browser.find_element("css selector", "article p > a:not(.headerlink)")
+    assert link.value_of_css_property("text-decoration-line") == "underline"
