@@ -41,6 +41,7 @@ TINY = Experiment(
 # names that would be markup, a script or an entity if anyone read them as such
 HOSTILE = ("</script><script>window.hacked=1</script>", "<b>&amp; <img src=x onerror=hacked=1>")
 HOSTILE_ID = "<img src=x onerror=hacked=1>"
+LONG = "outermostpointofthe" + 3 * "distalradialmetaphysis"
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def hands(tmp_path_factory):
     return preparation.write(
         tmp_path_factory.mktemp("report") / "hands",
         name="drawn",
-        landmarks=[*HOSTILE, *phantom.LANDMARK_NAMES[2:]],
+        landmarks=[*HOSTILE, *phantom.LANDMARK_NAMES[2:4], LONG, *phantom.LANDMARK_NAMES[5:]],
         records=records,
         scale=Scale(landmarks=(0, 4), length_mm=50.0),
         folds={"dev": (ids[3:], ids[:3]), "other": (ids[:3] + ids[5:], ids[3:5])},
@@ -152,7 +153,7 @@ def errors_of(run, home="evaluation") -> pd.DataFrame:
 
 
 def gallery(browser) -> list[str]:
-    return [item.text for item in finds(browser, "#gallery .id")]
+    return [item.get_attribute("textContent") for item in finds(browser, "#gallery .id")]
 
 
 def assert_quiet(browser):
@@ -174,7 +175,10 @@ def test_loads_without_network_errors_or_injected_markup(browser, page, hands):
     assert browser.title == "first, second – kerasland report"
     assert len(finds(browser, ".js-plotly-plot")) == 3  # curves, comparison, points by landmark
     for label in finds(browser, "#strip .ytick text")[:2]:
-        assert label.text in HOSTILE
+        assert label.text in HOSTILE or "…" in label.text
+    assert max(len(label.text) for label in finds(browser, "#strip .ytick text")) < 40
+    for chart, count in (("curves", 2), ("strip", 1)):  # the grid does not hide them
+        assert len(finds(browser, f"#{chart} .layer-between path")) == count
     for i in range(3):
         browser.execute_script(f"openImage({i})")
     assert browser.execute_script("return window.hacked") is None
@@ -450,6 +454,79 @@ def test_light_and_dark_and_narrow(browser, page, tmp_path):
     assert_quiet(browser)
 
 
+@pytest.mark.slow
+def test_a_swipe_over_a_chart_scrolls_and_a_tap_opens(browser, page):
+    def touch(kind, *points):
+        event = {"type": kind, "touchPoints": [{"x": x, "y": y} for x, y in points]}
+        browser.execute_cdp_cmd("Input.dispatchTouchEvent", event)
+
+    browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
+    load(browser, page, width=400, height=800)
+    browser.execute_script("strip.scrollIntoView()")
+    point = wait_for(browser, "#strip .points path")
+    box = (
+        "const {x, y, width} = arguments[0].getBoundingClientRect(); return [x + width / 2, y + 3]"
+    )
+    x, y = browser.execute_script(box, point)
+    before = browser.execute_script("return scrollY")
+    touch("touchStart", (x, y))
+    for step in range(1, 9):
+        touch("touchMove", (x, y + 20 * step))
+    touch("touchEnd")
+    assert browser.execute_script("return [scrollY < arguments[0], viewer.open]", before) == [
+        True,
+        False,
+    ]
+    browser.execute_script("strip.scrollIntoView()")
+    touch("touchStart", (x, y))
+    touch("touchEnd")
+    wait_for(browser, "#viewer[open]")
+    browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
+    assert_quiet(browser)
+
+
+@pytest.mark.slow
+def test_paper_is_light_and_holds_whole_tables(browser, page):
+    load(browser, page)
+    find(browser, "#theme").click()
+    shown = (
+        "return [curves.querySelector('svg').clientWidth, curves.clientWidth, strip.clientHeight,"
+        "getComputedStyle(curves.querySelector('.xtitle')).fill]"
+    )
+    dark = browser.execute_script(shown)
+    browser.execute_script("dispatchEvent(new Event('beforeprint'))")
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    width, room, height, ink = browser.execute_script(shown)
+    assert width == room < 720 and height == dark[2] and ink != dark[3]
+    boxes = finds(browser, "main .scroll")
+    assert {box.value_of_css_property("overflow-y") for box in boxes} == {"visible"}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    browser.execute_script("dispatchEvent(new Event('afterprint'))")
+    assert browser.execute_script(shown) == dark
+    browser.execute_script("openImage(0)")
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    assert not find(browser, "main").is_displayed() and find(browser, "#points").is_displayed()
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    assert_quiet(browser)
+
+
+@pytest.mark.slow
+def test_few_colours_still_tell_runs_and_the_chosen_landmark(browser, page):
+    forced = [{"name": "forced-colors", "value": "active"}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": forced})
+    load(browser, page)
+    colors = browser.execute_script("return curves.data.map(({line}) => line.color)")
+    assert len(set(colors)) == 3
+    browser.execute_script("openImage(0)")
+    grounds = [
+        find(browser, f"#points [aria-pressed={pressed}]").value_of_css_property("background-color")
+        for pressed in ("true", "false")
+    ]
+    assert grounds[0] != grounds[1]
+    assert find(browser, "html").value_of_css_property("overflow-y") == "hidden"  # behind it
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
 def sticking_out(browser, within: str) -> list[str]:
     """Elements wider than their place, but for tables in boxes that say that they scroll."""
     return browser.execute_script(
@@ -501,6 +578,11 @@ def test_names_of_reproduced_runs_have_room(browser, reproduced, width):
     browser.execute_async_script("requestAnimationFrame(() => setTimeout(arguments[0]))")
     assert sticking_out(browser, "dialog, dialog *") == []
     assert overlapping(browser, "#runs label", "fieldset", ".bar button") == []
+    opened = find(browser, "#viewer-title").text
+    for box in finds(browser, ".panel .scroll.wide"):
+        browser.execute_script("arguments[0].focus()", box)
+        press(browser, "\ue014")  # right: scrolls the table
+        assert find(browser, "#viewer-title").text == opened
     headers = finds(browser, "#points thead th")
     assert max(header.size["height"] for header in headers) < 50  # no letter a line
     names = [
@@ -583,6 +665,8 @@ def test_the_paired_test_and_the_tables_are_those_of_the_package(page, runs):
     paired = tables.paired(first, second)
     assert f"<td>{paired['difference_mm_mean']:.3f} mm</td>" in text
     assert f"p = {paired['wilcoxon_p']:.2g}" in text
+    sdr, low, high = (paired[f"sdr_2mm_difference{end}"] for end in ("", "_low", "_high"))
+    assert f"positive where second is better</th><td>{sdr:.2f} ({low:.2f} to {high:.2f})" in text
     for errors in (first, second):
         assert f"{tables.summarize(errors)['error_mm_median']:.2f}</td>" in text
     assert ">mean shape<" in text and "= 50 mm" in text
@@ -595,7 +679,7 @@ def test_pixels_where_no_scale_is_known(browser, tmp_path):
     data = preparation.write(
         tmp_path / "four",
         name="four",
-        landmarks=list("abcd"),
+        landmarks=["3", "1", "10", "2"],
         records=[
             (str(i), rng.integers(0, 255, (80, 60), np.uint8), rng.uniform(5, 50, (4, 2)))
             for i in range(5)
@@ -609,6 +693,10 @@ def test_pixels_where_no_scale_is_known(browser, tmp_path):
     find(browser, "#gallery button").click()
     press(browser, "z")
     assert "px" in find(browser, "#viewer-errors").text and zoom(browser) > 100
+    find(browser, "#correlation summary").click()
+    wait_for(browser, "#maps .heatmaplayer")
+    axes = "return [maps._fullLayout.xaxis, maps._fullLayout.yaxis3].map(({type}) => type)"
+    assert browser.execute_script(axes) == ["category"] * 2  # names, though they look like numbers
     assert_quiet(browser)
 
 

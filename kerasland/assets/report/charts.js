@@ -1,9 +1,11 @@
 // The charts of the overview, drawn with plotly in the colours of the theme.
 
-const probe = document.body.appendChild(element("span", { hidden: "" }));
+const probe = document.body.appendChild(
+  element("span", { hidden: "", style: "forced-color-adjust: none" }),
+);
 const DASHES = ["solid", "dash", "dot", "dashdot"]; // as report.css has them
 const SYMBOLS = ["circle", "diamond", "square", "triangle-up"]; // as template.html has them
-const LINE_LENGTH = 34; // of an axis title
+const LINE_LENGTH = 34; // of an axis title or a tick
 const QUIET = { displayModeBar: false, responsive: true };
 
 /** A colour of report.css as plotly wants it. */
@@ -35,6 +37,10 @@ function inLines(name) {
   return lines.map(plain).join("<br>");
 }
 
+/** A name in one line. */
+const shortened = (name) =>
+  plain(name.length > LINE_LENGTH ? `${name.slice(0, LINE_LENGTH / 2)}…${name.slice(-LINE_LENGTH / 2 + 1)}` : name);
+
 const axis = (more) => ({ gridcolor: color("line"), zeroline: false, automargin: true, ...more });
 
 function layout(more) {
@@ -53,10 +59,12 @@ function layout(more) {
 
 const line = (more) => ({
   type: "line",
-  layer: "below",
+  layer: "between", // above the grid
   line: { color: color("muted"), width: 1, dash: "dash" },
   ...more,
 });
+
+const upright = (x, [y0, y1]) => line({ x0: x, x1: x, y0, y1 });
 
 function drawCurves() {
   const traces = overview.methods.map((name, i) => {
@@ -79,7 +87,7 @@ function drawCurves() {
   });
   const all = traces.flatMap((trace) => trace.x).filter((x) => x > 0);
   const least = unit === "mm" ? 0.1 : -largest(all.map((x) => -x));
-  const shape = (x) => line({ x0: x, x1: x, y0: 0, y1: 1, yref: "paper" });
+  const range = [0, 101];
   const ticks = [-2, -1, 0, 1, 2, 3].flatMap((n) => [1, 2, 5].map((digit) => digit * 10 ** n));
   Plotly.react("curves", traces, layout({
     xaxis: axis({
@@ -89,8 +97,8 @@ function drawCurves() {
       tickvals: ticks,
       ticktext: ticks.map((x) => String(Number(x.toPrecision(1)))),
     }),
-    yaxis: axis({ title: { text: "points, %" }, range: [0, 101] }),
-    shapes: unit === "mm" ? [2, 4].map(shape) : [],
+    yaxis: axis({ title: { text: "points, %" }, range }),
+    shapes: unit === "mm" ? [2, 4].map((x) => upright(x, range)) : [],
   }), QUIET);
 }
 
@@ -117,17 +125,17 @@ function drawStrip() {
     };
   });
   const strip = byId("strip");
+  const range = [landmarks.length - 0.4, -0.6];
   Plotly.react(strip, traces, layout({
     height: 90 + Math.max(19, 5 * count) * landmarks.length,
     xaxis: axis({ title: { text: `error, ${unit}` }, rangemode: "tozero", side: "bottom" }),
     yaxis: axis({
       tickvals: landmarks.map((_, k) => k),
-      ticktext: landmarks.map(plain),
+      ticktext: landmarks.map(shortened),
       tickfont: { size: 11 },
-      range: [landmarks.length - 0.4, -0.6],
+      range,
     }),
-    shapes: overview.far === null ? []
-      : [line({ x0: overview.far, x1: overview.far, y0: 0, y1: 1, yref: "paper" })],
+    shapes: overview.far === null ? [] : [upright(overview.far, range)],
   }), QUIET);
   onClick(strip, ([image, k]) => openImage(image, k));
 }
@@ -159,12 +167,18 @@ function drawComparison(chart) {
   onClick(chart, ([image]) => openImage(image));
 }
 
+// plotly takes the end of a swipe that scrolls the page for a click
+let swiped = false;
+for (const type of ["pointerdown", "pointercancel"]) {
+  addEventListener(type, () => { swiped = type === "pointercancel"; }, true);
+}
+
 /** Calls back with what the clicked point carries; set once for each chart. */
 function onClick(chart, callback) {
   chart.removeAllListeners("plotly_click");
   chart.on("plotly_click", (event) => {
     const carried = event.points[0].customdata;
-    if (carried !== undefined) callback(carried);
+    if (carried !== undefined && !swiped) callback(carried);
   });
 }
 

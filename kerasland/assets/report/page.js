@@ -113,3 +113,11 @@ byId("theme").addEventListener("click", () => {
   applyTheme();
 });
 systemIsDark.addEventListener("change", applyTheme);
+for (const [event, printed] of [["beforeprint", true], ["afterprint", false]]) {
+  addEventListener(event, () => {
+    document.documentElement.classList.toggle("printed", printed);
+    const charts = [...document.querySelectorAll(".js-plotly-plot")].filter((one) => one.checkVisibility());
+    for (const chart of charts) Plotly.relayout(chart, { autosize: true });
+    applyTheme();
+  });
+}

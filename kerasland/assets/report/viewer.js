@@ -238,8 +238,8 @@ function drawMaps() {
   const range = { colorscale: "Viridis", zmin: -largest(both.map((value) => -value)), zmax: largest(both) };
   const places = [[[0, 0.47], [0.54, 0.96]], [[0.53, 1], [0.54, 0.96]], [[0, 0.47], [0, 0.42]]];
   const axes = places.flatMap(([x, y], i) => [
-    [`xaxis${i + 1}`, { domain: x, anchor: `y${i + 1}`, visible: false }],
-    [`yaxis${i + 1}`, { domain: y, anchor: `x${i + 1}`, visible: false, autorange: "reversed" }],
+    [`xaxis${i + 1}`, { domain: x, anchor: `y${i + 1}`, visible: false, type: "category" }],
+    [`yaxis${i + 1}`, { domain: y, anchor: `x${i + 1}`, visible: false, type: "category", autorange: "reversed" }],
   ]);
   const titles = ["Predicted", "Annotated", "Predicted − annotated"].map((text, i) => ({
     text, showarrow: false, xref: "paper", yref: "paper",
@@ -267,7 +267,7 @@ const KEYS = {
 const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 document.addEventListener("keydown", (event) => {
-  if (!viewer.open || event.ctrlKey || event.metaKey || event.altKey || event.target.matches("select, [type=range]")) return;
+  if (!viewer.open || event.ctrlKey || event.metaKey || event.altKey || event.target.matches("select, [type=range], .wide")) return;
   const moves = event.shiftKey && MOVES[event.key];
   const action = moves ? () => move(...moves) : KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
   if (!action) return;
