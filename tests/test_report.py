@@ -488,7 +488,7 @@ def test_a_swipe_over_a_chart_scrolls_and_a_tap_opens(browser, page):
 @pytest.mark.slow
 def test_paper_is_light_and_holds_whole_tables(browser, page):
     load(browser, page)
-    find(browser, "#theme").click()
+    browser.execute_script("document.documentElement.dataset.theme = 'dark'; applyTheme()")
     shown = (
         "return [curves.querySelector('svg').clientWidth, curves.clientWidth, strip.clientHeight,"
         "getComputedStyle(curves.querySelector('.xtitle')).fill]"
