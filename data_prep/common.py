@@ -103,12 +103,14 @@ def outside(points: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 def check_inside(
     images: Iterable[tuple[np.ndarray, tuple[int, int], Path, Callable[[int], str]]],
     landmarks: Sequence[str],
+    otherwise: str = "if it is not annotated, leave the point out (empty cells, or no row)",
 ) -> None:
     """Refuses points that lie outside their image.
 
     Args:
         images: of each its points (K, 2), (H, W), file, and what says file and line of landmark k.
         landmarks: K names.
+        otherwise: what to do with a point that can't be corrected.
 
     Raises:
         DataError: it names the landmark, the image and the line, of further ones a few.
@@ -120,8 +122,8 @@ def check_inside(
             x, y = points[k]
             first = first or (
                 f"{where(k)}: landmark {k} ({landmarks[k]}) of {path.stem} at ({x:g}, {y:g}) lies "
-                f"outside the image, {shape[1]} x {shape[0]} pixels ({path}): correct it, or, if "
-                "it is not annotated, leave the point out (empty cells, or no row)"
+                f"outside the image, {shape[1]} x {shape[0]} pixels ({path}): correct it, or, "
+                f"{otherwise}"
             )
     if first:
         more = f" (and {len(others) - 1} more: {some(others[1:])})" if len(others) > 1 else ""

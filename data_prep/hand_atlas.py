@@ -15,10 +15,12 @@ from kerasland import preparation, prepared
 from kerasland.command import run
 from kerasland.errors import DataError
 from kerasland.folds import disjoint_folds, read_list, split
+from kerasland.image_files import image_suffix
 from kerasland.images import image_shape
 from kerasland.phantom import LANDMARK_NAMES
 from kerasland.progress import track
 from kerasland.scale import Scale
+from kerasland.volumes import SUFFIXES
 
 FIELDS = 1 + 2 * len(LANDMARK_NAMES)
 # dev: 91 and 21 of 112 radiographs, what the figures in README and docs say of `dev` rests on
@@ -81,6 +83,12 @@ def choose_images(found: Mapping[str, list[Path]], ids: set[str]) -> dict[str, P
     if several:
         kept = common.some(chosen[i].name for i in several)
         print(f"{len(several)} ids have several files; taken, lossless before JPEG: {kept}")
+    volumes = [path for path in chosen.values() if image_suffix(path) in SUFFIXES]
+    if 0 < len(volumes) < len(chosen):
+        print(
+            f"{len(volumes)} of {len(chosen)} are MetaImage or NIfTI, with another grey scale than "
+            f"the JPEG files of the atlas: use one kind ({common.some(map(str, volumes))})"
+        )
     return chosen
 
 
@@ -144,7 +152,7 @@ def prepare(
         (rows[i].points, image_shape(path), path, lambda _, i=i: where[i])
         for i, path in chosen.items()
     )
-    common.check_inside(placed, LANDMARK_NAMES)
+    common.check_inside(placed, LANDMARK_NAMES, "to leave the image out, remove the row")
     lists = listed_folds(OWN_FOLDS, set(rows), set(chosen))
     if folds:
         lists.update(listed_folds(folds, set(rows), set(chosen)))

@@ -166,6 +166,16 @@ def test_hand_atlas_prefers_lossless_and_keeps_16_bit(atlas, capsys):
     )
 
 
+def test_hand_atlas_says_where_kinds_are_mixed(atlas, capsys):
+    sitk = pytest.importorskip("SimpleITK")
+    copy = atlas.images / "copies" / f"{atlas.ids[2]}.mha"
+    copy.parent.mkdir()
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((100, 80), np.uint8)), str(copy))
+    assert atlas_module.main(atlas.args) == 0
+    said = capsys.readouterr().out
+    assert "1 of 12 are MetaImage or NIfTI" in said and f"use one kind ({copy})" in said
+
+
 def change_short_row(atlas):
     atlas.write_rows([row(atlas.ids[0]), row(atlas.ids[1]).rsplit(",", 2)[0]])
     return "all.csv, line 2: 73 fields, expected 75"
@@ -192,7 +202,11 @@ def change_point_outside(atlas):
     points = POINTS.copy()
     points[5] = (80, 10)
     atlas.write_rows([row(atlas.ids[0]), row(atlas.ids[1], points)])
-    return f"all.csv, line 2: landmark 5 ({atlas_module.LANDMARK_NAMES[5]}) of 8143 at (80, 10)"
+    return (
+        f"all.csv, line 2: landmark 5 ({atlas_module.LANDMARK_NAMES[5]}) of 8143 at (80, 10) lies "
+        f"outside the image, 80 x 100 pixels ({atlas.path('8143')}): correct it, or, to leave the "
+        "image out, remove the row"
+    )
 
 
 def change_empty_table(atlas):
