@@ -31,8 +31,8 @@ def reproduce(
     both. Errors of all folds and seeds are pooled.
 
     Args:
-        out: folder for `ablation.csv`, `.md`, `.tex`, `paired.*`, figures, and `runs/` with a
-            folder for each training.
+        out: folder for `ablation.csv`, `.md`, `.tex`, `paired.*`, `per_landmark.*`, figures, and
+            `runs/` with a folder for each training.
         data: prepared data set; None for synthetic hands, which are drawn into `out`.
         experiment: what the rows have in common; by default the preset `cpu`, or `quick` for
             synthetic hands.
@@ -100,10 +100,22 @@ def reproduce(
         f"seed{'s' if seeds > 1 else ''}; scale: {data.scale.describe(data.landmarks)}."
     )
     write_table(table, out / "ablation", caption)
+    unit = tables.unit_of(pooled["mean_shape"])
+    means = f"Mean error of each landmark, {unit}. {caption}"
+    write_table(_by_landmark(pooled, unit), out / "per_landmark", means)
     if table["error_px_mean"].notna().all():
         write_table(_comparisons(pooled), out / "paired", f"Paired over images. {caption}")
     evaluate.write_figures(out, data, pooled[list(METHODS)[-1]], pooled)
     return table
+
+
+def _by_landmark(pooled: dict[str, pd.DataFrame], unit: str) -> pd.DataFrame:
+    """The mean error of each landmark, a column a row of the ablation."""
+    means = {
+        method: errors.groupby("landmark", sort=False)[f"error_{unit}"].mean()
+        for method, errors in pooled.items()
+    }
+    return pd.DataFrame(means).rename_axis("landmark").reset_index()
 
 
 def _comparisons(pooled: dict[str, pd.DataFrame]) -> pd.DataFrame:

@@ -111,6 +111,9 @@ def test_every_row_of_the_ablation_with_one_landmark(tmp_path):
     assert len(table) == 5 and np.isfinite(table["error_px_mean"]).all()
     assert "no millimetres known" in (out / "ablation.md").read_text()
     assert (out / "paired.md").read_text().count(" - unet ") == 3
+    landmarks = pd.read_csv(out / "per_landmark.csv", index_col="landmark")
+    assert list(landmarks) == list(table["method"])
+    np.testing.assert_allclose(landmarks.loc["point_0"], table["error_px_mean"])
 
 
 @pytest.mark.slow
