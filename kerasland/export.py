@@ -224,6 +224,7 @@ def _write_onnx(
     graph = frozen(pipeline(model, "uint8", scale), IMAGE)
     converted, _ = tf2onnx.convert.from_function(graph, [IMAGE], opset=OPSET)
     _name_axes(converted.graph, len(landmark_names(model)))
+    _name_handed_on(converted.graph)
     if weights == HALF:
         _halve(converted.graph)
     onnx.helper.set_model_props(converted, {"kerasland": said})
@@ -264,3 +265,18 @@ def _name_axes(graph, landmarks: int) -> None:
                 axis.dim_param = size
             else:
                 axis.dim_value = size
+
+
+def _name_handed_on(graph) -> None:
+    """What a loop hands on unchanged under a name of its own: OpenVINO 2026 counts an input of its
+    body that is an output too twice, and refuses the file (its issue 35874)."""
+    from onnx import helper
+
+    for node in graph.node:
+        for body in (attribute.g for attribute in node.attribute if node.op_type == "Loop"):
+            given = {value.name for value in body.input}
+            for value in body.output:
+                if value.name in given:
+                    name = f"{value.name}_handed_on"
+                    body.node.append(helper.make_node("Identity", [value.name], [name]))
+                    value.name = name
