@@ -13,8 +13,8 @@ REQUIRED = [
     if line and not line.startswith("#")
 ]
 EXTRAS = {
-    "dicom": ["pydicom>=3.0", "imagecodecs>=2024.6.1", "SimpleITK>=2.3", "nibabel>=5.2"],
-    "onnx": ["onnx>=1.17", "tf2onnx>=1.17", "onnxruntime>=1.19"],
+    "dicom": ["pydicom>=3.0", "imagecodecs>=2024.6.1", "SimpleITK>=2.4", "nibabel>=5.2"],
+    "onnx": ["onnx>=1.17", "tf2onnx>=1.17", "onnxruntime>=1.21"],
     "openvino": ["openvino>=2025.0"],
     "litert": ["ai-edge-litert>=2.0"],
     "serve": ["starlette>=0.40", "uvicorn>=0.30"],
@@ -23,7 +23,7 @@ EXTRAS = {
 }
 DEVELOPMENT = [
     "pytest>=8",
-    "pytest-xdist>=3.7",
+    "pytest-xdist>=3.8",
     "ruff==0.17.6",
     "nbclient>=0.10",
     "nbformat>=5.10",

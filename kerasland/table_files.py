@@ -66,7 +66,9 @@ def read_errors(path: str | os.PathLike) -> pd.DataFrame:
             row = int(wrong[0])
             found = table[column].iloc[row]
             raise DataError(f"{path}: row {row + 1}, {column}: {found!r} is not a number")
-        table[column] = value.astype(np.float64) if column in numbers else value
+        if column in numbers:  # to_numeric is off by a last digit before pandas 3.1
+            value = table[column].mask(blank, "nan").astype(np.float64)
+        table[column] = value
     keys = [*texts, *(c for c in table if c == "seed")]
     repeated = table[table.duplicated(keys)]
     if len(repeated):
