@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import sys
+import time
 from types import SimpleNamespace
 
 import keras
@@ -477,8 +478,9 @@ def test_a_swipe_over_a_chart_scrolls_and_a_tap_opens(browser, page):
         True,
         False,
     ]
+    time.sleep(0.5)  # sooner it would count as the second tap of two
     browser.execute_script("strip.scrollIntoView()")
-    touch("touchStart", (x, y))
+    touch("touchStart", browser.execute_script(box, point))
     touch("touchEnd")
     wait_for(browser, "#viewer[open]")
     browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
