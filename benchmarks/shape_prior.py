@@ -8,6 +8,8 @@ positive of a left hand. Where errors are known, also the share of points within
 said to hold 95 %, by the calibration of the final model. With a table of annotations (id and pairs
 x, y, as `data_prep.hand_atlas` reads it), also how many points of the hands that are not in the
 data set would be moved if they were found as annotated.
+
+`--picture docs/second_look.jpg` draws some of these pictures with what is found, and no more.
 """
 
 from __future__ import annotations
@@ -28,10 +30,13 @@ from kerasland.layers import ShapePrior
 from kerasland.localizers import localizer
 from kerasland.model_files import load_model
 from kerasland.phantom import LANDMARK_NAMES
+from kerasland.pictures import Drawing
 from kerasland.progress import track
 
 FINGERS = {"little": "dip", "index": "dip", "thumb": "ip", "middle": "dip"}
 FAR_MM = 10
+SHOWN = ("2.5 times as high", "beside its mirror", "turned by 90°", "turned by 35° in the middle")
+SHOWN_PX = 360  # height
 
 
 def hidden(image: np.ndarray, points: np.ndarray, tip: int, joint: int) -> np.ndarray:
@@ -138,6 +143,25 @@ def rows_of(run: Path, data: prepared.Prepared, expected) -> Iterator[dict]:
             yield outcome
 
 
+def drawn(run: Path, data: prepared.Prepared) -> Image.Image:
+    """Some pictures of the first test radiograph of a fold, with the landmarks found, in a row."""
+    localize, image_id = localizer(load_model(run)), data.fold(run.name)[1][0]
+    image, row = read_image(data.image_path(image_id)), data.index((image_id,))[0]
+    pictures = []
+    for name, picture, _ in smaller_or_turned(image, data.points[row]):
+        if any(part in name for part in SHOWN):
+            marked = Drawing(picture).marked(*localize(picture))
+            pictures.append(marked.resize((SHOWN_PX * marked.width // marked.height, SHOWN_PX)))
+    whole = Image.new(
+        "RGB", (sum(picture.width + 8 for picture in pictures) - 8, SHOWN_PX), "white"
+    )
+    left = 0
+    for picture in pictures:
+        whole.paste(picture, (left, 0))
+        left += picture.width + 8
+    return whole
+
+
 def moved_as_annotated(points: np.ndarray, known: np.ndarray) -> int:
     """How many of points (N, K, 2) are moved, of full confidence or none, by what `known` tells."""
     prior = ShapePrior()
@@ -153,11 +177,15 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="what `kerasland crossvalidate --final` wrote")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--table", type=Path, help="annotations of further hands")
+    parser.add_argument("--picture", type=Path, help="to draw, instead of measuring")
     args = parser.parse_args()
     data = prepared.read(args.data)
     if tuple(data.landmarks) != LANDMARK_NAMES:
         parser.error(f"{args.data}: its landmarks are not those of the hand atlas")
     folds = dict.fromkeys(table_files.read_errors(args.run / table_files.ERRORS)["fold"])
+    if args.picture:
+        drawn(args.run / next(iter(folds)), data).save(args.picture, quality=85)
+        return
     expected = expected_errors.of_model(load_model(args.run))
     table = pd.DataFrame(
         [row for fold in folds for row in rows_of(args.run / fold, data, expected)]

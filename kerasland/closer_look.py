@@ -107,10 +107,11 @@ def closer(
         usual: where it is in training images, pixels of the frame.
 
     Returns:
-        None where it is large and upright enough in the whole image.
+        None where it is large and upright enough in the whole image, or nowhere (NaN).
     """
     relative = found.turn / usual.turn  # turns, and is the image's pixels per pixel of the frame
-    if _large_and_upright(relative * letterbox(image_shape, frame_shape).scale):
+    usual_already = _large_and_upright(relative * letterbox(image_shape, frame_shape).scale)
+    if usual_already or not np.isfinite(relative):
         return None
     size, upright = abs(relative), _upright(relative)
     turn = 1.0 if upright else relative / size

@@ -119,6 +119,7 @@ def test_a_view_ends_where_the_image_does(shape):
     view = closer((310, 800), FRAME, found, USUAL)
     assert view.corner.real == 0 and view.corner.imag + view.shape[0] == 310
     assert closer((310, 800), FRAME, Place(USUAL.turn / 50, 20 + 300j), USUAL) is None
+    assert closer((310, 800), FRAME, Place(complex("nan"), 20 + 300j), USUAL) is None
 
 
 def test_deep_images_stay_deep():
