@@ -14,6 +14,7 @@ import pandas as pd
 from kerasland import closeups, files, overlays, plots, tables, tensorboard_log
 from kerasland import experiment as experiments
 from kerasland.errors import DataError, UsageError
+from kerasland.figure_style import shortened
 from kerasland.folds import ALL, ALL_IMAGES, check_list
 from kerasland.images import read_image
 from kerasland.model_files import load_model
@@ -219,7 +220,8 @@ def _worst_points(data: Prepared, errors: pd.DataFrame, unit: str) -> list[close
             side_px = CLOSEUP_SHARE * max(image.shape)
         side_px = max(side_px, CLOSEUP_ERRORS * row.error_px)  # so that both points are in sight
         amount = f"{getattr(row, column):.1f} {unit}"
-        title = f"{row.image_id} {row.landmark}\n{amount}"
+        name = f"{shortened(row.image_id, 16)} {shortened(row.landmark, 24)}"
+        title = f"{name}\n{amount}"
         items.append(
             closeups.Closeup(image, (row.x, row.y), (row.x_true, row.y_true), side_px, title)
         )

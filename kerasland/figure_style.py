@@ -22,6 +22,13 @@ def clean(axes: Axes, grid: str | None = "both") -> None:
     axes.set_axisbelow(True)
 
 
+def shortened(name: str, most: int = 40) -> str:
+    """A name of an image or a landmark, of which the middle is left out where it is longer."""
+    if len(name) <= most:
+        return name
+    return f"{name[: (most - 1) // 2]}…{name[-(most // 2) :]}"
+
+
 def title(axes: Axes, text: str, size_pt: float = 11) -> None:
     """A title at the left."""
     axes.set_title(text, fontsize=size_pt, color=INK, loc="left")

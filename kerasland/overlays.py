@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 
 from kerasland.errors import DataError
-from kerasland.figure_style import DPI, INK
+from kerasland.figure_style import DPI, INK, shortened
 from kerasland.pictures import ANNOTATED, PREDICTED, scaled, shown_names
 
 _DISPLAY_PX = 1200
@@ -205,7 +205,7 @@ def overlay(
             `pictures.shown_names`.
         mm_per_px: millimetres a pixel, along x and y where they differ, for errors in mm and a bar
             of 10 mm.
-        title: above the image.
+        title: above the image, shortened to what there is room for.
 
     Returns:
         A figure in the shape of the image, its longer side 8 inches.
@@ -224,7 +224,7 @@ def overlay(
         figure.text(
             0.5,
             1 - head_in / 2 / total_in,
-            title,
+            shortened(title),
             ha="center",
             va="center",
             fontsize=12,
@@ -268,7 +268,7 @@ def overlay_grid(items: Sequence[Overlay]) -> Figure:
         height, width = np.shape(item.image)[:2]
         _draw_overlay(axes, item, 1.1 * cell_in * max(1.0, height / width))
         axes.set_ylim(tallest[k // columns] * width - 0.5, -0.5)
-        lines = [line for line in (item.title, _error_note(item)) if line]
+        lines = [line for line in (shortened(item.title or ""), _error_note(item)) if line]
         axes.set_title("\n".join(lines), fontsize=9, color=INK)
     for axes in grid[len(items) :]:
         axes.set_axis_off()

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from kerasland import files
 from kerasland.correlation_plots import correlation_maps, single_correlation_maps
 from kerasland.errors import DataError
-from kerasland.figure_style import CYCLE, DPI, INK, clean, title
+from kerasland.figure_style import CYCLE, DPI, INK, clean, shortened, title
 from kerasland.overlays import Overlay, overlay, overlay_grid
 
 __all__ = [
@@ -122,7 +122,7 @@ def per_landmark_bars(table: pd.DataFrame) -> Figure:
             color=CYCLE[0],
             label="median",
         )
-    axes.set_yticks(place, table["landmark"].astype(str))
+    axes.set_yticks(place, table["landmark"].astype(str).map(shortened))
     axes.set(ylim=(len(table) - 0.4, -0.6))
     axes.set_xlabel(f"error, {'mm' if mm else 'px'}", fontsize=10, color=INK)
     clean(axes, grid="x")

@@ -1,5 +1,7 @@
 """The pictures: drawn where the data are, in the colours and sizes they promise."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -288,6 +290,18 @@ def test_per_landmark_bars_are_in_order():
     assert axes.get_ylim()[0] > axes.get_ylim()[1]  # the first landmark on top
     pixels = plots.per_landmark_bars(tables.per_landmark(errors(1.0).assign(error_mm=np.nan)))
     assert pixels.axes[0].get_xlabel() == "error, px"
+
+
+def test_long_names_stay_within_their_figures():
+    """Such as the identifiers of DICOM, of up to 64 characters, and sentences as landmarks."""
+    uid, sentence = f"1.2.840.{'1234567890' * 5}.77", "the tip of the finger that " * 4
+    item = overlays.Overlay(np.eye(90, 60), np.full((1, 2), 30.0), title=uid)
+    for axes in overlays.overlay_grid([item] * 3).axes[:3]:
+        assert re.fullmatch(r"1\.2\.840\.1.{10}…\d+\.77", axes.get_title())
+    text = overlays.overlay(np.eye(90, 60), np.full((1, 2), 30.0), title=uid).texts[0].get_text()
+    assert len(text) == 40 and text.endswith(".77")
+    bars = plots.per_landmark_bars(tables.per_landmark(errors(1.0).assign(landmark=sentence)))
+    assert len(bars.axes[0].get_yticklabels()[0].get_text()) == 40
 
 
 def test_history_takes_what_there_is():
