@@ -86,8 +86,8 @@ def choose_images(found: Mapping[str, list[Path]], ids: set[str]) -> dict[str, P
     volumes = [path for path in chosen.values() if image_suffix(path) in SUFFIXES]
     if 0 < len(volumes) < len(chosen):
         print(
-            f"{len(volumes)} of {len(chosen)} are MetaImage or NIfTI, with another grey scale than "
-            f"the JPEG files of the atlas: use one kind ({common.some(map(str, volumes))})"
+            f"{len(volumes)} of {len(chosen)} are MetaImage or NIfTI, whose grey scale is not "
+            f"that of the atlas's own files: use one kind ({common.some(map(str, volumes))})"
         )
     return chosen
 

@@ -99,7 +99,7 @@ def _register(keras) -> None:
 
     Keras looks among the registered classes only, and to register them needs Keras: so they are
     imported as soon as Keras is. A module of kerasland may be half imported at that moment, so
-    the six below use no contents of others while they are imported themselves.
+    the six below use no contents of others that need Keras while they are imported themselves.
 
     Raises:
         ImportError: if Keras computes with anything but TensorFlow.

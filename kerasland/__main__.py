@@ -41,7 +41,9 @@ def script() -> None:
         print(f"error: {error.strerror} while writing to stdout", file=sys.stderr)
         status = status or 1
     sys.stderr.flush()
-    if status == 128 + signal.SIGINT:  # a shell ends its loop if Ctrl-C ended what ran in it
+    if (
+        os.name == "posix" and status == 128 + signal.SIGINT
+    ):  # a shell ends its loop if Ctrl-C ended what ran in it
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)
     os._exit(status)

@@ -14,10 +14,9 @@ from scipy import ndimage
 
 from kerasland.geometry import letterbox
 
-# of 112 radiographs of hands, all are larger than this part of the usual size, and less turned
+# none of 112 radiographs of hands is smaller, against the usual size, or turned further
 LEAST_SIZE, MOST_TURNED_DEG = 0.85, 10.0
 LEAST_PX = 32  # of a view's side
-WORTH = 1.1  # how much larger a second look must show a subject that it does not turn
 CORNER = 0.5 + 0.5j  # from the edge of an image to the centre of its first pixel
 
 
@@ -52,10 +51,17 @@ class View(NamedTuple):
         x, y = self.corner.real, self.corner.imag
         if self.turn == 1:
             return image[int(y) : int(y) + self.shape[0], int(x) : int(x) + self.shape[1]]
+        for turns in (1, 2, 3):
+            if self == quarter_turned(image.shape, turns):
+                return np.rot90(image, turns)
         cos, sin = self.turn.real, self.turn.imag
         rows = [[cos, sin], [-sin, cos]]  # SciPy has y first
         kept = {"order": 1, "cval": float(image.min()), "output": image.dtype}
         return ndimage.affine_transform(image, rows, (y, x), self.shape, **kept)
+
+    def apply(self, points: np.ndarray) -> np.ndarray:
+        """Points (..., 2) of the image, in the rectangle."""
+        return _pairs(np.conj(self.turn) * (_numbers(points) - self.corner))
 
     def invert(self, points: np.ndarray) -> np.ndarray:
         """Points (..., 2) of the rectangle, in the image."""
@@ -70,7 +76,7 @@ def quarter_turned(image_shape: tuple[int, int], turns: int) -> View:
     return View((width, height) if turns % 2 else (height, width), 1j**turns, corner)
 
 
-def place(mean: np.ndarray, points: np.ndarray, weight: np.ndarray) -> Place:
+def laid_onto(mean: np.ndarray, points: np.ndarray, weight: np.ndarray) -> Place:
     """Where a mean shape (K, 2) lies that is laid onto points (K, 2) by weighted least squares."""
     shape, seen, weight = _numbers(mean), _numbers(points), weight / weight.sum()
     middle, centre = weight @ shape, weight @ seen
@@ -90,7 +96,7 @@ def usual_place(mean: np.ndarray, points: np.ndarray) -> Place | None:
         None where more than a tenth of the images would not pass for usual.
     """
     known = points[np.isfinite(points).all(axis=(1, 2))]
-    turns, centres = np.transpose([place(mean, p, np.ones(len(p))) for p in known])
+    turns, centres = np.transpose([laid_onto(mean, p, np.ones(len(p))) for p in known])
     usual = Place(complex(turns.mean()), complex(centres.mean()))
     return usual if np.mean(_large_and_upright(turns / usual.turn)) >= 0.9 else None
 
@@ -135,24 +141,24 @@ def _upright(relative):
     return np.abs(np.degrees(np.angle(relative))) <= MOST_TURNED_DEG
 
 
-def _edge(place: float, size: int) -> int:
-    return round(min(max(place, 0.0), size))
+def _edge(at: float, size: int) -> int:
+    return round(min(max(at, 0.0), size))
 
 
 def _within(
-    image_shape: tuple[int, int], turn: complex, corner: complex, most: tuple[float, float]
+    image_shape: tuple[int, int], turn: complex, corner: complex, whole: tuple[float, float]
 ) -> View:
     """A turned rectangle, less rows and columns that lie wholly beside the image.
 
     Args:
-        turn, corner: of `View`.
-        most: its (H, W) otherwise.
+        turn, corner: as in `View`.
+        whole: (H, W) before anything is left out.
     """
     height, width = image_shape
     ends = np.array([0, width, height * 1j, width + height * 1j]) - CORNER
     ends = (ends - corner) * np.conj(turn) + CORNER  # from the upper left edge of the rectangle
-    left, right = max(0, round(ends.real.min())), min(round(most[1]), round(ends.real.max()))
-    top, bottom = max(0, round(ends.imag.min())), min(round(most[0]), round(ends.imag.max()))
+    left, right = max(0, round(ends.real.min())), min(round(whole[1]), round(ends.real.max()))
+    top, bottom = max(0, round(ends.imag.min())), min(round(whole[0]), round(ends.imag.max()))
     return View((bottom - top, right - left), turn, corner + turn * (left + 1j * top))
 
 

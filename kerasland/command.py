@@ -30,7 +30,7 @@ def run(main_body: Callable[[], None], debug: bool = False) -> int:
     """
     for name in ("stdin", "stdout", "stderr"):  # closed ones, whose numbers other files would get
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115
     if hasattr(sys.stdout, "reconfigure"):  # a terminal's encoding may lack what a table holds
         sys.stdout.reconfigure(errors="replace")
     # pydicom warns of small flaws in files that it reads all the same, Pillow of large scans

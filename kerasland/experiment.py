@@ -72,8 +72,8 @@ class Experiment:
     learn_beta: bool = option(False, "whether beta is trained")
     shape_prior: bool = option(
         False,
-        "whether the saved model corrects points that all others contradict, and is used a second "
-        "time, close up, where its subject is small or turned",
+        "whether the saved model corrects points that all others contradict; images in which the "
+        "subject is small or turned are then looked at again",
     )
     shape_posterior: bool = option(
         False,

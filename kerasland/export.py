@@ -275,8 +275,8 @@ def _name_handed_on(graph) -> None:
     for node in graph.node:
         for body in (attribute.g for attribute in node.attribute if node.op_type == "Loop"):
             given = {value.name for value in body.input}
-            for value in body.output:
+            for number, value in enumerate(body.output):
                 if value.name in given:
-                    name = f"{value.name}_handed_on"
+                    name = f"{value.name}_handed_on_{number}"
                     body.node.append(helper.make_node("Identity", [value.name], [name]))
                     value.name = name

@@ -49,7 +49,7 @@ def _rename(source: Path, target: Path) -> None:
         try:
             return os.replace(source, target)
         except PermissionError as error:
-            if not hasattr(error, "winerror"):
+            if getattr(error, "winerror", None) not in (5, 32):
                 raise
             time.sleep(wait_s)
     os.replace(source, target)

@@ -9,8 +9,10 @@ import numpy as np
 from keras import ops
 
 from kerasland import resampling, settings
-from kerasland.closer_look import LEAST_PX, LEAST_SIZE, MOST_TURNED_DEG, WORTH
+from kerasland.closer_look import LEAST_PX, LEAST_SIZE, MOST_TURNED_DEG
 
+EPSILON = 1e-9
+WORTH = 1.1  # how much larger a second look must show a subject that it does not turn
 _register = keras.saving.register_keras_serializable(package="kerasland")
 
 
@@ -131,12 +133,12 @@ class CloserBox(keras.layers.Layer):
 
     Call arguments:
         landmarks: (B, K, 2), pixels of the image.
-        confidence: (B, K); where all are 0, landmarks count alike.
+        confidence: (B, K).
         image: (B, any H, any W, 1), the raw image.
 
     Returns:
         (B, 4), float32: left, top, right and bottom edges, whole pixels; those of the whole image
-        where a second look would show the subject no larger.
+        where its landmarks form no shape, or a second look would show the subject no larger.
     """
 
     def __init__(self, image_shape, mean, place, **kwargs):
@@ -149,11 +151,11 @@ class CloserBox(keras.layers.Layer):
         size, mean = ops.shape(image)[1:3], np.array(self.mean, "float32")
         usual_c, usual_s, usual_x, usual_y = self.place
         # the similarity (c, s, x, y) lays the mean shape onto the landmarks
-        known = ops.where(ops.any(confidence > 0, axis=1, keepdims=True), confidence, 1.0)
-        weight = (known / ops.sum(known, axis=1, keepdims=True))[..., None]
+        total = ops.sum(confidence, axis=1, keepdims=True)
+        weight = (confidence / ops.maximum(total, EPSILON))[..., None]
         centre, middle = (ops.sum(weight * points, axis=1) for points in (landmarks, mean))
         seen, shape = landmarks - centre[:, None], mean - middle[:, None]
-        spread = ops.sum(weight * shape**2, axis=(1, 2))
+        spread = ops.maximum(ops.sum(weight * shape**2, axis=(1, 2)), EPSILON)
         c = ops.sum(weight * seen * shape, axis=(1, 2)) / spread
         cross = seen[..., 1] * shape[..., 0] - seen[..., 0] * shape[..., 1]
         s = ops.sum(weight[..., 0] * cross, axis=1) / spread
@@ -180,9 +182,10 @@ class CloserBox(keras.layers.Layer):
         least = ops.minimum(right - left, bottom - top) >= LEAST_PX
         larger = ops.minimum(height / (bottom - top), width / (right - left)) > WORTH * scale
         usual = (pixels * scale >= LEAST_SIZE) & upright
+        found = total[:, 0] > 0
         box = ops.stack([left, top, right, bottom], axis=1)
         whole = ops.stack([0.0, 0.0, image_w, image_h])
-        return ops.where((least & larger & ~usual)[:, None], box, whole)
+        return ops.where((found & least & larger & ~usual)[:, None], box, whole)
 
     def compute_output_shape(self, landmarks_shape, confidence_shape, image_shape):
         return (landmarks_shape[0], 4)

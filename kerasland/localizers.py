@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerasland import geometry, machine
-from kerasland.closer_look import Place, View, closer, place, quarter_turned
+from kerasland.closer_look import Place, View, closer, laid_onto, quarter_turned
 from kerasland.errors import UsageError
 from kerasland.inference_models import shape_prior
 from kerasland.shapes import most_moved
@@ -23,13 +23,15 @@ AUTO = "auto"
 BATCH = 4  # images a pass, where there are that many; 8 cost no less each
 Localizer = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 BatchLocalizer = Callable[
-    [np.ndarray, Sequence[tuple[int, int]], Callable[[int], np.ndarray]],
+    [np.ndarray, Sequence[tuple[int, int]], Callable[[int], np.ndarray | None]],
     tuple[np.ndarray, np.ndarray, list[str]],
 ]
 
 
 def localizer(model: keras.Model, side: str = "left") -> Localizer:
     """A function from a raw image (H, W) to landmarks (K, 2), its pixels, and confidence (K,).
+
+    It looks at some images again, see `batch_localizer`.
 
     Args:
         model: what `model_files.load_model` returns.
@@ -56,44 +58,60 @@ def batch_localizer(model: keras.Model, side: str = "left") -> BatchLocalizer:
 
     Models that know shapes look again, each time at a few images only:
 
-    - where the landmarks form no shape, at the image turned by 90, 180 and 270 degrees, and with
-      "auto" mirrored before;
+    - where the landmarks form no shape, with "auto" at the mirrored image, then at the image turned
+      by 90, 180 and 270 degrees;
     - where a model also knows how large and upright its subject should be, see `layers.ShapePrior`,
       and it is smaller or turned, at the part of the image that shows it as training images did,
       see `closer_look.closer`. If no shape is found there, the look before holds.
 
     Returns:
         A function from `in_frame` of each image for the same side, (N, h, w), N at least 1, their
-        shapes (H, W), and a function that gives the image of that number, (H, W), to landmarks
-        (N, K, 2), pixels of each image, confidence (N, K), and the side each was taken for.
+        shapes (H, W), and a function that gives the image of that number, (H, W), or None where
+        there must be no further look, to landmarks (N, K, 2), pixels of each image, confidence
+        (N, K), and the side each was taken for.
     """
+    search = _search(model, side)
+    return lambda frames, shapes, image: search(frames, shapes, image).results()
+
+
+def last_view(model: keras.Model) -> Callable[[np.ndarray], View]:
+    """A function from a raw image (H, W) to the part of it where `localizer` finds its landmarks:
+    all of it, unless it is looked at again."""
+    search, shape = _search(model), model.input_shape[1:3]
+
+    def view(image: np.ndarray) -> View:
+        return search(in_frame(image, shape)[None], [image.shape], lambda _: image).views[0]
+
+    return view
+
+
+def _search(model: keras.Model, side: str = "left") -> Callable[..., _Looks]:
+    """What `batch_localizer` returns, but for a `_Looks` of what was found."""
     _check_side(side, model)
     first, *others = SIDES if side == AUTO else (side,)
     again = [(turns, of_side) for turns in range(4) for of_side in (first, *others)][1:]
     locate, prior = frame_localizer(model), shape_prior(model)
     usual = Place.by(prior.place) if prior and prior.place else None
 
-    def localize(
-        frames: np.ndarray, shapes: Sequence[tuple[int, int]], image: Callable[[int], np.ndarray]
-    ) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    def search(frames, shapes, image) -> _Looks:
         looks = _Looks(locate, frames, shapes, first, functools.cache(image))
-        landmarks = looks.points.shape[1]
-        few, any_number = most_moved(landmarks) // 2, landmarks - 1
+        # the more often one looks, the likelier is a shape where there is none
+        few = most_moved(looks.points.shape[1]) // 2
         for turns, of_side in again if prior else ():
-            # the more often one looks, the likelier is a shape where there is none
-            looks.turned(turns, of_side, few if turns else any_number)
+            looks.look_turned(turns, of_side, few if turns else None)
         if usual:
-            looks.closer(~looks.found(), np.asarray(prior.mean), usual, few)
-            looks.closer(looks.found(), np.asarray(prior.mean), usual, any_number)
-        return looks.results()
+            looks.look_closer(~looks.found(), np.asarray(prior.mean), usual, few)
+            looks.look_closer(looks.found(), np.asarray(prior.mean), usual, few)
+        return looks
 
-    return localize
+    return search
 
 
 class _Looks:
     """What is known of N images so far, and further looks at some of them.
 
-    A look counts where it finds a shape of which the prior moved no more points than it is told.
+    A look counts where it finds a shape of which the prior moved no more points than in the look
+    before, or than it is told.
     """
 
     def __init__(
@@ -102,11 +120,12 @@ class _Looks:
         frames: np.ndarray,
         shapes: Sequence[tuple[int, int]],
         side: str,
-        image: Callable[[int], np.ndarray],
+        image: Callable[[int], np.ndarray | None],
     ):
         self.locate, self.shapes, self.image = locate, shapes, image
         self.frame_shape = frames.shape[1:]
         self.sides = [side] * len(frames)
+        self.views = [quarter_turned(shape, 0) for shape in shapes]
         in_frames, self.confidence = locate(frames)
         pairs = zip(shapes, in_frames, strict=True)
         self.points = np.stack([self._fit(shape).invert(points) for shape, points in pairs])
@@ -115,19 +134,23 @@ class _Looks:
         """Whether the landmarks of an image form a shape, (N,)."""
         return self.confidence.any(axis=1)
 
-    def turned(self, turns: int, side: str, most: int) -> None:
-        """Looks at images without a shape, turned by so many times 90 degrees."""
+    def look_turned(self, turns: int, side: str, most: int | None) -> None:
+        """Looks at images without a shape, turned by so many times 90 degrees.
+
+        Args:
+            most: points that may be moved; None for what the prior allows.
+        """
         odd = np.flatnonzero(~self.found())
         views = {i: quarter_turned(self.shapes[i], turns) for i in odd}
         self._look(views, dict.fromkeys(odd, side), most)
 
-    def closer(self, which: np.ndarray, mean: np.ndarray, usual: Place, most: int) -> None:
+    def look_closer(self, which: np.ndarray, mean: np.ndarray, usual: Place, most: int) -> None:
         """Looks at the parts of images, (N,) of bool, that show the mean shape as usual, by where
         their points are."""
         views = {}
         for i in np.flatnonzero(which):
             weight = self.confidence[i] if self.confidence[i].any() else np.ones(len(mean))
-            there = place(mean, self.points[i], weight)
+            there = laid_onto(mean, self.points[i], weight)
             view = closer(self.shapes[i], self.frame_shape, there, usual)
             if view is not None:
                 views[i] = view
@@ -140,15 +163,18 @@ class _Looks:
                 self.points[i] = geometry.mirrored(self.points[i], self.shapes[i][1])
         return self.points, self.confidence, self.sides
 
-    def _look(self, views: dict[int, View], sides: dict[int, str], most: int) -> None:
+    def _look(self, views: dict[int, View], sides: dict[int, str], most: int | None) -> None:
+        pictures = {i: self.image(i) for i in views}
+        views = {i: view for i, view in views.items() if pictures[i] is not None}
         if not views:
             return
-        seen = [view.of(_as_left(self.image(i), sides[i])) for i, view in views.items()]
+        seen = [view.of(_as_left(pictures[i], sides[i])) for i, view in views.items()]
         frames = np.stack([geometry.letterboxed(part, self.frame_shape) for part in seen])
         for (i, view), points, sure in zip(views.items(), *self.locate(frames), strict=True):
-            if np.sum(sure == 0) <= most:
+            before = np.sum(self.confidence[i] == 0) if self.confidence[i].any() else 0
+            if np.sum(sure == 0) <= (len(sure) - 1 if most is None else max(most, before)):
                 self.points[i] = view.invert(self._fit(view.shape).invert(points))
-                self.confidence[i], self.sides[i] = sure, sides[i]
+                self.confidence[i], self.sides[i], self.views[i] = sure, sides[i], view
 
     def _fit(self, shape: tuple[int, int]) -> geometry.Similarity:
         return geometry.letterbox(shape, self.frame_shape)
@@ -209,7 +235,7 @@ def warn_of_no_shape(path: Path, confidence: np.ndarray, side: str = SIDES[0]) -
         turned = " (NIfTI made from DICOM has its rows upside down)" if is_nifti(path) else ""
         print(
             f"doubtful: {path}: its landmarks form no shape like those trained on: {other}another "
-            f"position{turned}, too small in the picture (crop it), a negative (bones must be "
-            "bright), or something else; their confidence is 0",
+            f"posture or view{turned}, far too small in the picture (crop it), a negative (bones "
+            "must be bright), or something else; their confidence is 0",
             file=sys.stderr,
         )

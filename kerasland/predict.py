@@ -119,7 +119,7 @@ def predict_files(
     def located(batch: list[_Radiograph]) -> Iterable[tuple]:
         frames = np.stack([seen.frame for seen in batch])
         shapes = [seen.drawing.image_shape for seen in batch]
-        points, confidence, sides = localize(frames, shapes, lambda i: read_image(batch[i].path))
+        points, confidence, sides = localize(frames, shapes, lambda i: _again(batch[i].path))
         return zip(batch, points, confidence, sides, expected(confidence), strict=True)
 
     def written(passes: Iterator[Future[Iterable[tuple]]]) -> Iterator[_Overlay]:
@@ -219,6 +219,15 @@ def _read(path: Path, side: str, frame_shape: tuple[int, int]) -> _Radiograph:
         raise DataError(f"{path}: all pixels are alike, there is nothing to find landmarks in")
     frame = in_frame(image, frame_shape, side)
     return _Radiograph(path, Drawing(image), frame, pixel_spacing(path), dicom.side(path))
+
+
+def _again(path: Path) -> np.ndarray | None:
+    """An image for further looks, unless it can't be read any more."""
+    try:
+        return read_image(path)
+    except KeraslandError as error:
+        print(f"looked at once: {' '.join(str(error).split())}", file=sys.stderr)
+        return None
 
 
 def _readable(

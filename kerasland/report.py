@@ -16,6 +16,7 @@ import pandas as pd
 from kerasland import files, point_errors, report_data, report_runs, tables
 from kerasland.errors import DataError, UsageError
 from kerasland.images import read_image
+from kerasland.localizers import last_view
 from kerasland.model_files import load_model
 from kerasland.prepared import Prepared
 from kerasland.progress import track
@@ -151,16 +152,18 @@ def _images(runs: list[Run], data: Prepared, unit: str) -> list[dict]:
     models = {folder: load_model(folder) for run in runs for folder in run.models}
     for model in models.values():
         point_errors.check_landmarks(model, data)
+    views_of = {folder: last_view(model) for folder, model in models.items()}
     columns = ("x", "y", "error_px", "error_mm", "confidence")
     tabled = [{c: run.values(c, data.landmarks) for c in columns} for run in runs]
-    number, found = report_data.numbers, []
+    number, of_image, found = report_data.numbers, report_data.mean_and_largest, []
     for i, image_id in enumerate(track(runs[0].ids, "looking at images")):
         image = read_image(data.image_path(image_id))
         truth = data.points[data.index([image_id])[0]]
         views = []
         for run, table in zip(runs, tabled, strict=True):
             model = models[run.model_of[image_id]]
-            seen = report_data.look(model, run.experiment, image, truth)
+            part = views_of[run.model_of[image_id]](image)
+            seen = report_data.look(model, run.experiment, image, truth, part)
             points = np.stack([table["x"][i], table["y"][i]], axis=1)
             if not np.median(np.linalg.norm(seen.points - points, axis=1)) < SAME_POINT_PX:
                 raise DataError(
@@ -187,7 +190,7 @@ def _images(runs: list[Run], data: Prepared, unit: str) -> list[dict]:
             {
                 **size,
                 "thumbnail": thumbnail,
-                "errors": [_mean_and_largest(table[f"error_{unit}"][i]) for table in tabled],
+                "errors": [of_image(table[f"error_{unit}"][i]) for table in tabled],
                 "rings": [views[0]["points"][k] for k in _worth_a_ring(of_first, unit)],
                 "view": {
                     **size,
@@ -212,11 +215,6 @@ def _mean_shape(run: Run, data: Prepared) -> list[pd.DataFrame]:
             return []
         found.append(point_errors.mean_shape_errors(data, tuple(sorted(seen)), ids))
     return found
-
-
-def _mean_and_largest(errors: np.ndarray) -> tuple[float | None, float | None]:
-    known = errors[np.isfinite(errors)]
-    return (float(known.mean()), float(known.max())) if known.size else (None, None)
 
 
 def _worth_a_ring(errors: np.ndarray, unit: str) -> np.ndarray:

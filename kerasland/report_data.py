@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from kerasland import correlations, geometry, heatmaps, pictures
+from kerasland.closer_look import View
 from kerasland.experiment import Experiment
 from kerasland.geometry import letterboxed
 
@@ -58,7 +59,9 @@ def jpeg(image: np.ndarray, longest_px: int) -> tuple[str, tuple[float, float]]:
     return _text(buffer.getvalue()), (grey.shape[1] / scale, grey.shape[0] / scale)
 
 
-def look(model: keras.Model, experiment: Experiment, image: np.ndarray, truth: np.ndarray) -> Seen:
+def look(
+    model: keras.Model, experiment: Experiment, image: np.ndarray, truth: np.ndarray, view: View
+) -> Seen:
     """Runs a model on one radiograph and keeps what is worth a look.
 
     Args:
@@ -66,10 +69,11 @@ def look(model: keras.Model, experiment: Experiment, image: np.ndarray, truth: n
         experiment: see `correlations.predicted_and_annotated`.
         image: (H, W), the radiograph.
         truth: (K, 2), pixels of the radiograph, NaN where not annotated.
+        view: the part of it to look at, see `localizers.last_view`.
     """
     frame_shape = model.input_shape[1:3]
-    fit = geometry.letterbox(image.shape, frame_shape)
-    outputs = model.predict_on_batch(letterboxed(image, frame_shape)[None, ..., None])
+    fit = geometry.letterbox(view.shape, frame_shape)
+    outputs = model.predict_on_batch(letterboxed(view.of(image), frame_shape)[None, ..., None])
     logits = outputs["heatmaps"]
     grid_shape = logits.shape[1:3]
     beta = model.get_layer("decoder").beta
@@ -77,19 +81,44 @@ def look(model: keras.Model, experiment: Experiment, image: np.ndarray, truth: n
     attention = np.moveaxis(attention.reshape(*grid_shape, -1), -1, 0)
     # pixels of the radiograph a cell, (x, y)
     cell_px = np.array(frame_shape[::-1]) / np.array(grid_shape[::-1]) / fit.scale
-    corner = fit.invert([-0.5, -0.5])
     cells = (np.asarray(outputs["landmarks"][0]) + 0.5) * grid_shape[::-1] / frame_shape[::-1] - 0.5
-    spreads = np.array([second_moments(*pair) for pair in zip(attention, cells, strict=True)])
+    moments = [second_moments(*pair) for pair in zip(attention, cells, strict=True)]
+    spreads = np.array(moments) * (cell_px[0] ** 2, cell_px[0] * cell_px[1], cell_px[1] ** 2)
+    first_cell = view.invert(fit.invert(cell_px * fit.scale / 2 - 0.5))
+    attention, start = _upright(attention, view.turn)
+    corner = first_cell + cell_px * (start - 0.5)
     predicted, annotated = correlations.predicted_and_annotated(
-        outputs, fit.apply(truth), experiment
+        outputs, fit.apply(view.apply(truth)), experiment
     )
     return Seen(
-        fit.invert(outputs["landmarks"][0]),
+        view.invert(fit.invert(outputs["landmarks"][0])),
         [_placed(one, corner, cell_px) for one in attention],
-        spreads * (cell_px[0] ** 2, cell_px[0] * cell_px[1], cell_px[1] ** 2),
+        _turned(spreads, view.turn),
         matrix(predicted),
         matrix(annotated),
     )
+
+
+def _upright(attention: np.ndarray, turn: complex) -> tuple[np.ndarray, np.ndarray]:
+    """Heatmaps (K, h, w) of a turned view in the direction of the image, and where their first cell
+    is then, (x, y) in cells from the first of the view."""
+    if turn == 1:
+        return attention, np.zeros(2)
+    height, width = attention.shape[1:]
+    ends = turn * np.array([0, width - 1, (height - 1) * 1j, width - 1 + (height - 1) * 1j])
+    x, y = np.floor(ends.real.min()), np.floor(ends.imag.min())
+    shape = int(np.ceil(ends.imag.max()) - y) + 1, int(np.ceil(ends.real.max()) - x) + 1
+    back = View(shape, np.conj(turn), np.conj(turn) * (x + 1j * y))
+    return np.stack([back.of(one) for one in attention]), np.array([x, y])
+
+
+def _turned(spreads: np.ndarray, turn: complex) -> np.ndarray:
+    """Moments (K, 3), xx, xy, yy, of a turned view in the direction of the image."""
+    c, s = complex(turn).real, complex(turn).imag
+    xx, xy, yy = spreads.T
+    mixed = c * s * (xx - yy) + (c * c - s * s) * xy
+    rest = 2 * c * s * xy
+    return np.stack([c * c * xx - rest + s * s * yy, mixed, s * s * xx + rest + c * c * yy], axis=1)
 
 
 def second_moments(attention: np.ndarray, point: np.ndarray) -> tuple[float, float, float]:
@@ -120,6 +149,12 @@ def numbers(values: np.ndarray, digits: int) -> list:
     """An array as nested lists of rounded numbers, None for NaN."""
     rounded = np.round(np.asarray(values, dtype=np.float64), digits)
     return np.where(np.isfinite(rounded), rounded.astype(object), None).tolist()
+
+
+def mean_and_largest(errors: np.ndarray) -> tuple[float | None, float | None]:
+    """Of an image, None where no error is known."""
+    known = errors[np.isfinite(errors)]
+    return (float(known.mean()), float(known.max())) if known.size else (None, None)
 
 
 def _placed(attention: np.ndarray, corner: np.ndarray, cell_px: np.ndarray) -> list:

@@ -13,7 +13,7 @@ from kerasland import (
     models,
     phantom,
 )
-from kerasland.closer_look import Place, closer, place, quarter_turned, usual_place
+from kerasland.closer_look import Place, closer, laid_onto, quarter_turned, usual_place
 
 FRAME = (200, 150)
 USUAL = Place(40 + 2j, 70 + 110j)
@@ -28,7 +28,7 @@ def test_a_shape_is_laid_onto_points(shape):
     where = Place(-3 + 7j, 30 - 4j)
     points, weight = along(shape, where), np.ones(9)
     points[4], weight[4] = (1000, 1000), 0
-    np.testing.assert_allclose(place(shape, points, weight), where)
+    np.testing.assert_allclose(laid_onto(shape, points, weight), where)
     assert Place.by(where.numbers()) == where
 
 
@@ -66,8 +66,9 @@ def test_the_subject_has_its_usual_place_in_the_part_that_is_looked_at(shape, si
         seen = view.of(disc(image_shape, point))
         assert seen.shape == view.shape
         np.testing.assert_allclose(view.invert(centre_of(seen)), point, atol=0.05)
-    in_view = pairs((points @ (1, 1j) - view.corner) / view.turn)
-    there = place(shape, geometry.letterbox(view.shape, FRAME).apply(in_view), np.ones(9))
+    in_frame = geometry.letterbox(view.shape, FRAME).apply(view.apply(points))
+    np.testing.assert_allclose(view.invert(view.apply(points)), points)
+    there = laid_onto(shape, in_frame, np.ones(9))
     left = np.degrees(np.angle(there.turn / USUAL.turn))
     np.testing.assert_allclose(left, angle if abs(angle) < 10 else 0, atol=1e-6)
     np.testing.assert_allclose(abs(there.turn), abs(USUAL.turn), rtol=0.02)

@@ -27,6 +27,7 @@ from kerasland import (
     train,
 )
 from kerasland.__main__ import main
+from kerasland.closer_look import View
 from kerasland.experiment import Experiment
 from kerasland.scale import Scale
 
@@ -805,26 +806,36 @@ def test_the_moments_are_those_of_the_heatmap_about_the_point():
     np.testing.assert_allclose(report_data.second_moments(two, point), expected, rtol=0.02)
 
 
-def test_what_is_seen_of_an_image_is_in_its_own_pixels():
-    """An image of 400 x 200 in a frame of 64 x 48: 6.25 pixels a pixel of the frame."""
-    image_shape, frame_shape, points = (400, 200), (64, 48), np.array([[60.0, 100.0], [150, 310]])
+@pytest.mark.parametrize(
+    "view",
+    [View((400, 200), 1, 0j), View((400, 200), 1, 30 + 20j), View((400, 200), np.exp(0.6j), 230j)],
+    ids=["whole", "part", "turned"],
+)
+def test_what_is_seen_of_an_image_is_in_its_own_pixels(view):
+    """A view of 400 x 200 in a frame of 64 x 48: 6.25 pixels a pixel of the frame."""
+    frame_shape, points = (64, 48), np.array([[60.0, 100.0], [150, 310]])
     scale, shift = 64 / 400, (48 - 200 * 64 / 400) / 2
     in_frame = (points + 0.5) * scale + (shift, 0) - 0.5
     cells = (in_frame + 0.5) / 2 - 0.5
-    logits = np.stack([np.log(drawn_heatmap((32, 24), c, np.eye(2)) + 1e-9) for c in cells], -1)
+    logits = np.stack(
+        [np.log(drawn_heatmap((32, 24), c, np.diag([2.0, 1.0])) + 1e-9) for c in cells], -1
+    )
     outputs = {"heatmaps": logits[None].astype("float32"), "landmarks": in_frame[None]}
     model = SimpleNamespace(
         input_shape=(None, *frame_shape, 1),
         predict_on_batch=lambda frames: outputs,
         get_layer=lambda name: SimpleNamespace(beta=1.0),
     )
+    points = view.invert(points)
     truth = points + (3, 0)
     truth[1] = np.nan
-    image = np.random.default_rng(0).integers(0, 255, image_shape, np.uint8)
-    seen = report_data.look(model, TINY.replace(maps="none"), image, truth)
+    image = np.random.default_rng(0).integers(0, 255, (700, 600), np.uint8)
+    seen = report_data.look(model, TINY.replace(maps="none"), image, truth, view)
     np.testing.assert_allclose(seen.points, points, atol=1e-6)
-    cell_px = 2 / scale
-    np.testing.assert_allclose(seen.spreads[0], (cell_px**2, 0, cell_px**2), rtol=0.01, atol=0.5)
+    cell_px, c, s = 2 / scale, np.real(view.turn), np.imag(view.turn)
+    rotation = np.array([[c, -s], [s, c]])
+    (xx, xy), (_, yy) = cell_px**2 * rotation @ np.diag([2.0, 1.0]) @ rotation.T
+    np.testing.assert_allclose(seen.spreads[0], (xx, xy, yy), rtol=0.01, atol=0.5)
     for (x, y, width, height, png), (true_x, true_y) in zip(seen.heatmaps, points, strict=True):
         picture = Image.open(io.BytesIO(base64.b64decode(png)))
         assert width == pytest.approx(picture.width * cell_px)
