@@ -2,18 +2,22 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks.shape_prior import on_a_plate, turned
 from kerasland import (
     frame_layers,
     geometry,
     inference_models,
+    layers,
     localizers,
     model_files,
     models,
     phantom,
+    predict,
 )
 from kerasland.closer_look import Place, closer, laid_onto, quarter_turned, usual_place
+from kerasland.errors import DataError
 
 FRAME = (200, 150)
 USUAL = Place(40 + 2j, 70 + 110j)
@@ -177,6 +181,51 @@ def test_the_first_look_holds_where_the_second_finds_nothing(model, monkeypatch)
     again, confidence = localizers.localizer(blind)(image)
     np.testing.assert_allclose(again, before, atol=1e-3)
     assert confidence.any()
+
+
+@pytest.mark.parametrize(("zeros", "counts"), [(3, True), (4, False)])
+def test_a_further_look_counts_where_few_points_are_moved(model, monkeypatch, zeros, counts):
+    """Half as many of 37 as the prior may move; in images with a shape too."""
+    truth = phantom.hand(4, shape=(500, 380))[1]
+    fit = geometry.letterbox((1000, 760), model.input_shape[1:3])
+    first, looks = fit.apply(truth), []
+
+    def locate(frames):
+        looks.append(len(frames))
+        confidence = np.ones((1, 37), np.float32)
+        confidence[:, : zeros if len(looks) > 1 else whole] = 0
+        return first[None], confidence
+
+    monkeypatch.setattr(localizers, "frame_localizer", lambda _: locate)
+    image = np.zeros((1000, 760), np.uint8)
+    for whole in (37, 1):  # no shape, and one that is small
+        looks.clear()
+        _, confidence = localizers.localizer(model)(image)
+        assert len(looks) > 1 and (confidence == 0).sum() == (zeros if counts else whole)
+
+
+def test_an_image_that_is_gone_is_looked_at_once(model, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "small.png"
+    Image.fromarray(on_a_plate(*phantom.hand(4, shape=(300, 230)), 2.0, 0)[0]).save(path)
+    read, calls = predict.read_image, []
+
+    def once(path):
+        calls.append(path)
+        if len(calls) > 1:
+            raise DataError(f"{path}: gone")
+        return read(path)
+
+    monkeypatch.setattr(predict, "read_image", once)
+    table = predict.predict([path], model, tmp_path / "out")
+    assert len(calls) == 2 and table["confidence"].all()
+    assert f"looked at once: {path}: gone" in capsys.readouterr().err
+
+
+def test_a_layer_of_before_knows_no_place():
+    config = layers.ShapePrior(place=(1.0, 0.0, 2.0, 3.0)).get_config()
+    assert layers.ShapePrior.from_config(config).place == (1.0, 0.0, 2.0, 3.0)
+    del config["place"]
+    assert layers.ShapePrior.from_config(config).place is None
 
 
 def without_place(model):

@@ -15,9 +15,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from benchmarks.shape_prior import on_a_plate, turned
 from kerasland import (
     cross_validate,
     evaluate,
+    localizers,
+    model_files,
+    model_notes,
     phantom,
     preparation,
     report,
@@ -783,6 +787,41 @@ def test_an_evaluation_of_images_from_elsewhere_may_be_reported(runs, tmp_path):
     pd.read_csv(crossed / "errors.csv").assign(fold="one").to_csv(crossed / "errors.csv")
     (read,) = report_runs.read([crossed])
     assert read.folder == crossed and list(read.models) == [crossed / "one"]
+
+
+@pytest.mark.slow
+def test_images_that_are_looked_at_again_are_shown_by_that_look(tmp_path, capsys):
+    """By the shipped model: a hand as usual, a small one and a turned one."""
+    image, points = phantom.hand(4, shape=(350, 250))
+    placed = {"usual": (image, points), "small": on_a_plate(image, points, 2.2, 0)}
+    placed["turned"] = turned(image, points, 120)
+    records = [(name, *pair) for name, pair in placed.items()]
+    preparation.write(
+        tmp_path / "data",
+        name="mine",
+        landmarks=phantom.LANDMARK_NAMES,
+        records=records,
+        scale=Scale(landmarks=(0, 4), length_mm=50.0),
+    )
+    run = shutil.copytree(model_notes.PRETRAINED / "hand_atlas", tmp_path / "run")
+    assert main(["evaluate", str(run), "--data", str(tmp_path / "data"), "--fold", "all"]) == 0
+    errors = pd.read_csv(run / "evaluation_data" / "errors.csv")
+    means = errors.groupby("image_id")["error_mm"].mean()
+    assert means.max() < 1.5 * means["usual"]
+    html = tmp_path / "report.html"
+    assert main(["report", str(run / "evaluation_data"), "--out", str(html)]) == 0, capsys
+    assert html.stat().st_size > 100_000
+
+    model = model_files.load_model(run)
+    for name, (picture, _) in placed.items():
+        view = localizers.last_view(model)(picture)
+        truth = errors[errors["image_id"] == name][["x_true", "y_true"]].to_numpy()
+        experiment = Experiment(image_shape=model.input_shape[1:3])
+        seen = report_data.look(model, experiment, picture, truth, view)
+        assert (view.turn == 1) == (name != "turned")
+        boxes = np.array([heatmap[:4] for heatmap in seen.heatmaps])
+        apart = np.linalg.norm(boxes[:, :2] + boxes[:, 2:] / 2 - truth, axis=1)
+        assert np.median(apart) < 4  # heatmaps lie on their landmarks
 
 
 def drawn_heatmap(shape, centre, covariance) -> np.ndarray:
