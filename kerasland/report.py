@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from kerasland import files, point_errors, report_data, report_runs, tables
+from kerasland.closer_look import quarter_turned
 from kerasland.errors import DataError, UsageError
 from kerasland.images import read_image
 from kerasland.localizers import last_view
@@ -161,14 +162,16 @@ def _images(runs: list[Run], data: Prepared, unit: str) -> list[dict]:
         truth = data.points[data.index([image_id])[0]]
         views = []
         for run, table in zip(runs, tabled, strict=True):
-            model = models[run.model_of[image_id]]
-            part = views_of[run.model_of[image_id]](image)
-            seen = report_data.look(model, run.experiment, image, truth, part)
+            folder = run.model_of[image_id]
             points = np.stack([table["x"][i], table["y"][i]], axis=1)
-            if not np.median(np.linalg.norm(seen.points - points, axis=1)) < SAME_POINT_PX:
+            for view in (lambda image: quarter_turned(image.shape, 0), views_of[folder]):
+                seen = report_data.look(models[folder], run.experiment, image, truth, view(image))
+                if np.median(np.linalg.norm(seen.points - points, axis=1)) < SAME_POINT_PX:
+                    break
+            else:
                 raise DataError(
-                    f"{run.model_of[image_id]}: its model gives other points than "
-                    f"{ERRORS}; first run: {run.again(data.folder)}"
+                    f"{folder}: its model gives other points than {ERRORS}; first run: "
+                    f"{run.again(data.folder)}"
                 )
             views.append(
                 {
