@@ -3,7 +3,7 @@
     python -m benchmarks.shape_prior runs/hand_atlas --data data/hand_atlas --table TABLE
 
 Each model of a cross-validation with `--final`, on its test radiographs: as they are, with the last
-joint and the tip of a finger blacked out, small, turned or beside another, and made into no upright
+joint and the tip of a finger blacked out, small, turned or beside another, and made into no
 positive of a left hand. Where errors are known, also the share of points within the radius that is
 said to hold 95 %, by the calibration of the final model. With a table of annotations (id and pairs
 x, y, as `data_prep.hand_atlas` reads it), also how many points of the hands that are not in the

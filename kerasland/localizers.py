@@ -92,6 +92,7 @@ def _search(model: keras.Model, side: str = "left") -> Callable[..., _Looks]:
     again = [(turns, of_side) for turns in range(4) for of_side in (first, *others)][1:]
     locate, prior = frame_localizer(model), shape_prior(model)
     usual = Place.by(prior.place) if prior and prior.place else None
+    mean = np.asarray(prior.mean) if usual else None
 
     def search(frames, shapes, image) -> _Looks:
         looks = _Looks(locate, frames, shapes, first, functools.cache(image))
@@ -100,8 +101,8 @@ def _search(model: keras.Model, side: str = "left") -> Callable[..., _Looks]:
         for turns, of_side in again if prior else ():
             looks.look_turned(turns, of_side, few if turns else None)
         if usual:
-            looks.look_closer(~looks.found(), np.asarray(prior.mean), usual, few)
-            looks.look_closer(looks.found(), np.asarray(prior.mean), usual, few)
+            looks.look_closer(~looks.found(), mean, usual, few)
+            looks.look_closer(looks.found(), mean, usual, few)
         return looks
 
     return search
