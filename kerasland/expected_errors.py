@@ -8,13 +8,8 @@ import keras
 import numpy as np
 
 from kerasland.geometry import Spacing
-from kerasland.layers import ExpectedError
+from kerasland.layers import ExpectedError, layer_of
 from kerasland.scale import Scale
-
-
-def layer_of(model: keras.Model) -> ExpectedError | None:
-    """The layer that gives a model's expected errors; None if the model is not calibrated."""
-    return next((layer for layer in model.layers if isinstance(layer, ExpectedError)), None)
 
 
 def of_model(model: keras.Model) -> Callable[[np.ndarray], list[dict[str, np.ndarray]]]:
@@ -28,7 +23,7 @@ def of_model(model: keras.Model) -> Callable[[np.ndarray], list[dict[str, np.nda
         A function that gives N times `error_mm` and `error_mm_95`, (K,) each, as
         `predictions.Prediction` has them; nothing of a model that is not calibrated.
     """
-    layer = layer_of(model)
+    layer = layer_of(model, ExpectedError)
     if layer is None:
         return lambda confidence: [{}] * len(confidence)
     ratio = layer.ratio(0.95)

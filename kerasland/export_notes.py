@@ -7,7 +7,8 @@ import os
 
 import keras
 
-from kerasland import __version__, expected_errors, model_notes
+from kerasland import __version__, model_notes
+from kerasland.layers import ExpectedError, layer_of
 from kerasland.models import landmark_names
 from kerasland.scale import Scale
 
@@ -32,7 +33,7 @@ def about(
         trained = Scale(**data["scale"])
     shipped = source is not None and model_notes.is_release(source)
     digest = hashlib.sha256(b"".join(values.tobytes() for values in model.get_weights()))
-    errors = expected_errors.layer_of(model)
+    errors = layer_of(model, ExpectedError)
     return {
         "kerasland": __version__,
         "model": None if source is None else model_notes.name(source),

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasland import resampling, settings
+from kerasland import resampling, settings, shapes
 from kerasland.closer_look import LEAST_PX, LEAST_SIZE, MOST_TURNED_DEG
 
 EPSILON = 1e-9
@@ -148,44 +148,45 @@ class CloserBox(keras.layers.Layer):
         self.place = tuple(place)
 
     def call(self, landmarks, confidence, image):
-        size, mean = ops.shape(image)[1:3], np.array(self.mean, "float32")
-        usual_c, usual_s, usual_x, usual_y = self.place
-        # the similarity (c, s, x, y) lays the mean shape onto the landmarks
-        total = ops.sum(confidence, axis=1, keepdims=True)
-        weight = (confidence / ops.maximum(total, EPSILON))[..., None]
-        centre, middle = (ops.sum(weight * points, axis=1) for points in (landmarks, mean))
-        seen, shape = landmarks - centre[:, None], mean - middle[:, None]
-        spread = ops.maximum(ops.sum(weight * shape**2, axis=(1, 2)), EPSILON)
-        c = ops.sum(weight * seen * shape, axis=(1, 2)) / spread
-        cross = seen[..., 1] * shape[..., 0] - seen[..., 0] * shape[..., 1]
-        s = ops.sum(weight[..., 0] * cross, axis=1) / spread
-        x = centre[:, 0] - c * middle[:, 0] + s * middle[:, 1]
-        y = centre[:, 1] - s * middle[:, 0] - c * middle[:, 1]
-        # divided by the usual one it lays the frame onto the image
-        square = usual_c**2 + usual_s**2
-        c, s = (c * usual_c + s * usual_s) / square, (s * usual_c - c * usual_s) / square
+        size = ops.shape(image)[1:3]
+        image_h, image_w = (ops.cast(side, "float32") for side in size)
+        height, width = self.image_shape
+        scale = resampling.letterbox_transform(size, self.image_shape)[0]
+        c, s, x, y = self._frame_onto_image(landmarks, confidence)
         pixels = ops.sqrt(c * c + s * s)  # of the image, per pixel of the frame
         upright = ops.abs(s) <= math.tan(math.radians(MOST_TURNED_DEG)) * c
-        c, s = ops.where(upright, pixels, c), ops.where(upright, 0.0, s)
-        height, width = self.image_shape
-        across = np.array([[0.0, width, 0.0, width]], "float32") - 0.5 - usual_x
-        down = np.array([[0.0, 0.0, height, height]], "float32") - 0.5 - usual_y
-        edges_x = x[:, None] + c[:, None] * across - s[:, None] * down + 0.5
-        edges_y = y[:, None] + s[:, None] * across + c[:, None] * down + 0.5
-        image_h, image_w = (ops.cast(side, "float32") for side in size)
-        sides = []
-        for edges, most in ((edges_x, image_w), (edges_y, image_h)):
-            ends = ops.round(ops.min(edges, axis=1)), ops.round(ops.max(edges, axis=1))
-            sides.append([ops.clip(end, 0.0, most) for end in ends])
-        (left, right), (top, bottom) = sides
-        scale = resampling.letterbox_transform(size, self.image_shape)[0]
-        least = ops.minimum(right - left, bottom - top) >= LEAST_PX
-        larger = ops.minimum(height / (bottom - top), width / (right - left)) > WORTH * scale
         usual = (pixels * scale >= LEAST_SIZE) & upright
-        found = total[:, 0] > 0
+        # the frame's corners in the image, of what is upright enough as if it were wholly
+        c, s = ops.where(upright, pixels, c), ops.where(upright, 0.0, s)
+        across = np.array([[0.0, width, 0.0, width]], "float32") - 0.5 - self.place[2]
+        down = np.array([[0.0, 0.0, height, height]], "float32") - 0.5 - self.place[3]
+        left, right = _ends(x + c * across - s * down + 0.5, image_w)
+        top, bottom = _ends(y + s * across + c * down + 0.5, image_h)
+        large = ops.minimum(right - left, bottom - top) >= LEAST_PX
+        larger = ops.minimum(height / (bottom - top), width / (right - left)) > WORTH * scale
+        found = ops.any(confidence > 0.0, axis=1)
         box = ops.stack([left, top, right, bottom], axis=1)
         whole = ops.stack([0.0, 0.0, image_w, image_h])
-        return ops.where((found & least & larger & ~usual)[:, None], box, whole)
+        return ops.where((found & large & larger & ~usual[:, 0])[:, None], box, whole)
+
+    def _frame_onto_image(self, landmarks, confidence):
+        """The similarity c, s, x, y, (B, 1) each, that lays the usual place of a subject onto
+        where it is: the frame's point at an offset (u, v) from that place is the image's
+        (x + c u - s v, y + s u + c v)."""
+        mean = np.array(self.mean, "float32")
+        total = ops.sum(confidence, axis=1, keepdims=True)
+        weight = (confidence / ops.maximum(total, EPSILON))[..., None]
+        middle, centre = (
+            ops.sum(weight * points, axis=1, keepdims=True) for points in (mean, landmarks)
+        )
+        c, s = shapes.similarity(mean - middle, landmarks - centre, weight)
+        x = centre[..., 0] - c * middle[..., 0] + s * middle[..., 1]
+        y = centre[..., 1] - s * middle[..., 0] - c * middle[..., 1]
+        # divided by the usual similarity, which lays the mean shape into the frame
+        usual_c, usual_s = self.place[:2]
+        square = usual_c**2 + usual_s**2
+        c, s = (c * usual_c + s * usual_s) / square, (s * usual_c - c * usual_s) / square
+        return c, s, x, y
 
     def compute_output_shape(self, landmarks_shape, confidence_shape, image_shape):
         return (landmarks_shape[0], 4)
@@ -193,3 +194,9 @@ class CloserBox(keras.layers.Layer):
     def get_config(self):
         config = {"image_shape": self.image_shape, "mean": self.mean, "place": self.place}
         return {**super().get_config(), **config}
+
+
+def _ends(edges, most):
+    """The lowest and the highest of edges (B, 4), (B,) each, whole pixels within 0..most."""
+    ends = ops.min(edges, axis=1), ops.max(edges, axis=1)
+    return [ops.clip(ops.round(end), 0.0, most) for end in ends]

@@ -8,7 +8,7 @@ import numpy as np
 from kerasland import shapes
 from kerasland.closer_look import usual_place
 from kerasland.frame_layers import CloserBox, FrameToImage, Letterbox, PixelSize
-from kerasland.layers import ShapePosterior, ShapePrior
+from kerasland.layers import ShapePosterior, ShapePrior, layer_of
 from kerasland.scale import Scale
 
 # the kinds of layers that work between the standardised image and the head
@@ -88,11 +88,6 @@ def with_shapes(
     return keras.Model(model.inputs[0], outputs, name=model.name)
 
 
-def shape_prior(model: keras.Model) -> ShapePrior | None:
-    """The layer of that kind, if a model has it."""
-    return next((layer for layer in model.layers if isinstance(layer, ShapePrior)), None)
-
-
 def pipeline(model: keras.Model, dtype: str = "float32", scale: Scale | None = None) -> keras.Model:
     """The whole path from a raw image to landmarks in its own pixels, as one model.
 
@@ -126,7 +121,7 @@ def pipeline(model: keras.Model, dtype: str = "float32", scale: Scale | None = N
     if scale is not None and scale.landmarks is not None:
         size = PixelSize(scale.landmarks, scale.length_mm, name="mm_per_px")
         kept["mm_per_px"] = size(landmarks, outputs["confidence"])
-    prior = shape_prior(model)
+    prior = layer_of(model, ShapePrior)
     if prior is not None and prior.place is not None:
         closer = CloserBox(image_shape, np.asarray(prior.mean), prior.place, name="closer")
         kept["closer"] = closer(landmarks, outputs["confidence"], image)

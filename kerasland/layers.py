@@ -297,3 +297,8 @@ class ExpectedError(keras.layers.Layer):
             "ratios": self.ratios,
         }
         return {**super().get_config(), **config}
+
+
+def layer_of(model, kind):
+    """The layer of a kind, such as `ShapePrior`, of which models have one; None without."""
+    return next((layer for layer in model.layers if isinstance(layer, kind)), None)

@@ -14,7 +14,7 @@ import tensorflow as tf
 from kerasland import geometry, machine
 from kerasland.closer_look import Place, View, closer, laid_onto, quarter_turned
 from kerasland.errors import UsageError
-from kerasland.inference_models import shape_prior
+from kerasland.layers import ShapePrior, layer_of
 from kerasland.shapes import most_moved
 from kerasland.volumes import is_nifti
 
@@ -90,7 +90,7 @@ def _search(model: keras.Model, side: str = "left") -> Callable[..., _Looks]:
     _check_side(side, model)
     first, *others = SIDES if side == AUTO else (side,)
     again = [(turns, of_side) for turns in range(4) for of_side in (first, *others)][1:]
-    locate, prior = frame_localizer(model), shape_prior(model)
+    locate, prior = frame_localizer(model), layer_of(model, ShapePrior)
     usual = Place.by(prior.place) if prior and prior.place else None
     mean = np.asarray(prior.mean) if usual else None
 
@@ -217,16 +217,11 @@ def frame_localizer(model: keras.Model) -> Localizer:
 def _check_side(side: str, model: keras.Model) -> None:
     if side not in (*SIDES, AUTO):
         raise UsageError(f"side {side!r}: expected {', '.join(SIDES)} or {AUTO}")
-    if side == AUTO and not knows_shapes(model):
+    if side == AUTO and not layer_of(model, ShapePrior):
         raise UsageError(
             f"side {AUTO}: this model does not tell one side from the other, it knows no shapes "
             f"(shape_prior=true and enough images to train on); choose {' or '.join(SIDES)}"
         )
-
-
-def knows_shapes(model: keras.Model) -> bool:
-    """Whether a model tells by a confidence of 0 what forms no shape, see `layers.ShapePrior`."""
-    return shape_prior(model) is not None
 
 
 def warn_of_no_shape(path: Path, confidence: np.ndarray, side: str = SIDES[0]) -> None:

@@ -23,13 +23,8 @@ from kerasland.errors import DataError, KeraslandError, UsageError
 from kerasland.geometry import Spacing
 from kerasland.image_files import OVERLAYS, find_images, image_stem
 from kerasland.images import pixel_spacing, read_image
-from kerasland.localizers import (
-    BATCH,
-    batch_localizer,
-    in_frame,
-    knows_shapes,
-    warn_of_no_shape,
-)
+from kerasland.layers import ShapePrior, layer_of
+from kerasland.localizers import BATCH, batch_localizer, in_frame, warn_of_no_shape
 from kerasland.models import landmark_names
 from kerasland.pictures import Drawing
 from kerasland.progress import track
@@ -112,7 +107,7 @@ def predict_files(
     if not paths:
         raise UsageError("no image named")
     names, failed, taken = landmark_names(model), [], {}
-    tells_shapes = knows_shapes(model)
+    tells_shapes = layer_of(model, ShapePrior) is not None
     tally, other_side, renamed = Counter(), [], []
     read = partial(_read, side=side, frame_shape=model.input_shape[1:3])
 

@@ -169,9 +169,7 @@ def posterior(points, covariance, mean, precision):
     precision = ops.convert_to_tensor(precision)
     centre = ops.mean(points, axis=1, keepdims=True)
     seen = points - centre
-    size = ops.sum(seen * seen, axis=(1, 2))[:, None] + EPSILON
-    c = ops.sum(seen * mean, axis=(1, 2))[:, None] / size
-    s = ops.sum(_cross(seen, mean), axis=1)[:, None] / size
+    c, s = similarity(seen, mean)
     seen = _turned(seen, c, s) - mean
     xx, xy, yy = (covariance[..., i] for i in range(3))
     blurred = (
@@ -207,6 +205,22 @@ def posterior(points, covariance, mean, precision):
     turn = c * c + s * s
     back = centre + _turned(found + mean, c, -s) / (turn + EPSILON)[..., None]
     return ops.where((turn > EPSILON)[..., None], back, points)
+
+
+def similarity(points, others, weight=1.0):
+    """The similarity of least squares that lays points onto others, both less their centres.
+
+    Args:
+        points, others: (B, K, 2) or (K, 2).
+        weight: (B, K, 1), of their squares.
+
+    Returns:
+        c and s, (B, 1): it turns and scales (x, y) to (c x - s y, s x + c y).
+    """
+    size = ops.sum(weight * points * points, axis=(-2, -1)) + EPSILON
+    c = ops.sum(weight * points * others, axis=(-2, -1)) / size
+    s = ops.sum(weight * _cross(points, others)[..., None], axis=(-2, -1)) / size
+    return c[:, None], s[:, None]
 
 
 def unblurred(covariance, variance: float):
