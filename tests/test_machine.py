@@ -56,12 +56,35 @@ def test_slow_bfloat16_is_said(monkeypatch, capsys, native, said):
 
 
 @pytest.mark.parametrize(("capability", "chosen"), [((7, 5), "float32"), ((8, 0), "bfloat16")])
-def test_a_gpu_says_it_by_its_capability(monkeypatch, capability, chosen):
+def test_a_gpu_says_it_by_its_capability(monkeypatch, capsys, capability, chosen):
     config = devices.tf.config
     monkeypatch.setattr(config, "list_physical_devices", lambda kind=None: ["GPU:0"])
     details = {"compute_capability": capability}
     monkeypatch.setattr(config.experimental, "get_device_details", lambda gpu: details)
     assert devices.precision_here("auto", "run", quiet=False) == chosen
+    devices.precision_here("bfloat16", "run", quiet=False)
+    said = capsys.readouterr().err
+    assert ("this GPU has no instructions; precision=auto" in said) == (chosen == "float32")
+
+
+@pytest.mark.parametrize(
+    ("onednn", "flags", "slow"),
+    [
+        ("1", "fma avx2", True),
+        ("1", "avx2 avx512f", False),
+        ("0", "avx2", False),
+        (None, "avx2", False),
+    ],
+)
+def test_an_image_alone_is_slow_with_onednn_and_without_avx512(
+    tmp_path, monkeypatch, onednn, flags, slow
+):
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: {flags}\n")
+    monkeypatch.setattr(machine, "CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    if onednn:
+        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", onednn)
+    assert machine.slow_alone() == slow
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="of x86-64")

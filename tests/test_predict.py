@@ -154,10 +154,9 @@ def test_images_go_through_the_network_together(tmp_path, monkeypatch, images, b
     assert sorted(seen, reverse=True) == batches and len(table) == 37 * images
 
 
-@pytest.mark.parametrize(("frames", "onednn", "batch"), [(1, "1", 2), (1, "0", 1), (3, "1", 3)])
-def test_no_frame_goes_through_onednn_alone(monkeypatch, frames, onednn, batch):
-    """With oneDNN, a convolution of a batch of one takes ten times as long."""
-    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", onednn)
+@pytest.mark.parametrize(("frames", "slow", "batch"), [(1, True, 2), (1, False, 1), (3, True, 3)])
+def test_where_a_frame_alone_is_slow_it_does_not_go_alone(monkeypatch, frames, slow, batch):
+    monkeypatch.setattr(localizers.machine, "slow_alone", lambda: slow)
     seen = []
 
     class Model:
