@@ -109,7 +109,7 @@ def write_frames(data: prepared.Prepared, settings: experiment.Experiment, path:
     """The images of both lists of `dev` for the peers, and by what settings to train on them."""
     learn, test = data.fold("dev")
     frames = dataset.load_frames(data, learn + test, settings.image_shape)
-    learnt, tested = frames.take(learn), frames.take(test)
+    learnt, tested = frames[: len(learn)], frames[len(learn) :]
     with replacing(path) as temporary:
         np.savez(
             temporary,

@@ -17,12 +17,9 @@ from kerasland.errors import DataError
 from kerasland.folds import read_fold
 from kerasland.images import pixel_hash, read_image
 from kerasland.prepared import examine
-from kerasland.prepared_tables import (
-    image_ids,
-    read_about,
-    read_landmarks,
-)
+from kerasland.prepared_tables import TABLE, image_ids, read_about, read_landmarks
 from kerasland.progress import track
+from kerasland.threads import WORKERS
 
 FAR = 6.0
 
@@ -43,7 +40,7 @@ class Audit:
         """Reads the folder; raises DataError where there is no data set to look through."""
         self.about = read_about(folder)
         self.dataset, problems = examine(folder)
-        self.table = folder / "landmarks.csv"
+        self.table = folder / TABLE
         self.ids = set(self.dataset.ids)
         self.lines = read_landmarks(self.table, self.dataset.landmarks)[1]
         self.spans: dict[str, list[int]] = {}  # the first line of an image and its last
@@ -69,7 +66,7 @@ class Audit:
 
     def _read_pictures(self) -> dict[str, Picture]:
         ids = sorted(image_ids(self.dataset.folder))
-        with ThreadPoolExecutor(2) as pool:
+        with ThreadPoolExecutor(WORKERS) as pool:
             read = pool.map(lambda i: _picture(self.dataset.image_path(i)), ids)
             return dict(zip(ids, track(read, "reading images", len(ids)), strict=True))
 
@@ -92,7 +89,7 @@ class Audit:
 
     def _hashes(self) -> Iterator[str]:
         path = self.dataset.folder / "dataset.json"
-        noted = self.about.get("image_hashes") or {}
+        noted = self.dataset.pixel_hashes
         for image_id, picture in self.pictures.items():
             if picture.hash and noted.get(image_id, picture.hash) != picture.hash:
                 where = self.dataset.image_path(image_id)

@@ -23,7 +23,7 @@ from kerasland.scale import Scale
 from kerasland.volumes import SUFFIXES
 
 FIELDS = 1 + 2 * len(LANDMARK_NAMES)
-# dev: 91 and 21 of 112 radiographs, what the figures in README and docs say of `dev` rests on
+# the fold dev of README and docs: 91 radiographs to train on, 21 to test
 OWN_FOLDS = Path(__file__).parent / "folds"
 
 
@@ -183,7 +183,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--images", type=Path, required=True, help="radiographs named ID.jpg, .png, .tif or .mha"
     )
-    parser.add_argument("--landmarks", type=Path, required=True, help="the published table")
+    parser.add_argument(
+        "--landmarks", type=Path, required=True, dest="table", help="the published table"
+    )
     lists = parser.add_mutually_exclusive_group()
     lists.add_argument("--folds", type=Path, help="folder of NAME/train.txt and NAME/test.txt")
     lists.add_argument(
@@ -205,23 +207,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--wrist-mm", type=float, default=50.0, help="their distance in mm (default: 50)"
     )
-    args = parser.parse_args(argv)
-
-    def body() -> None:
-        common.report(
-            prepare(
-                args.images,
-                args.landmarks,
-                args.out,
-                args.folds,
-                args.scale_landmarks,
-                args.wrist_mm,
-                args.sets,
-                args.seed,
-            )
-        )
-
-    return run(body, args.debug)
+    options = vars(parser.parse_args(argv))
+    debug = options.pop("debug")
+    return run(lambda: common.report(prepare(**options)), debug)
 
 
 if __name__ == "__main__":

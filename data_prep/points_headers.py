@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -69,9 +69,11 @@ def asked_column(path: Path, header: list[str], option: str, name: str) -> int:
 def tidy_columns(header: list[str], image_column: int) -> tuple[int, int, int] | None:
     """The columns of landmarks, x and y of a tidy table, if it is one; `name` is that of landmarks
     where it is not that of the images."""
-    lower, wide = [column.lower() for column in header], any(map(_axis, header))
-    for texts in (lower, lower if wide or any(map(_axis_first, header)) else map(_plain, header)):
-        texts = list(texts)
+    wide = any(map(_axis, header))
+    spellings = [[column.lower() for column in header]]
+    if not wide and not any(map(_axis_first, header)):  # else `x_px` may be a landmark's
+        spellings.append([_plain(column) for column in header])
+    for texts in spellings:
         known = [texts.index(c) for c in LANDMARK_COLUMNS if c in texts]
         if not wide and "name" in texts and texts.index("name") != image_column:
             known.append(texts.index("name"))
@@ -113,12 +115,8 @@ def pairs(
     Raises:
         DataError: they can't be told.
     """
-    for columns in (header, [*map(_without_unit, header)]):
-        axes = _axes(columns, image_column, _axis)
-        if axes == {}:
-            axes = _axes(columns, image_column, _axis_first)
-        axes = {name: of for name, of in (axes or {}).items() if {*of.values()} - asked}
-        if axes:
+    for axes in _readings(header, image_column):
+        if axes := {name: of for name, of in axes.items() if {*of.values()} - asked}:
             break
     else:
         return _alike(path, header, {image_column, *asked})
@@ -128,6 +126,17 @@ def pairs(
         name, axis = next(iter(single.items()))
         raise DataError(f"{path}: header has {axis} of {name!r}, not x and y; {EXPECTED}")
     return complete
+
+
+def _readings(header: list[str], image_column: int) -> Iterator[dict[str, dict[str, int]]]:
+    """The columns of each name's axes: named `wrist_x`, or, where none is, `x_wrist`; then both
+    without units."""
+    for columns in (header, [*map(_without_unit, header)]):
+        for axis_of in (_axis, _axis_first):
+            axes = _axes(columns, image_column, axis_of)
+            if axes != {}:  # None: an axis comes twice
+                break
+        yield axes or {}
 
 
 def _axes(

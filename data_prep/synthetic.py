@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
 from pathlib import Path
 
 from data_prep import common
 from kerasland import synthetic
 from kerasland.command import run
-from kerasland.progress import track
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -33,8 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
 
     def body() -> None:
-        progress = partial(track, what="drawing", total=args.count)
-        dataset = synthetic.write(args.out, args.count, args.seed, tuple(args.shape), progress)
+        dataset = synthetic.write(args.out, args.count, args.seed, tuple(args.shape))
         train, test = dataset.fold("dev")
         print(f"fold dev: {len(train)} train, {len(test)} test, a split made here")
         common.report(dataset)

@@ -18,7 +18,7 @@ from kerasland.experiment import Experiment
 ELASTIC_WAVES = 4
 ASTRAY_PX = 0.5
 NOISE_MARGIN = 64
-LEAST_SCALE = 0.1  # which smoothing, as wide as many pixels, still follows
+LEAST_SCALE = 0.1  # smaller images are smoothed as for this one, whose kernel is wide already
 
 
 def augment(image, points, seed, experiment: Experiment):

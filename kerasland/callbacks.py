@@ -21,6 +21,9 @@ CHECKPOINTS = "checkpoints"
 class Averaging(keras.callbacks.Callback):
     """Validates with the averaged weights and keeps the best of them in a file.
 
+    Afterwards the weights are what they were, to the bit: `keras.callbacks.SwapEMAWeights` swaps by
+    sums and differences, which round.
+
     Args:
         best: `.keras` file for the weights with the least validation error.
         averaged: whether the optimiser keeps an average.

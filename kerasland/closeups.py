@@ -56,7 +56,7 @@ def closeups(items: Sequence[Closeup]) -> Figure:
         right, bottom = left + side, top + side
         limits = np.clip([[top, bottom], [left, right]], 0, np.array(item.image.shape)[:, None])
         rows_shown, columns_shown = (slice(*pair) for pair in limits.astype(int))
-        grey, _ = scaled(item.image[rows_shown, columns_shown], min(1.0, _SIDE_PX / side))
+        grey = scaled(item.image[rows_shown, columns_shown], min(1.0, _SIDE_PX / side))
         extent = (columns_shown.start, columns_shown.stop, rows_shown.stop, rows_shown.start)
         axes.imshow(grey, cmap="gray", vmin=0, vmax=1, extent=np.array(extent) - 0.5)
         axes.set(xlim=(left - 0.5, right - 0.5), ylim=(bottom - 0.5, top - 0.5))

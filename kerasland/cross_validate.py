@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from kerasland import calibration, evaluate, files, plots, point_errors, run_folder, tables, train
+from kerasland import calibration, evaluate, files, plots, point_errors, run_folder, train
 from kerasland.errors import DataError, UsageError
 from kerasland.experiment import EXPERIMENT, Experiment
 from kerasland.folds import ALL
@@ -68,19 +68,13 @@ def cross_validate(
         )
     errors = pd.concat(found, ignore_index=True)
     pooled = {experiment.method: errors, "mean_shape": pd.concat(baseline, ignore_index=True)}
-    rows = {method: tables.summarize(table) for method, table in pooled.items()}
-    summary = {
-        "method": experiment.method,
-        **rows[experiment.method],
+    facts = {
         "minutes": round(sum(each["minutes"] for each in evaluated), 2),
-        "subset": f"cross-validation over {', '.join(folds)}",
         "parameters": evaluated[0]["parameters"],
-        "data": data.identity,
+        "subset": f"cross-validation over {', '.join(folds)}",
         "folds": {fold: len(part.test) for fold, part in splits.items()},
-        "scale": data.scale.describe(data.landmarks),
-        "mean_shape": rows["mean_shape"],
     }
-    evaluate.write(out, data, pooled, rows, summary)
+    summary = evaluate.write(out, data, pooled, facts)
     calibrated = None
     if calibration.usable(errors)["fold"].nunique() > 1:
         reliability = calibration.reliability(errors)

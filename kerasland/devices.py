@@ -94,8 +94,9 @@ def precision_here(name: str, title: str, quiet: bool) -> str:
         return "bfloat16" if native else "float32"
     if name == "bfloat16" and native is False and not quiet:
         print(
-            f"{title}: precision=bfloat16, for which this processor has no instructions: on CPUs "
-            "it takes about ten times as long as float32; precision=auto takes it where it is fast",
+            f"{title}: precision=bfloat16, for which this {'GPU' if gpus else 'processor'} has no "
+            f"instructions{'' if gpus else ': it takes about ten times as long as float32'}; "
+            "precision=auto takes it where it is fast",
             file=sys.stderr,
         )
     return name

@@ -88,19 +88,13 @@ def evaluate(
         errors["mean_shape"] = mean_shape_errors(data, tuple(sorted(seen)), ids)
     else:
         print(f"no mean shape: {data.folder} has no image that was trained on", file=sys.stderr)
-    rows = {method: tables.summarize(table) for method, table in errors.items()}
-    summary = {
-        "method": experiment.method,
-        **rows[experiment.method],
+    facts = {
         "minutes": notes.get("minutes"),
         "parameters": model.count_params(),
         "subset": subset,
         "init_images_known": known_init,
-        "data": data.identity,
-        "scale": data.scale.describe(data.landmarks),
-        "mean_shape": rows.get("mean_shape"),
     }
-    write(out, data, errors, rows, summary)
+    summary = write(out, data, errors, facts)
     if own_test_list and out.resolve() == (run / EVALUATION).resolve():
         unit = tables.unit_of(errors[experiment.method])
         shown = {name: summary[name] for name in (f"error_{unit}_mean", "sdr_2mm")}
@@ -146,19 +140,29 @@ def write(
     out: Path,
     data: Prepared,
     by_method: dict[str, pd.DataFrame],
-    rows: dict[str, dict],
-    summary: dict,
-) -> None:
+    facts: dict,
+) -> dict:
     """Writes errors, summary, tables and figures of a method, its baselines above it in the table.
 
     Args:
         out: folder.
         data: prepared data set.
         by_method: errors tables; the first is the method's.
-        rows: `tables.summarize` of each, in the same order.
-        summary: for `summary.json`; its "subset" goes into the captions.
+        facts: for `summary.json`, beside the statistics; "subset" goes into the captions.
+
+    Returns:
+        What `summary.json` holds.
     """
     method, errors = next(iter(by_method.items()))
+    rows = {name: tables.summarize(table) for name, table in by_method.items()}
+    summary = {
+        "method": method,
+        **rows[method],
+        **facts,
+        "data": data.identity,
+        "scale": data.scale.describe(data.landmarks),
+        "mean_shape": rows.get("mean_shape"),
+    }
     with files.replacing(out / ERRORS) as temporary:
         errors.to_csv(temporary, index=False)
     files.write_text(out / SUMMARY, json.dumps(files.without_nan(summary), indent=2) + "\n")
@@ -174,6 +178,7 @@ def write(
     write_table(per_landmark, out / "per_landmark", f"Per landmark: {caption}")
     write_figures(out, data, errors, by_method)
     plots.save(plots.per_landmark_bars(per_landmark), out / "per_landmark.png")
+    return summary
 
 
 def write_figures(

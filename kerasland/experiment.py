@@ -193,7 +193,9 @@ def load(path: Path) -> tuple[Experiment, dict]:
     except FileNotFoundError:
         raise DataError(f"{path}: not found; a run is a folder that holds it") from None
     except (ValueError, KeyError, AttributeError, TypeError):
-        raise DataError(f"{path}: not an experiment's JSON") from None
+        raise DataError(
+            f"{path}: not an experiment's JSON; get a fresh copy, or train again"
+        ) from None
     try:
         return from_dict(values, str(path)), document
     except UsageError as error:

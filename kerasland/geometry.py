@@ -1,9 +1,9 @@
-"""The coordinate convention, affine maps of points, millimetres. NumPy and SciPy only.
+"""The coordinate convention, maps of points and images, millimetres. NumPy and SciPy only.
 
 Points are (x, y) in pixels, x to the right and y down; the centre of the first pixel is (0, 0), so
 an image of width W covers x from -0.5 to W - 0.5. Resizing by s maps p to (p + 0.5) * s - 0.5.
-What has to do the same within a graph (`resampling`, `layers`, `augmentation`) is tested against
-the functions below.
+What has to do the same within a graph (`resampling`, `frame_layers`, `augmentation`) is tested
+against the functions below.
 """
 
 from __future__ import annotations
@@ -135,27 +135,10 @@ def resample_matrix(
     return sparse.csr_array((weight[kept].astype(np.float32), index[kept], ends), shape=shape)
 
 
-def affine(
-    centre: tuple[float, float],
-    rotation: float = 0.0,
-    scale: float = 1.0,
-    shift: tuple[float, float] = (0.0, 0.0),
-) -> np.ndarray:
-    """Rotation (radians, clockwise on the screen since y points down) and scale about a centre.
-
-    Args:
-        centre: (x, y) of the fixed point, pixels.
-        rotation: radians.
-        scale: factor.
-        shift: (x, y) added afterwards, pixels.
-
-    Returns:
-        (2, 3) matrix A with `A @ (x, y, 1)` the moved point.
-    """
-    cos, sin = scale * np.cos(rotation), scale * np.sin(rotation)
-    linear = np.array([[cos, -sin], [sin, cos]])
-    offset = np.asarray(centre) + np.asarray(shift) - linear @ np.asarray(centre)
-    return np.concatenate([linear, offset[:, None]], axis=1)
+def rotation(radians: float) -> np.ndarray:
+    """The matrix (2, 2) that turns (x, y), clockwise on the screen since y points down."""
+    cos, sin = np.cos(radians), np.sin(radians)
+    return np.array([[cos, -sin], [sin, cos]])
 
 
 def mirrored(points: np.ndarray, width: int) -> np.ndarray:

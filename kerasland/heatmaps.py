@@ -32,7 +32,7 @@ def annotated(points, image_shape: tuple[int, int]):
 
 
 def points_of(landmarks: int | None, points, what: str):
-    """Points that are (B, K, 2): others would be broadcast, or their visibility overlooked.
+    """Checks that points are (B, K, 2): TensorFlow would broadcast others without a word.
 
     Args:
         landmarks: K; None if a graph does not know it.

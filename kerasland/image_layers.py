@@ -59,7 +59,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
             len(inputs.shape) == 4
             and self.axis in (3, -1)
             and (self.center and self.scale)
-            and not (self.synchronized or getattr(self, "renorm", False))
+            and not (self.synchronized or self.renorm)
             and self.variable_dtype == "float32"
             and inputs.dtype != "float64"
         )

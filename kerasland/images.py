@@ -19,7 +19,7 @@ from kerasland.files import replacing
 READER = "3"  # another for each change of what pixels a file gives: prepared copies are made anew
 # that Pillow reads here, for the suffixes in `image_files`; EPS would have it run Ghostscript
 FORMATS = ("PNG", "TIFF", "BMP", "JPEG", "JPEG2000", "WEBP")
-_TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS, _TIFF_PHOTOMETRIC, _ORIENTATION = 256, 257, 258, 262, 274
+_TIFF_BITS, _TIFF_PHOTOMETRIC, _ORIENTATION = 258, 262, 274
 _TIFF_KIND, _REDUCED = 254, 1
 _TIFF_NUMBERS, _UNSIGNED = 339, 1
 
@@ -103,10 +103,9 @@ def _header(
 def _picture_shape(path: Path) -> tuple[int, int]:
     with Image.open(path, formats=FORMATS) as image:
         width, height = image.size
-        if image.format == "TIFF":  # whose size newer versions of Pillow give as turned
-            width, height = (image.tag_v2[tag] for tag in (_TIFF_WIDTH, _TIFF_HEIGHT))
-        turned = image.getexif().get(_ORIENTATION, 1) >= 5
-    return (width, height) if turned else (height, width)
+        turned = image.getexif().get(_ORIENTATION) in (5, 6, 7, 8)
+        # Pillow gives the size of a TIFF as it is shown, of others as it is stored
+        return (width, height) if turned and image.format != "TIFF" else (height, width)
 
 
 def _read_picture(path: Path) -> np.ndarray:
@@ -276,7 +275,7 @@ def _unreadable(path: Path, error: Exception) -> DataError:
         return DataError(f"{path}: no such image")
     if isinstance(error, MemoryError):
         return DataError(f"{path}: larger than the memory of this machine")
-    reason = str(error).replace(str(path), "file") or type(error).__name__
+    reason = " ".join(str(error).replace(str(path), "file").split()) or type(error).__name__
     if isinstance(error, UnidentifiedImageError):
         return DataError(
             f"{path}: of no known format ({', '.join(FORMATS)}, DICOM, MetaImage, NIfTI) or cut "

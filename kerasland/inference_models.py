@@ -8,7 +8,7 @@ import numpy as np
 from kerasland import shapes
 from kerasland.closer_look import usual_place
 from kerasland.frame_layers import CloserBox, FrameToImage, Letterbox, PixelSize
-from kerasland.layers import ShapePosterior, ShapePrior, layer_of
+from kerasland.layers import HeatmapDecoder, ShapePosterior, ShapePrior, layer_of
 from kerasland.scale import Scale
 
 # the kinds of layers that work between the standardised image and the head
@@ -80,7 +80,7 @@ def with_shapes(
         corrected = layer(outputs["landmarks"], outputs["confidence"])
         outputs["landmarks"], outputs["confidence"] = corrected
     else:
-        decoder = model.get_layer("decoder")
+        decoder = layer_of(model, HeatmapDecoder)
         window = decoder.image_shape, sigma_px, decoder.radius_cells, decoder.beta
         layer = ShapePosterior(*window, name="shape_posterior")
         outputs["landmarks"] = layer(outputs["landmarks"], outputs["heatmaps"])

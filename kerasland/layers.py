@@ -283,8 +283,9 @@ class ExpectedError(keras.layers.Layer):
         return ops.where(confidence > 0.0, expected, float("nan"))
 
     def ratio(self, level):
-        """The multiple of the expected error within which a share `level` of errors lies."""
-        return float(np.interp(level, self.levels, self.ratios))
+        """The multiple of the expected error within which a share `level` of errors lies; NaN
+        where no `levels` are known."""
+        return float(np.interp(level, self.levels, self.ratios)) if self.levels else math.nan
 
     def compute_output_shape(self, input_shape):
         return input_shape

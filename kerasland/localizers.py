@@ -171,14 +171,21 @@ class _Looks:
             return
         seen = [view.of(_as_left(pictures[i], sides[i])) for i, view in views.items()]
         frames = np.stack([geometry.letterboxed(part, self.frame_shape) for part in seen])
-        for (i, view), points, sure in zip(views.items(), *self.locate(frames), strict=True):
-            before = np.sum(self.confidence[i] == 0) if self.confidence[i].any() else 0
-            if np.sum(sure == 0) <= (len(sure) - 1 if most is None else max(most, before)):
+        for (i, view), points, confidence in zip(views.items(), *self.locate(frames), strict=True):
+            allowed = len(confidence) - 1 if most is None else most
+            if self.confidence[i].any():
+                allowed = max(allowed, _moved(self.confidence[i]))
+            if _moved(confidence) <= allowed:
                 self.points[i] = view.invert(self._fit(view.shape).invert(points))
-                self.confidence[i], self.sides[i], self.views[i] = sure, sides[i], view
+                self.confidence[i], self.sides[i], self.views[i] = confidence, sides[i], view
 
     def _fit(self, shape: tuple[int, int]) -> geometry.Similarity:
         return geometry.letterbox(shape, self.frame_shape)
+
+
+def _moved(confidence: np.ndarray) -> int:
+    """How many points the prior moved; all of them where they form no shape."""
+    return int(np.sum(confidence == 0))
 
 
 def _as_left(image: np.ndarray, side: str) -> np.ndarray:

@@ -38,11 +38,6 @@ class Overlay(NamedTuple):
     title: str | None = None
 
 
-def _reduced(image: np.ndarray, height_px: int) -> tuple[np.ndarray, float]:
-    """As `scaled`, at no more than `height_px` rows."""
-    return scaled(image, min(1.0, height_px / np.shape(image)[0]))
-
-
 def _millimetres(mm_per_px: float | tuple[float, float] | None) -> bool:
     return mm_per_px is not None and bool(np.isfinite(mm_per_px).all())
 
@@ -150,7 +145,8 @@ def _draw_landmarks(axes: Axes, points: np.ndarray, label: str, **marker) -> Non
 def _draw_overlay(axes: Axes, item: Overlay, size_pt: float) -> None:
     """`size_pt`: diameter of a ring and height of the letters, in points."""
     shape = np.shape(item.image)[:2]
-    grey, scale = _reduced(item.image, _DISPLAY_PX)
+    scale = min(1.0, _DISPLAY_PX / np.shape(item.image)[0])
+    grey = scaled(item.image, scale)
     rows, columns = grey.shape
     extent = (-0.5, columns / scale - 0.5, rows / scale - 0.5, -0.5)
     axes.imshow(grey, cmap="gray", vmin=0.0, vmax=1.0, extent=extent, interpolation="antialiased")

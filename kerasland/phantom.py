@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from kerasland.geometry import affine
+from kerasland.geometry import rotation
 from kerasland.phantom_bones import draw_bones
 from kerasland.phantom_film import add_props, develop, soft_tissue, with_grain
 
@@ -83,7 +83,7 @@ def _draw_landmarks(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndar
         name: np.clip(rng.normal(spread["mean"], spread["sd"]), spread["low"], spread["high"])
         for name, spread in model["pose"].items()
     }
-    points = points @ affine((0, 0), np.radians(pose["rotation_deg"]))[:, :2].T
+    points = points @ rotation(np.radians(pose["rotation_deg"])).T
     size = np.array(shape[::-1], dtype=np.float64)
     low, extent = points.min(axis=0), np.ptp(points, axis=0)
     scale = pose["fill"] * np.min(size / extent)

@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from scipy.ndimage import distance_transform_edt, uniform_filter
 from scipy.special import ndtri
 
-from kerasland.geometry import affine
+from kerasland.geometry import rotation
 from kerasland.phantom_bones import RAYS, THUMB, down_the_arm, toward, unit_vector
 
 # Soft tissue is drawn at this share of the bones' resolution.
@@ -197,7 +197,7 @@ def _add_marker(
     draw: ImageDraw.ImageDraw, corner: np.ndarray, size: np.ndarray, rng: np.random.Generator
 ) -> None:
     """Adds a lead L with two initials, most often on a faint tape."""
-    turn = affine((0, 0), rng.normal(0, 0.2))[:, :2].T * (size * [[1], [1]]).T
+    turn = rotation(rng.normal(0, 0.2)).T * size[:, None]
 
     def place(points: np.ndarray) -> list[tuple[float, float]]:
         return [tuple(point) for point in (np.array(points) - 0.5) @ turn + corner + size / 2]

@@ -102,7 +102,7 @@ def _font(size: float) -> ImageFont.FreeTypeFont:
     path = matplotlib / "mpl-data/fonts/ttf/DejaVuSans.ttf"
     if not path.exists():
         return ImageFont.load_default(size)
-    return ImageFont.truetype(str(path), size)  # Pillow 10.1 takes no Path
+    return ImageFont.truetype(path, size)
 
 
 @functools.cache
@@ -130,7 +130,7 @@ def _rings(centres: np.ndarray, outer: np.ndarray, hole: np.ndarray) -> np.ndarr
     return np.rint(255 * cover).astype(np.uint8)
 
 
-def scaled(image: np.ndarray, scale: float) -> tuple[np.ndarray, float]:
+def scaled(image: np.ndarray, scale: float) -> np.ndarray:
     """A radiograph at another scale, its contrast stretched between two percentiles.
 
     Args:
@@ -138,10 +138,10 @@ def scaled(image: np.ndarray, scale: float) -> tuple[np.ndarray, float]:
         scale: pixels of the result a pixel of the image.
 
     Returns:
-        Grey, float32, 0..1, and the scale.
+        Grey, float32, 0..1.
     """
     image = _resized(image, scale)
-    return _stretched(image, *_limits(image)), scale
+    return _stretched(image, *_limits(image))
 
 
 def _resized(image: np.ndarray, scale: float) -> np.ndarray:

@@ -6,13 +6,13 @@ import io
 import itertools
 import os
 import sys
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -34,7 +34,6 @@ from kerasland.threads import WORKERS, ahead
 SMALLEST_PX = 32
 SHOWN = 5
 STEM_BYTES = 200  # of an overlay's name; file systems take 255
-T = TypeVar("T")
 PASSES = 2  # of the network at once: where one waits for its slowest core, the other goes on
 
 
@@ -106,78 +105,110 @@ def predict_files(
     paths = find_images(images, out)
     if not paths:
         raise UsageError("no image named")
-    names, failed, taken = landmark_names(model), [], {}
+    names, taken, notes = landmark_names(model), {}, _Notes()
     tells_shapes = layer_of(model, ShapePrior) is not None
-    tally, other_side, renamed = Counter(), [], []
     read = partial(_read, side=side, frame_shape=model.input_shape[1:3])
 
-    def located(batch: list[_Radiograph]) -> Iterable[tuple]:
+    def located(batch: list[_Radiograph]) -> list[_Found]:
         frames = np.stack([seen.frame for seen in batch])
         shapes = [seen.drawing.image_shape for seen in batch]
         points, confidence, sides = localize(frames, shapes, lambda i: _again(batch[i].path))
-        return zip(batch, points, confidence, sides, expected(confidence), strict=True)
+        parts = zip(batch, points, confidence, sides, expected(confidence), strict=True)
+        return [_Found(*of_image) for of_image in parts]
 
-    def written(passes: Iterator[Future[Iterable[tuple]]]) -> Iterator[_Overlay]:
-        for seen, points, confidence, of_side, errors in _each(passes):
-            derived = expected_errors.spacing_by(scale, points, confidence, names)
-            spacing = seen.spacing or given or derived
-            shape_found = bool(confidence.any()) if tells_shapes else None
-            warn_of_no_shape(seen.path, confidence, side)
-            tally["strange"] += shape_found is False
-            tally["spaced"] += seen.spacing is not None
-            if shape_found is not None and seen.side not in (None, of_side):
-                other_side.append(str(seen.path))
-            name = f"{OVERLAYS}/{_free_name(_short(image_stem(seen.path)), taken)}.jpg"
-            write(
-                predictions.Prediction(
-                    str(seen.path),
-                    seen.drawing.image_shape,
-                    points,
-                    confidence,
-                    of_side,
-                    spacing,
-                    overlay=name,
-                    shape_found=shape_found,
-                    **expected_errors.rescaled(errors, scale, derived, spacing),
-                )
-            )
+    def prediction(found: _Found) -> predictions.Prediction:
+        seen = found.seen
+        derived = expected_errors.spacing_by(scale, found.points, found.confidence, names)
+        spacing = seen.spacing or given or derived
+        return predictions.Prediction(
+            str(seen.path),
+            seen.drawing.image_shape,
+            found.points,
+            found.confidence,
+            found.side,
+            spacing,
+            overlay=f"{OVERLAYS}/{_free_name(_short(image_stem(seen.path)), taken)}.jpg",
+            shape_found=bool(found.confidence.any()) if tells_shapes else None,
+            **expected_errors.rescaled(found.errors, scale, derived, spacing),
+        )
+
+    def written(passes: Iterator[Future[list[_Found]]]) -> Iterator[_Overlay]:
+        for found in itertools.chain.from_iterable(job.result() for job in passes):
+            made = prediction(found)
+            warn_of_no_shape(found.seen.path, found.confidence, side)
+            notes.add(found.seen, made)
+            write(made)
             shown = names if named else None
-            if labelme and Path(name).stem != seen.path.stem:
-                renamed.append(f"{Path(name).stem}.json of {seen.path}")
-            yield _Overlay(seen.drawing, points, confidence, shown, out / name)
+            drawing, path = found.seen.drawing, out / made.overlay
+            yield _Overlay(drawing, made.points, made.confidence, shown, path)
 
     with predictions.writing(out, names, labelme) as write:
         with ThreadPoolExecutor(WORKERS) as pool, ThreadPoolExecutor(PASSES) as network:
-            readable = _readable(ahead(pool, read, paths), len(paths), failed)
+            readable = _readable(ahead(pool, read, paths), len(paths), notes.failed)
             passes = ahead(network, located, _batches(readable), most=PASSES + 1)
             with closing(readable), closing(passes):  # what has not begun, where one fails
                 for job in ahead(pool, _draw, written(passes)):
                     job.result()
-        if len(failed) == len(paths):
-            raise DataError(_all_of(failed))
+        if len(notes.failed) == len(paths):
+            raise DataError(_all_of(notes.failed))
     there = (out / OVERLAYS).glob("[!.]*.jpg")
     if earlier := [path for path in there if path.stem.lower() not in taken]:
         which = f"{len(earlier)} of another call, such as {earlier[0].name}"
         print(f"{out / OVERLAYS}: has pictures of other images too, {which}", file=sys.stderr)
-    if other_side:
-        which = f"{len(other_side)} of {len(paths)} images are of the other side than was used"
-        print(f"DICOM laterality: {which} (--side): {_all_of(other_side)}", file=sys.stderr)
-    if renamed:
-        how = "not called as their images, so that labelme opens them by their own names alone"
-        print(f"{out / predictions.LABELME}: {how}: {_all_of(renamed)}", file=sys.stderr)
-    if given and tally["spaced"]:
-        which = f"{tally['spaced']} of {len(paths)} images, whose files state a spacing"
-        print(f"--mm-per-px: without effect on {which}", file=sys.stderr)
-    count = len(paths) - len(failed)
-    if failed:
-        of_all = f"{count} of {len(paths)} images{without_shape(tally['strange'])}"
-        raise DataError(f"{of_all}, written to {out}; not {_all_of(failed)}")
-    return count, tally["strange"]
+    notes.say(len(paths), out / predictions.LABELME if labelme else None, mm_per_px)
+    count = len(paths) - len(notes.failed)
+    if notes.failed:
+        of_all = f"{count} of {len(paths)} images{without_shape(notes.without_shape)}"
+        raise DataError(f"{of_all}, written to {out}; not {_all_of(notes.failed)}")
+    return count, notes.without_shape
 
 
 def without_shape(count: int) -> str:
     """A part of a sentence on images; empty if there are none of that kind."""
     return f", {count} without a shape like those trained on" if count else ""
+
+
+@dataclass
+class _Notes:
+    """What a call has to say of its images beside their table.
+
+    failed: reasons. other_side: images whose files state the side that was not used. renamed: whose
+    overlays are not called as they are. without_shape, with_spacing: how many.
+    """
+
+    failed: list[str] = field(default_factory=list)
+    other_side: list[str] = field(default_factory=list)
+    renamed: list[str] = field(default_factory=list)
+    without_shape: int = 0
+    with_spacing: int = 0
+
+    def add(self, seen: _Radiograph, made: predictions.Prediction) -> None:
+        self.without_shape += made.shape_found is False
+        self.with_spacing += seen.spacing is not None
+        if made.shape_found is not None and seen.side not in (None, made.side):
+            self.other_side.append(made.image)
+        if (name := Path(made.overlay).stem) != seen.path.stem:
+            self.renamed.append(f"{name}.json of {seen.path}")
+
+    def say(self, count: int, labelme: Path | None, mm_per_px: float | None) -> None:
+        """On stderr, once for all images.
+
+        Args:
+            count: of the images.
+            labelme: folder of the files for it, if they were asked for.
+            mm_per_px: spacing that was given.
+        """
+        if self.other_side:
+            which = f"{len(self.other_side)} of {count} images are of the other side than was used"
+            print(
+                f"DICOM laterality: {which} (--side): {_all_of(self.other_side)}", file=sys.stderr
+            )
+        if self.renamed and labelme:
+            how = "not called as their images, so that labelme opens them by their own names alone"
+            print(f"{labelme}: {how}: {_all_of(self.renamed)}", file=sys.stderr)
+        if self.with_spacing and mm_per_px is not None:
+            which = f"{self.with_spacing} of {count} images, whose files state a spacing"
+            print(f"--mm-per-px: without effect on {which}", file=sys.stderr)
 
 
 class _Radiograph(NamedTuple):
@@ -189,6 +220,17 @@ class _Radiograph(NamedTuple):
     frame: np.ndarray
     spacing: Spacing | None
     side: str | None
+
+
+class _Found(NamedTuple):
+    """points: (K, 2), pixels of the image. confidence: (K,). side: it was taken for. errors: what
+    the model expects, by its own scale, see `expected_errors`."""
+
+    seen: _Radiograph
+    points: np.ndarray
+    confidence: np.ndarray
+    side: str
+    errors: dict[str, np.ndarray]
 
 
 class _Overlay(NamedTuple):
@@ -240,11 +282,6 @@ def _readable(
 def _batches(radiographs: Iterator[_Radiograph]) -> Iterator[list[_Radiograph]]:
     while batch := list(itertools.islice(radiographs, BATCH)):
         yield batch
-
-
-def _each(passes: Iterator[Future[Iterable[T]]]) -> Iterator[T]:
-    for job in passes:
-        yield from job.result()
 
 
 def _all_of(failed: list[str]) -> str:

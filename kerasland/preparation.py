@@ -28,7 +28,7 @@ from kerasland.prepared_tables import (
     read_about,
 )
 from kerasland.scale import Scale
-from kerasland.threads import ahead
+from kerasland.threads import WORKERS, ahead
 
 Record = tuple[str, "np.ndarray | str | os.PathLike", np.ndarray]
 
@@ -42,7 +42,6 @@ def write(
     scale: Scale | None = None,
     spacing: Mapping[str, tuple[float, float]] | None = None,
     folds: Mapping[str, tuple[Sequence[str], Sequence[str]]] | None = None,
-    workers: int = 2,
 ) -> Prepared:
     """Writes a prepared folder. After an interruption the same call goes on where it stopped.
 
@@ -56,7 +55,6 @@ def write(
         spacing: mm a pixel along x and y by image id, where files state it and `scale.files` says
             what does.
         folds: (train ids, test ids) by name.
-        workers: threads that decode and encode.
 
     Returns:
         The data set as `read` opens it.
@@ -70,11 +68,14 @@ def write(
     if len(set(landmarks)) != len(landmarks) or not landmarks:
         raise DataError(f"{name}: landmark names must differ from each other: {list(landmarks)}")
     if any(not 0 <= i < len(landmarks) for i in scale.landmarks or ()):
-        raise UsageError(f"scale landmarks {scale.landmarks} of {len(landmarks)}, from 0")
+        raise UsageError(
+            f"scale landmarks {scale.landmarks}: the {len(landmarks)} of this data set are counted "
+            f"from 0 to {len(landmarks) - 1}"
+        )
     for fold, lists in (folds or {}).items():
         check_fold(fold, lists)
     earlier = _start(folder)
-    points, hashes = _write_images(folder, records, len(landmarks), workers)
+    points, hashes = _write_images(folder, records, len(landmarks))
     if not points:
         raise DataError(f"{folder}: no image with points to write")
     for path in (folder / "images").glob("*.png"):  # of another source, or of a killed process
@@ -134,7 +135,7 @@ def _start(folder: Path) -> list[str]:
 
 
 def _write_images(
-    folder: Path, records: Iterable[Record], count: int, workers: int
+    folder: Path, records: Iterable[Record], count: int
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     points: dict[str, np.ndarray] = {}
     called: dict[str, str] = {}
@@ -144,7 +145,10 @@ def _write_images(
             _check_id(image_id)
             # not every file system tells a.png from A.png
             if (first := called.setdefault(image_id.casefold(), image_id)) in points:
-                raise DataError(f"image ids {first!r} and {image_id!r}: the same, or but for case")
+                raise DataError(
+                    f"image ids {first!r} and {image_id!r} differ at most by case, and some file "
+                    "systems can't keep both: rename one"
+                )
             points[image_id] = _checked_points(image_id, of_image, count)
             yield image_id, image
 
@@ -152,8 +156,8 @@ def _write_images(
         image_id, image = record
         return image_id, write_png(image_path(folder, image_id), image)
 
-    with ThreadPoolExecutor(workers) as pool:
-        jobs = ahead(pool, written, checked(), 2 * workers)
+    with ThreadPoolExecutor(WORKERS) as pool:
+        jobs = ahead(pool, written, checked())
         hashes = dict(job.result() for job in jobs)
     return points, hashes
 

@@ -19,6 +19,7 @@ from kerasland import correlations, geometry, heatmaps, pictures
 from kerasland.closer_look import View
 from kerasland.experiment import Experiment
 from kerasland.geometry import letterboxed
+from kerasland.layers import HeatmapDecoder, layer_of
 
 PICTURE_PX, THUMBNAIL_PX = 900, 240
 LEVELS = 15  # of a heatmap's picture, above the transparent one
@@ -52,7 +53,8 @@ def jpeg(image: np.ndarray, longest_px: int) -> tuple[str, tuple[float, float]]:
         The JPEG, and the width and height that it covers from the upper left corner on, pixels of
         the image: at most a pixel of the JPEG less than the image.
     """
-    grey, scale = pictures.scaled(image, min(1.0, longest_px / max(image.shape)))
+    scale = min(1.0, longest_px / max(image.shape))
+    grey = pictures.scaled(image, scale)
     buffer = io.BytesIO()
     picture = Image.fromarray((255 * grey + 0.5).astype(np.uint8))
     picture.save(buffer, "jpeg", quality=82, optimize=True)
@@ -76,7 +78,7 @@ def look(
     outputs = model.predict_on_batch(letterboxed(view.of(image), frame_shape)[None, ..., None])
     logits = outputs["heatmaps"]
     grid_shape = logits.shape[1:3]
-    beta = model.get_layer("decoder").beta
+    beta = layer_of(model, HeatmapDecoder).beta
     attention = np.asarray(heatmaps.spatial_softmax(logits, beta))[0]
     attention = np.moveaxis(attention.reshape(*grid_shape, -1), -1, 0)
     # pixels of the radiograph a cell, (x, y)

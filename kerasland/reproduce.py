@@ -12,7 +12,6 @@ from kerasland import experiment as experiments
 from kerasland.errors import UsageError
 from kerasland.experiment import METHODS, Experiment
 from kerasland.prepared import Prepared
-from kerasland.progress import track
 from kerasland.table_files import ERRORS, EVALUATION, read_errors, write_table
 
 SYNTHETIC = {"count": 120, "shape": (700, 500)}
@@ -57,11 +56,7 @@ def reproduce(
         )
     methods = {method: experiment.replace(maps=maps) for method, maps in METHODS.items()}
     if data is None:
-        data = synthetic.write(
-            out / "data",
-            **SYNTHETIC,
-            track=lambda hands: track(hands, "drawing hands", SYNTHETIC["count"]),
-        )
+        data = synthetic.write(out / "data", **SYNTHETIC)
     splits = run_folder.splits(data, folds, experiment)
     pooled, rows = {}, []
     baseline = [

@@ -128,7 +128,10 @@ def check(
             f"{run}: was started with init={notes.get('init')}, not {_noted(init)}; cannot resume"
         )
     if tuple(notes["train_ids"]) != parts.train:
-        raise UsageError(f"{run}: was started with fold {notes['fold']}, not {parts.fold}")
+        raise UsageError(
+            f"{run}: was started with fold {notes['fold']} and other training images than fold "
+            f"{parts.fold} has today; cannot resume: restore that list or choose another --out"
+        )
 
 
 def update_scale(run: Path, data: Prepared) -> None:

@@ -117,10 +117,10 @@ def meaning(item: dataclasses.Field) -> str:
 
 
 def whole(name: str, value, least: int = 1) -> int:
-    """Python's own of a whole number of any kind.
+    """The value as `int`: of a whole number of any kind, also NumPy's.
 
     Raises:
-        ValueError: it is none, or below `least`.
+        ValueError: it is none (`3.0` and `True` are not), or below `least`.
     """
     try:
         number = operator.index(value)
@@ -132,10 +132,10 @@ def whole(name: str, value, least: int = 1) -> int:
 
 
 def above_0(name: str, value: float) -> float:
-    """The value.
+    """The value, if it is above 0 and finite.
 
     Raises:
-        ValueError: it is not above 0 and finite.
+        ValueError: it is not.
     """
     if not 0 < value < math.inf:
         raise ValueError(f"{name} must be above 0 and finite, not {value}")
@@ -143,10 +143,10 @@ def above_0(name: str, value: float) -> float:
 
 
 def height_and_width(image_shape) -> tuple[int, int]:
-    """Of an image, pixels.
+    """The shape of an image, pixels, as two `int`.
 
     Raises:
-        ValueError: it is anything else.
+        ValueError: it is not two whole numbers above 0.
     """
     try:
         height, width = (whole("side", side) for side in image_shape)

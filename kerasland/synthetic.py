@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +11,10 @@ import numpy as np
 from kerasland import phantom, preparation, prepared
 from kerasland.errors import UsageError
 from kerasland.folds import split
+from kerasland.progress import track
 from kerasland.scale import Scale
 
 SCALE = Scale(landmarks=(0, 4), length_mm=50.0)
-SMALLEST_PX = 64
 NAME = "synthetic"
 
 
@@ -23,7 +23,6 @@ def write(
     count: int,
     seed: int = 0,
     shape: tuple[int, int] = (1400, 1000),
-    track: Callable[[Iterable], Iterable] = iter,
 ) -> prepared.Prepared:
     """Draws hands into a prepared folder with one fold, `dev` (80 to 20).
 
@@ -34,7 +33,6 @@ def write(
         count: hands, at least 2.
         seed: of the hands and of the split.
         shape: (H, W) of the images, pixels.
-        track: wraps the records, to show progress.
 
     Returns:
         The data set.
@@ -48,17 +46,17 @@ def write(
             f"{folder}: holds a data set that would be lost; choose another --out, or, to train on "
             "it, give it as --data"
         )
-    if count < 2 or seed < 0 or min(shape) < SMALLEST_PX:
+    if count < 2 or seed < 0 or min(shape) < phantom.MIN_SIDE_PX:
         raise UsageError(
             f"{count} hands, seed {seed}, shape {tuple(shape)}: expected 2 or more, a seed from 0 "
-            f"and at least {SMALLEST_PX} pixels a side"
+            f"and at least {phantom.MIN_SIDE_PX} pixels a side"
         )
     ids = [f"hand_{seed}_{i:05d}" for i in range(count)]
     return preparation.write(
         folder,
         name=NAME,
         landmarks=phantom.LANDMARK_NAMES,
-        records=track(_records(ids, seed, shape)),
+        records=track(_records(ids, seed, shape), "drawing hands", count),
         scale=SCALE,
         folds={"dev": split(ids, 0.2, seed)},
     )

@@ -202,8 +202,9 @@ def _train(
         with scope.scope(), devices.precision(notes["computed_in"]):
             compile_model(model, experiment, steps * experiment.epochs, _scale(data, parts), shrunk)
             model.optimizer.build(model.trainable_variables)
-    watched = frames.take(parts.validation) if parts.validation else None
-    frames = frames.take(parts.train)
+    count = len(parts.train)
+    watched = frames[count:] if parts.validation else None
+    frames = frames[:count]
     experiment.save(run / experiments.EXPERIMENT, **notes)
     own = [
         Reseeding(experiment.seed),

@@ -89,9 +89,11 @@ def test_loaded_frames_show_their_points(tmp_path, depths):
         wanted = (1.0 if deep else 0.3 + 0.7 * i / 4) * np.iinfo(frames.images.dtype).max
         assert image.max() == pytest.approx(wanted, rel=0.01)
     assert np.isnan(frames.points[1, 1]).all()
-    taken = frames.take(("im3", "im2"))
-    np.testing.assert_array_equal(taken.images, frames.images[[2, 0]])
-    assert taken.ids == ("im3", "im2")
+    rest = frames[1:]
+    np.testing.assert_array_equal(rest.images, frames.images[1:])
+    np.testing.assert_array_equal(rest.points, frames.points[1:])
+    np.testing.assert_array_equal(rest.shrunk, frames.shrunk[1:])
+    assert rest.ids == frames.ids[1:]
     with pytest.raises(DataError, match="nobody"):
         dataset.load_frames(data, ("im0", "nobody"), SHAPE)
 
@@ -102,7 +104,7 @@ def test_frames_in_a_file_are_those_in_memory(tmp_path, monkeypatch, depths):
     wanted = epochs(kept, STRONG, 1)[0], list(dataset.validation(kept, 3))
     monkeypatch.setattr(dataset, "IN_MEMORY_BYTES", 1000)
     frames = dataset.load_frames(prepared.read(tmp_path / "set"), kept.ids, SHAPE)
-    taken = frames.take(frames.ids)
+    taken = frames[0:]
     for found in (frames, taken):
         assert isinstance(found.images, np.memmap) and not isinstance(kept.images, np.memmap)
         np.testing.assert_array_equal(found.images, kept.images)
@@ -112,14 +114,15 @@ def test_frames_in_a_file_are_those_in_memory(tmp_path, monkeypatch, depths):
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="the system can't be asked for room")
-def test_no_room_for_frames_is_said(monkeypatch):
+def test_no_room_for_frames_is_said(monkeypatch, tmp_path):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    frames = dataset.Frames(("a",), np.zeros((1, 20_000, 20_000), np.uint8), None, None)
-    with pytest.raises(DataError, match=r"no room for 0.4 GB of images .* set TMPDIR"):
-        frames.take(("a",))
+    monkeypatch.setattr(dataset, "IN_MEMORY_BYTES", 10**8)
+    data = preparation.write(tmp_path / "set", name="discs", landmarks=NAMES, records=records(2))
+    with pytest.raises(DataError, match=r"no room for 0.2 GB of images .* set TMPDIR"):
+        dataset.load_frames(data, data.ids, (10_000, 10_000))
 
 
 @pytest.mark.slow
@@ -189,7 +192,7 @@ def test_one_data_set_gives_the_same_each_time_it_is_iterated(frames):
 
 @pytest.mark.parametrize("count", [8, 7])
 def test_a_resumed_run_sees_what_an_uninterrupted_one_sees(frames, count):
-    some = frames.take(frames.ids[:count])
+    some = frames[:count]
     whole = epochs(some, STRONG, 5)
     resumed = epochs(some, STRONG, 2, first_epoch=3)
     same(resumed[0], whole[3])
@@ -220,18 +223,18 @@ def test_without_augmentation_images_are_as_they_are(frames):
 
 
 def test_last_images_that_fill_no_batch_wait_for_another_epoch(frames):
-    some = frames.take(frames.ids[:7])
+    some = frames[:7]
     orders = [which(some, epoch) for epoch in epochs(some, STILL, 12)]
     assert all(len(order) == len(set(order)) == 4 for order in orders)
     assert set(sum(orders, [])) == set(range(7))
 
 
 def test_fewer_images_than_a_batch_are_repeated(frames):
-    some = frames.take(frames.ids[:3])
+    some = frames[:3]
     order = which(some, epochs(some, STILL.replace(batch_size=8), 1)[0])
     assert len(order) == 8 and sorted(order[:3]) == sorted(order[3:6]) == [0, 1, 2]
     # repeated images are not augmented alike
-    images = epochs(some.take(("im0",)), STRONG, 1)[0][0][0]
+    images = epochs(some[:1], STRONG, 1)[0][0][0]
     assert len({image.tobytes() for image in images}) == 4
 
 

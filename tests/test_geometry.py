@@ -127,12 +127,9 @@ def test_letterboxed_is_scale_and_translate(source, frame):
     np.testing.assert_allclose(letterboxed(image, frame), wanted, atol=0.01)
 
 
-def test_affine():
-    quarter = geometry.affine((10, 20), rotation=np.pi / 2, scale=2.0, shift=(1, 0))
-    # clockwise on the screen: what was to the right of the centre is now below it
-    np.testing.assert_allclose(quarter @ (13, 20, 1), (11, 26), atol=1e-12)
-    np.testing.assert_allclose(quarter @ (10, 20, 1), (11, 20), atol=1e-12)
-    np.testing.assert_allclose(geometry.affine((3, 4)), np.eye(2, 3), atol=1e-12)
+def test_rotation_is_clockwise_on_the_screen():
+    np.testing.assert_allclose(geometry.rotation(np.pi / 2) @ (3, 0), (0, 3), atol=1e-12)
+    np.testing.assert_allclose(geometry.rotation(np.pi / 6) @ (2, 0), (3**0.5, 1), atol=1e-12)
 
 
 def test_mm_per_px():

@@ -110,6 +110,7 @@ SHOWN = {  # by EXIF orientation: what a viewer shows of the stored pixels
     6: lambda a: np.rot90(a, -1),
     7: lambda a: a[::-1, ::-1].T,
     8: lambda a: np.rot90(a),
+    9: lambda a: a,  # there is none
 }
 
 
@@ -117,7 +118,9 @@ SHOWN = {  # by EXIF orientation: what a viewer shows of the stored pixels
 def test_stated_orientation_is_applied(tmp_path, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    cases = {"a.png": GREY, "b.png": DEEP, "a.tif": GREY, "b.tif": DEEP, "lzw.tif": DEEP}
+    cases = {"a.png": GREY, "b.png": DEEP, "a.tif": GREY, "b.tif": DEEP}
+    if orientation < 9:  # which libtiff refuses to write
+        cases["lzw.tif"] = DEEP
     for name, pixels in cases.items():
         options = {"compression": "tiff_lzw"} if name == "lzw.tif" else {}
         Image.fromarray(pixels).save(tmp_path / name, exif=exif, **options)

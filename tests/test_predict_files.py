@@ -8,6 +8,7 @@ import re
 import shutil
 from pathlib import Path
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -28,6 +29,7 @@ from kerasland import (
 from kerasland.__main__ import main
 from kerasland.errors import DataError, UsageError
 from kerasland.images import read_image
+from kerasland.layers import ExpectedError
 from kerasland.models import unet
 from kerasland.scale import Scale
 
@@ -494,3 +496,15 @@ def test_names_that_look_like_numbers_or_nothing(hand, model, tmp_path, monkeypa
         table = predict.predict(names, model, tmp_path / "out")
         assert list(table["image"].unique()) == names
         assert {f"{name}.jpg" for name in names} <= set(os.listdir(tmp_path / "out" / "overlays"))
+
+
+def test_expected_errors_of_no_known_level(tmp_path):
+    """How far 95 % of the errors reach is not known then."""
+    model = unet(["a", "b"], (32, 32), width=2, depth=2)
+    outputs = dict(model.output)
+    outputs["error_mm"] = ExpectedError([0.0, 0.0], 0.3)(outputs["confidence"])
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 40), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    calibrated, scale = keras.Model(model.inputs[0], outputs), Scale((0, 1), 9.0)
+    table = predict.predict([tmp_path / "a.png"], calibrated, tmp_path / "out", scale=scale)
+    assert (table["error_mm"] > 0).all() and table["error_mm_95"].isna().all()

@@ -159,7 +159,10 @@ def test_write_refuses_a_folder_of_something_else(tmp_path):
         ((".a", np.zeros((9, 9), np.uint8), np.ones((3, 2))), "'.a'"),
         (("im0", np.zeros((9, 9), np.uint8), np.ones((3, 2))), "'im0'"),
         (("b", np.zeros((9, 9), np.uint8), np.ones((4, 2))), "image b.*4, 2"),
-        (("IM0", np.zeros((9, 9), np.uint8), np.ones((3, 2))), "'im0' and 'IM0': the same, or but"),
+        (
+            ("IM0", np.zeros((9, 9), np.uint8), np.ones((3, 2))),
+            "'im0' and 'IM0' differ at most by case",
+        ),
         (("b", np.zeros((9, 9), np.uint8), np.full((3, 2), np.inf)), "image b"),
         (("b", np.zeros((9, 9), np.uint8), np.full((3, 2), np.nan)), "image b.*no annotated"),
         (("b", np.zeros((9, 9, 3), np.uint8), np.ones((3, 2))), "b.png.*9, 9, 3"),

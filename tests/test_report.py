@@ -33,6 +33,7 @@ from kerasland import (
 from kerasland.__main__ import main
 from kerasland.closer_look import View
 from kerasland.experiment import Experiment
+from kerasland.layers import HeatmapDecoder
 from kerasland.scale import Scale
 
 TINY = Experiment(
@@ -863,7 +864,7 @@ def test_what_is_seen_of_an_image_is_in_its_own_pixels(view):
     model = SimpleNamespace(
         input_shape=(None, *frame_shape, 1),
         predict_on_batch=lambda frames: outputs,
-        get_layer=lambda name: SimpleNamespace(beta=1.0),
+        layers=[HeatmapDecoder(frame_shape)],
     )
     points = view.invert(points)
     truth = points + (3, 0)

@@ -424,6 +424,11 @@ def test_a_run_is_not_overwritten_nor_mixed(hands, finished, tmp_path):
     other = synthetic.write(tmp_path / "other", 14, seed=99, shape=(140, 100))
     with pytest.raises(DataError, match="other data"):
         train.train(other, TINY, finished, "dev", resume=True)
+    shutil.copytree(hands.folder, tmp_path / "edited")
+    listed = tmp_path / "edited" / "folds" / "dev" / "train.txt"
+    listed.write_text(listed.read_text().split("\n", 1)[1])
+    with pytest.raises(UsageError, match="other training images than fold dev has today"):
+        train.train(prepared.read(tmp_path / "edited"), TINY, finished, "dev", resume=True)
     assert not (tmp_path / "new").exists()
 
 
