@@ -53,7 +53,7 @@ def open_table(path: Path) -> Iterator[TextIO]:
         raise DataError(f"{path}: no CSV ({error}): save it as CSV UTF-8") from None
 
 
-def find_images(folder: Path, out: Path) -> dict[str, list[Path]]:
+def images_by_stem(folder: Path, out: Path) -> dict[str, list[Path]]:
     """The image files at any depth below a folder, by stem, sorted; none below `out`.
 
     Raises:

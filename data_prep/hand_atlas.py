@@ -136,7 +136,7 @@ def prepare(
     """Prepares the radiographs that have a row, see the module's command line."""
     scale = Scale(landmarks=tuple(scale_landmarks), length_mm=wrist_mm)
     rows = read_table(table)
-    found = common.find_images(images, out)
+    found = common.images_by_stem(images, out)
     chosen = choose_images(found, set(rows))
     without_image = sorted(set(rows) - set(chosen))
     without_row = sorted(set(found) - set(rows))

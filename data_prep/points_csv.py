@@ -106,7 +106,7 @@ def prepare(
     annotated = [image for image, p in points.items() if np.isfinite(p).any()]
     if len(annotated) < len(points):
         print(f"{len(points) - len(annotated)} images have no point annotated: left out")
-    found = common.find_images(images, out)
+    found = common.images_by_stem(images, out)
     matched = match_images(annotated, images, found)
     lacking = [image for image in annotated if image not in matched]
     if lacking:

@@ -169,7 +169,7 @@ def read_fold(
         path = folder / "folds" / name / f"{part}.txt"
         try:
             lists.append(tuple(read_list(path)))
-            problems += list_problems(lists[-1], ids, path)
+            problems += _list_problems(lists[-1], ids, path)
         except DataError as error:
             lists.append(())
             problems.append(str(error))
@@ -186,7 +186,7 @@ def write_fold(folder: Path, name: str, lists: tuple[Sequence[str], Sequence[str
         write_text(folder / "folds" / name / f"{part}.txt", "".join(f"{i}\n" for i in listed))
 
 
-def list_problems(listed: Sequence[str], ids: set[str], where: object) -> list[str]:
+def _list_problems(listed: Sequence[str], ids: set[str], where: object) -> list[str]:
     """What is wrong with one list of image ids; `where` names it."""
     if not listed:
         return [f"{where}: no image ids"]
@@ -202,8 +202,8 @@ def list_problems(listed: Sequence[str], ids: set[str], where: object) -> list[s
 
 
 def check_list(listed: Sequence[str], ids: set[str], where: object) -> None:
-    """Raises DataError with the first of `list_problems`, if there is one."""
-    for problem in list_problems(listed, ids, where):
+    """Raises DataError with the first of `_list_problems`, if there is one."""
+    for problem in _list_problems(listed, ids, where):
         raise DataError(problem)
 
 
