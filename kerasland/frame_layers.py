@@ -35,6 +35,7 @@ class Letterbox(keras.layers.Layer):
 
     def __init__(self, image_shape, **kwargs):
         super().__init__(**{**kwargs, "dtype": "float32"})  # whatever the policy
+        self.input_spec = keras.layers.InputSpec(ndim=4, axes={-1: 1})
         self.image_shape = settings.height_and_width(image_shape)
 
     def call(self, image):

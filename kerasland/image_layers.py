@@ -26,6 +26,7 @@ class ImageStandardization(keras.layers.Layer):
     def __init__(self, **kwargs):
         # a cast to float16 on the way in would overflow on 16-bit images
         super().__init__(**{**kwargs, "autocast": False})
+        self.input_spec = keras.layers.InputSpec(ndim=4)
 
     def call(self, image):
         # what a pipeline does not know, a functional model does, and other layers of it need
@@ -98,6 +99,7 @@ class DepthToSpace(keras.layers.Layer):
 
     def __init__(self, factor, **kwargs):
         super().__init__(**kwargs)
+        self.input_spec = keras.layers.InputSpec(ndim=4)
         self.factor = settings.whole("factor", factor)
 
     def build(self, input_shape):

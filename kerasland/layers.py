@@ -40,6 +40,7 @@ class SpatialEmbedding(keras.layers.Layer):
 
     def __init__(self, maps="both", angle="unit", beta=1.0, learn_beta=False, **kwargs):
         super().__init__(**{**kwargs, "dtype": "float32"})  # whatever the policy
+        self.input_spec = keras.layers.InputSpec(ndim=4)
         self.components = embedding.feature_count(maps, angle)
         self.maps = maps
         self.angle = angle
@@ -93,6 +94,7 @@ class HeatmapDecoder(keras.layers.Layer):
 
     def __init__(self, image_shape, radius_cells=4, beta=1.0, names=None, **kwargs):
         super().__init__(**{**kwargs, "dtype": "float32"})  # whatever the policy
+        self.input_spec = keras.layers.InputSpec(ndim=4)
         self.image_shape = settings.height_and_width(image_shape)
         self.radius_cells = settings.whole("radius_cells", radius_cells, least=0)
         self.beta = settings.above_0("beta", beta)

@@ -42,6 +42,11 @@ class _PointLoss(keras.losses.Loss):
             )
         return weight if weight.shape[1:] == ones else tf.ensure_shape(weight, (None, *ones))
 
+    def _check_head(self, y_pred, dimensions: int, what: str):
+        """Refuses another output of the network than that which the loss is about."""
+        if len(y_pred.shape) != dimensions:
+            raise ValueError(f"{self.name}: y_pred of shape {tuple(y_pred.shape)}: expected {what}")
+
     def get_config(self):
         return {**super().get_config(), "dtype": self.dtype, **self._settings}
 
@@ -67,8 +72,8 @@ class HeatmapLoss(_PointLoss):
 
     Raises:
         ValueError: for another kind, or `sigma_px` not above 0; when called, for points of
-            another shape, weights of landmarks, or heatmaps that do not divide `image_shape` or
-            whose size a graph does not know.
+            another shape, weights of landmarks, another output than heatmaps, or heatmaps that
+            do not divide `image_shape` or whose size a graph does not know.
     """
 
     def __init__(
@@ -92,6 +97,7 @@ class HeatmapLoss(_PointLoss):
         )
 
     def call(self, y_true, y_pred):
+        self._check_head(y_pred, 4, "heatmaps (B, h, w, K)")
         y_true = heatmaps.points_of(y_pred.shape[-1], y_true, f"{self.name}: y_true")
         (height, width), (rows, columns) = self.image_shape, heatmaps.grid_of(y_pred)
         if height % rows or width % columns:
@@ -127,7 +133,8 @@ class SpatialConfigurationLoss(_PointLoss):
 
     Raises:
         ValueError: for unknown names, and for "pearson" of two-component vectors; when called, for
-            points of another shape, weights of landmarks, or vectors of other maps.
+            points of another shape, weights of landmarks, another output than vectors, or those
+            of other maps.
     """
 
     def __init__(
@@ -162,6 +169,7 @@ class SpatialConfigurationLoss(_PointLoss):
         )
 
     def call(self, y_true, y_pred):
+        self._check_head(y_pred, 3, "spatial feature vectors (B, K, C)")
         y_true = heatmaps.points_of(y_pred.shape[1], y_true, f"{self.name}: y_true")
         components = embedding.feature_count(self.maps, self.angle)
         if y_pred.shape[-1] != components:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import operator
 
 import keras
@@ -9,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from kerasland import heatmaps
+from kerasland.settings import above_0
 
 _register = keras.saving.register_keras_serializable(package="kerasland")
 
@@ -25,9 +27,10 @@ class _PointMetric(keras.metrics.Mean):
     def __init__(self, scale_landmarks=(0, 4), length_mm=50.0, mm_per_px=None, name=None, **kwargs):
         super().__init__(name=name, **kwargs)
         self.scale_landmarks = None if scale_landmarks is None else _two(scale_landmarks)
-        for value in (length_mm, mm_per_px):
-            if value is not None and not (np.isfinite(value) and value > 0):
-                raise ValueError(f"{self.name}: a scale of {value} mm: expected a number above 0")
+        if mm_per_px is not None:
+            above_0("mm_per_px", mm_per_px)
+        elif scale_landmarks is not None:
+            above_0("length_mm", length_mm)
         self.length_mm = length_mm
         self.mm_per_px = mm_per_px
 
@@ -93,8 +96,8 @@ class RadialError(_PointMetric):
         mm_per_px: a known scale in the pixels of the points, used instead of the landmarks.
 
     Raises:
-        ValueError: a length not above 0, or no two different landmarks; when called, landmarks
-            that are not there, or points of other shapes.
+        ValueError: a length or scale not above 0, or no two different landmarks; when called,
+            landmarks that are not there, or points of other shapes.
     """
 
     _direction = "down"  # for Keras's callbacks
@@ -135,8 +138,8 @@ class SuccessDetectionRate(_PointMetric):
         name=None,
         **kwargs,
     ):
-        if not 0 <= radius_mm < np.inf:
-            raise ValueError(f"radius_mm must be 0 or more, and finite, not {radius_mm}")
+        if not (isinstance(radius_mm, numbers.Real) and 0 <= radius_mm < np.inf):
+            raise ValueError(f"radius_mm must be 0 or more, and finite, not {radius_mm!r}")
         unit = _unit(scale_landmarks, mm_per_px)
         name = name or f"sdr_{radius_mm:g}{unit}".replace(".", "_")
         super().__init__(scale_landmarks, length_mm, mm_per_px, name, **kwargs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import keras
 import tensorflow as tf
@@ -187,11 +187,13 @@ def landmark_names(model: keras.Model) -> tuple[str, ...]:
 
 
 def _names(landmarks: int | Sequence[str]) -> tuple[str, ...]:
-    if isinstance(landmarks, str):
-        raise ValueError(f"landmarks={landmarks!r}: expected a number or a list of names")
     try:
         names = tuple(str(k) for k in range(operator.index(landmarks)))
     except TypeError:
+        if isinstance(landmarks, str) or not isinstance(landmarks, Iterable):
+            raise ValueError(
+                f"landmarks={landmarks!r}: expected a number or a list of names"
+            ) from None
         names = tuple(landmarks)
     if not names or len(set(names)) < len(names):
         raise ValueError(f"landmarks={landmarks!r}: expected one or more, of different names")

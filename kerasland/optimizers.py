@@ -12,6 +12,8 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+from kerasland.settings import above_0
+
 HOOKS = (
     "_apply_weight_decay",
     "_clip_gradients",
@@ -22,14 +24,14 @@ _register = keras.saving.register_keras_serializable(package="kerasland")
 
 class _Steps:
     """What both optimisers add to those of Keras: `clip_norm`, the global norm of the batch's
-    gradient at most; and an average of the weights (`use_ema`) that is of use early."""
+    gradient at most, above 0; and an average of the weights (`use_ema`) that is of use early."""
 
     def __init__(self, *args, clip_norm=None, **kwargs):
         for hook in HOOKS:
             if not hasattr(keras.optimizers.Optimizer, hook):  # else not done, or twice
                 raise ImportError(f"Keras {keras.__version__} has no Optimizer.{hook}: take 3.15")
         super().__init__(*args, **kwargs)
-        self.clip_norm = clip_norm
+        self.clip_norm = None if clip_norm is None else above_0("clip_norm", clip_norm)
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         if clip_norm and self.gradient_accumulation_steps and replicas > 1:
             raise ValueError(

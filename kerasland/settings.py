@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import numbers
 import operator
 import types
 import typing
@@ -135,10 +136,10 @@ def above_0(name: str, value: float) -> float:
     """The value, if it is above 0 and finite.
 
     Raises:
-        ValueError: it is not.
+        ValueError: it is not, or no number.
     """
-    if not 0 < value < math.inf:
-        raise ValueError(f"{name} must be above 0 and finite, not {value}")
+    if not (isinstance(value, numbers.Real) and 0 < value < math.inf):
+        raise ValueError(f"{name} must be above 0 and finite, not {value!r}")
     return value
 
 

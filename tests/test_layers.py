@@ -191,6 +191,26 @@ def test_landmarks_of_another_number_are_refused(layer, shape, said):
         layer(keras.Input(shape))
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [
+        layers.SpatialEmbedding(),
+        layers.HeatmapDecoder((8, 8), names="abc"),
+        image_layers.ImageStandardization(),
+        image_layers.DepthToSpace(2),
+        frame_layers.Letterbox((8, 8)),
+    ],
+)
+def test_an_image_that_is_no_batch_is_refused_by_its_shape(layer):
+    with pytest.raises(ValueError, match=r"expected ndim=4, found ndim=3.*\(8, 6, 4\)"):
+        layer(np.ones((8, 6, 4), "float32"))
+
+
+def test_images_of_several_channels_are_not_fitted_into_a_frame():
+    with pytest.raises(ValueError, match=r"expected axis -1 .* value 1, .*\(2, 8, 6, 3\)"):
+        frame_layers.Letterbox((8, 8))(np.ones((2, 8, 6, 3), "float32"))
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32", "int32"])
 def test_letterbox_is_that_of_numpy(dtype):
     raw = np.random.default_rng(4).integers(0, 255, (2, 50, 31, 1)).astype(dtype)

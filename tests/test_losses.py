@@ -228,6 +228,8 @@ def test_points_and_heads_that_do_not_fit_are_refused():
         (on_vectors, seen, both, r"y_true of shape \(2, 4, 3\)"),
         (on_vectors, POINTS, polar, "3 components, where maps='both', angle='unit' have 5"),
         (HeatmapLoss(SHAPE[::-1]), POINTS, logits, r"6 x 5 cells are no image of 20 x 12 pixels"),
+        (on_heatmaps, POINTS, POINTS, r"y_pred of shape \(2, 4, 2\): expected heatmaps"),
+        (on_vectors, POINTS, logits, r"y_pred of shape \(2, 6, 5, 4\): expected spatial feature"),
     ):
         with pytest.raises(ValueError, match=said):
             loss(points, head)
@@ -271,8 +273,8 @@ def test_weights_that_a_graph_does_not_know_are_one_a_sample():
 def test_impossible_settings_are_refused():
     with pytest.raises(ValueError, match="kind must be one of"):
         HeatmapLoss(SHAPE, kind="dice")
-    for sigma in (0, np.nan):
-        with pytest.raises(ValueError, match="sigma_px must be above 0"):
+    for sigma in (0, np.nan, "2", None):
+        with pytest.raises(ValueError, match=f"sigma_px must be above 0 and finite, not {sigma!r}"):
             HeatmapLoss(SHAPE, sigma_px=sigma)
     for loss in (HeatmapLoss, SpatialConfigurationLoss):
         with pytest.raises(ValueError, match=r"image_shape \(12, 20, 1\): expected"):

@@ -104,14 +104,17 @@ def test_nothing_measured_is_no_number():
 def test_scales_that_are_none_are_refused():
     for options in (
         {"length_mm": -5.0},
+        {"length_mm": None},
         {"mm_per_px": 0.0},
+        {"mm_per_px": "0.1"},
         {"scale_landmarks": (0, 0)},
         {"scale_landmarks": (-1, 2)},
         {"scale_landmarks": 5},
     ):
-        with pytest.raises(ValueError, match="expected"):
+        with pytest.raises(ValueError, match="|".join(options)):
             RadialError(**options)
-    for radius in (-1.0, np.nan, np.inf):
+    assert RadialError(None, length_mm=None).name == "radial_error_px"
+    for radius in (-1.0, np.nan, np.inf, "2", None):
         with pytest.raises(ValueError, match="radius_mm must be 0 or more, and finite"):
             SuccessDetectionRate(radius)
     with pytest.raises(ValueError, match=r"scale_landmarks=\(0, 4\) of 3 landmarks"):

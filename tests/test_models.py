@@ -139,6 +139,7 @@ def test_variants(options, components):
         ({"width": True}, "width must be a whole number, 1 or more, not True"),
         ({"width": np.array([4])}, "width must be a whole number, 1 or more, not array"),
         ({"landmarks": 0}, "landmarks=0: expected one or more"),
+        ({"landmarks": 3.0}, "landmarks=3.0: expected a number or a list of names"),
         ({"output_stride": 3}, "output_stride 3 is none of the levels' strides"),
         ({"stem_stride": 2, "output_stride": 3}, "output_stride 3 .* stem_stride 2"),
         ({"normalization": "instance"}, "normalization must be one of .* not 'instance'"),

@@ -129,6 +129,15 @@ def test_biases_do_not_decay_not_even_after_a_reload(tmp_path, reload):
     np.testing.assert_allclose(model.layers[0].kernel.numpy(), kernel * (1 - 0.1 * 0.5), rtol=1e-5)
 
 
+@pytest.mark.parametrize("clip_norm", [-1.0, 0.0, "5"])
+def test_a_norm_that_is_none_is_refused(clip_norm):
+    """A negative one would turn the gradient round."""
+    with pytest.raises(
+        ValueError, match=f"clip_norm must be above 0 and finite, not {clip_norm!r}"
+    ):
+        optimizers.AdamW(clip_norm=clip_norm)
+
+
 @pytest.mark.parametrize("make", [optimizers.AdamW, optimizers.SGD])
 def test_config_round_trip(make):
     optimizer = make(0.01, clip_norm=2.0, use_ema=True, ema_momentum=0.9)
