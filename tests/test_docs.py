@@ -12,6 +12,7 @@ from html.parser import HTMLParser
 import pages
 import pytest
 
+import kerasland
 from kerasland import arguments
 from kerasland.experiment import PRESETS, Experiment, preset
 from kerasland.settings import meaning, written
@@ -237,7 +238,9 @@ def test_formulas_are_drawn_by_the_browser_itself(site):
 @pytest.mark.slow
 def test_the_reference_is_generated(site):
     reference = (site / "reference.html").read_text(encoding="utf-8")
-    assert "Sub-pixel landmarks" in reference and 'id="kerasland.models.unet"' in reference
+    assert "Sub-pixel landmarks" in reference
+    for name, home in kerasland._HOMES.items():
+        assert f'id="kerasland.{home}.{name}"' in reference
 
 
 @pytest.mark.slow
