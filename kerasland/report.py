@@ -31,6 +31,7 @@ MEAN_SHAPE = "mean shape"
 FAR_MM = 2.0
 MOST_ELLIPSES = 60  # of more landmarks, along contours say, they cover the image
 SAME_POINT_PX = 1.0
+FEW_IMAGES = 20  # of which the chart of the landmarks has every point: those of 112 took seconds
 COLORS = FORMS = 4  # of the runs; a form is a dash and a marker
 
 
@@ -70,6 +71,7 @@ def report(
         "far": FAR_MM if unit == "mm" else None,
         "runs": [run.name for run in runs],
         "looks": _looks(len(runs)),
+        "points": "all" if len(ids) <= FEW_IMAGES else "outliers",
         "errors": [
             report_data.numbers(report_runs.by_image(table, f"error_{unit}", ids, names), 4)
             for _, table in errors

@@ -494,6 +494,16 @@ def test_a_swipe_over_a_chart_scrolls_and_a_tap_opens(browser, page):
 
 
 @pytest.mark.slow
+def test_the_landmarks_of_many_images_are_boxes_with_the_points_beyond(browser, page, hands):
+    load(browser, page)
+    drawn = [len(hands.landmarks) - 1, 3 * (len(hands.landmarks) - 1)]  # one is not annotated
+    count = "return ['path.box', '.points path'].map((one) => strip.querySelectorAll(one).length)"
+    assert browser.execute_script(count) == [2 * number for number in drawn]
+    browser.execute_script("overview.points = 'outliers'; drawStrip()")
+    assert browser.execute_script(count) == [2 * drawn[0], 0]  # of three, none is far
+
+
+@pytest.mark.slow
 def test_paper_is_light_and_holds_whole_tables(browser, page):
     load(browser, page)
     browser.execute_script("document.documentElement.dataset.theme = 'dark'; applyTheme()")

@@ -110,8 +110,11 @@ function drawStrip() {
       .flatMap((of, image) => of.map((error, k) => ({ error, k, image })))
       .filter((point) => point.error !== null);
     return {
+      type: "box",
+      orientation: "h",
       x: points.map((point) => point.error),
       y: points.map((point) => point.k + band * ((run + 0.5) / count - 0.5)),
+      width: (0.8 * band) / count,
       customdata: points.map((point) => [point.image, point.k]),
       text: points.map(
         ({ error, k, image }) =>
@@ -120,7 +123,11 @@ function drawStrip() {
       name: plain(name),
       visible: isShown("strip", run),
       hoverinfo: "text",
-      mode: "markers",
+      hoveron: "points",
+      boxpoints: overview.points,
+      jitter: 0,
+      pointpos: 0,
+      line: { color: runColor(run), width: 1 },
       marker: { color: runColor(run), size: 7, opacity: 0.6, symbol: symbolOf(run) },
     };
   });
