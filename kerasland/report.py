@@ -255,7 +255,11 @@ def _per_landmark(run: Run, unit: str) -> Grid:
 def _comparison(first: Run, other: Run, unit: str) -> dict:
     """The paired test of two runs, in millimetres or else in pixels, and their landmarks."""
     pair = [run.errors for run in (first, other)]
-    means = [errors.groupby("landmark", sort=False)[f"error_{unit}"].mean() for errors in pair]
+    paired = tables.paired(*pair, unit=unit)
+    of_images, means = (
+        [errors.groupby(by, sort=False)[f"error_{unit}"].mean() for errors in pair]
+        for by in ("image_id", "landmark")
+    )
     table = pd.DataFrame(
         {
             f"{first.name}, {unit}": means[0],
@@ -267,12 +271,27 @@ def _comparison(first: Run, other: Run, unit: str) -> dict:
         f"Mean error of each landmark; difference, {unit}: {other.name} minus {first.name}, "
         f"negative where {other.name} is better."
     )
+    change = table["difference"]
+    extremes = {"Largest gain": change.idxmin(), "Largest loss": change.idxmax()}
     return {
+        "verdict": _verdict(paired, other.name, unit),
+        "closer": int((of_images[1] < of_images[0]).sum()),
+        "extremes": {which: (name, change[name]) for which, name in extremes.items()},
         "first": first,
         "other": other,
-        "paired": tables.paired(*pair, unit=unit),
+        "paired": paired,
         "landmarks": grid(table.rename_axis("landmark").reset_index(), caption),
     }
+
+
+def _verdict(paired: dict[str, float], name: str, unit: str) -> str:
+    """Whether a run differs from the first by more than the choice of the images explains."""
+    low, high = (paired[f"difference_{unit}_{end}"] for end in ("low", "high"))
+    if np.isnan(low):
+        return "Too few images to tell"
+    if low <= 0 <= high:
+        return "No difference beyond chance"
+    return f"{name} is {'better' if high < 0 else 'worse'}"
 
 
 def _settings(runs: list[Run]) -> Grid:

@@ -685,10 +685,32 @@ def test_the_paired_test_and_the_tables_are_those_of_the_package(page, runs):
     assert f"p = {paired['wilcoxon_p']:.2g}" in text
     sdr, low, high = (paired[f"sdr_2mm_difference{end}"] for end in ("", "_low", "_high"))
     assert f"positive where second is better</th><td>{sdr:.2f} ({low:.2f} to {high:.2f})" in text
+    said = re.search(r'<p class="verdict"><b>(.*?):</b>(.*?)</p>', text, re.DOTALL)
+    assert said[1] == report._verdict(paired, "second", "mm")
+    means = [errors_of(run).mean(axis=1) for run in runs]
+    assert f"closer in {(means[1] < means[0]).sum()} of 3 images" in said[2]
+    change = errors_of(runs[1]).mean() - errors_of(runs[0]).mean()
+    for which, value in (("gain", min(change.min(), 0)), ("loss", max(change.max(), 0))):
+        found = re.search(rf"Largest {which}: \S+, (\S+) mm", said[2])
+        assert float(found[1]) == pytest.approx(value, abs=0.0051) if value else not found
     for errors in (first, second):
         assert f"{tables.summarize(errors)['error_mm_median']:.2f}</td>" in text
     assert ">mean shape<" in text and "= 50 mm" in text
     assert len(text) < 6_500_000  # of which plotly is 4.8 million
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (-0.2, -0.1, "b is better"),
+        (0.1, 0.2, "b is worse"),
+        (-0.1, 0.2, "No difference beyond chance"),
+        (np.nan, np.nan, "Too few images to tell"),
+    ],
+)
+def test_the_verdict_of_a_comparison(low, high, verdict):
+    paired = {"difference_px_low": low, "difference_px_high": high}
+    assert report._verdict(paired, "b", "px") == verdict
 
 
 @pytest.mark.slow
