@@ -461,13 +461,64 @@ def test_light_and_dark_and_narrow(browser, page, tmp_path):
     assert_quiet(browser)
 
 
-@pytest.mark.slow
-def test_a_swipe_over_a_chart_scrolls_and_a_tap_opens(browser, page):
-    def touch(kind, *points):
-        event = {"type": kind, "touchPoints": [{"x": x, "y": y} for x, y in points]}
-        browser.execute_cdp_cmd("Input.dispatchTouchEvent", event)
+@pytest.fixture
+def touch(browser):
+    """Touches a screen: the kind of the event, and where the fingers are."""
+    browser.execute_cdp_cmd(
+        "Emulation.setTouchEmulationEnabled", {"enabled": True, "maxTouchPoints": 2}
+    )
 
-    browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
+    def event(kind, *points):
+        fingers = [{"x": x, "y": y, "id": i} for i, (x, y) in enumerate(points)]
+        browser.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": fingers})
+
+    yield event
+    browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
+
+
+@pytest.mark.slow
+def test_two_fingers_zoom_about_the_place_between_them(browser, page, touch):
+    load(browser, page, width=400, height=800)
+    browser.execute_script("openImage(0)")
+    chosen = find(browser, "#points [aria-pressed=true]").text
+    left, top, width, height = browser.execute_script(
+        "const {x, y, width, height} = stage.getBoundingClientRect(); return [x, y, width, height]"
+    )
+    x, y = left + 0.6 * width, top + 0.4 * height
+
+    def under(x, y) -> np.ndarray:
+        """The pixel of the image there."""
+        ranges = browser.execute_script(
+            "return [stage.layout.xaxis.range, [...stage.layout.yaxis.range].reverse()]"
+        )
+        at = (x - left) / width, (y - top) / height
+        return np.array([low + (high - low) * s for (low, high), s in zip(ranges, at, strict=True)])
+
+    touch("touchStart", (x, y))
+    for step in (10, 20, 30):  # one finger pans
+        touch("touchMove", (x + step, y))
+    before = under(x, y) - (30 * width_shown(browser) / width, 0)
+    touch("touchStart", (x + 30, y), (x - 30, y))
+    middle = under(x, y)
+    np.testing.assert_allclose(middle, before, atol=1)
+    for step in (40, 50, 60):
+        touch("touchMove", (x + step, y), (x - step, y))
+    assert zoom(browser) == 200
+    np.testing.assert_allclose(under(x, y), middle, atol=1)
+    for step in (10, 20, 30):
+        touch("touchMove", (x + 60 + step, y + step), (x - 60 + step, y + step))
+    np.testing.assert_allclose(under(x + 30, y + 30), middle, atol=1)
+    touch("touchEnd", (x, y))
+    touch("touchMove", (x + 50, y))  # one finger stays, and does nothing
+    touch("touchEnd")
+    time.sleep(0.5)  # after which plotly takes a tap for one
+    np.testing.assert_allclose(under(x + 30, y + 30), middle, atol=1)
+    assert zoom(browser) == 200 and find(browser, "#points [aria-pressed=true]").text == chosen
+    assert_quiet(browser)
+
+
+@pytest.mark.slow
+def test_a_swipe_over_a_chart_scrolls_and_a_tap_opens(browser, page, touch):
     load(browser, page, width=400, height=800)
     browser.execute_script("strip.scrollIntoView()")
     point = wait_for(browser, "#strip .points path")
@@ -489,7 +540,6 @@ def test_a_swipe_over_a_chart_scrolls_and_a_tap_opens(browser, page):
     touch("touchStart", browser.execute_script(box, point))
     touch("touchEnd")
     wait_for(browser, "#viewer[open]")
-    browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
     assert_quiet(browser)
 
 

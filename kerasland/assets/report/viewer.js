@@ -184,6 +184,7 @@ function ellipse([x, y], [xx, xy, yy]) {
 
 const currentView = () => ({ x: [...stage.layout.xaxis.range], y: [...stage.layout.yaxis.range] });
 const widthOf = (view) => view.x[1] - view.x[0];
+const within = (zoom) => Math.min(LARGEST_ZOOM, Math.max(0.5, zoom));
 
 function sayZoom() {
   byId("zoom").textContent = `${Math.round((100 * shown.fitted) / widthOf(currentView()))} %`;
@@ -192,7 +193,7 @@ function sayZoom() {
 /** Shows the neighbourhood of a point, by default the centre, at a zoom relative to the fit. */
 function lookAt(zoom, centre) {
   const view = currentView();
-  const factor = shown.fitted / Math.min(LARGEST_ZOOM, Math.max(0.5, zoom)) / widthOf(view);
+  const factor = shown.fitted / within(zoom) / widthOf(view);
   const range = ([from, to], middle = (from + to) / 2) =>
     [middle - (factor * (to - from)) / 2, middle + (factor * (to - from)) / 2];
   Plotly.relayout(stage, {
@@ -202,6 +203,44 @@ function lookAt(zoom, centre) {
 }
 
 const zoomNow = () => shown.fitted / widthOf(currentView());
+
+let grip = null; // of two fingers: as `fingers`, the zoom, and the place in the image between them
+
+function fingers([a, b]) {
+  const { x, y } = stage.getBoundingClientRect();
+  return {
+    apart: Math.hypot(a.clientX - b.clientX, a.clientY - b.clientY),
+    x: (a.clientX + b.clientX) / 2 - x - stage.clientWidth / 2,
+    y: (a.clientY + b.clientY) / 2 - y - stage.clientHeight / 2,
+  };
+}
+
+/** Pixels of the image a pixel of the screen, at a zoom. */
+const fineness = (zoom) => shown.fitted / within(zoom) / stage.clientWidth;
+
+/** Two fingers zoom and move the image; plotly would take them for one. */
+function pinch(event) {
+  const { type, touches } = event;
+  if (touches.length < 2 && !grip) return;
+  if (type !== "touchend" && type !== "touchcancel") {
+    event.preventDefault();
+    event.stopPropagation();
+  }
+  if (type === "touchstart") {
+    swiped = true; // what ends here and below is no click
+    document.dispatchEvent(new Event("touchend")); // plotly lets go of the first finger
+    const { x, y } = currentView();
+    const [zoom, now] = [zoomNow(), fingers(touches)];
+    const centre = [x, y].map(([from, to]) => (from + to) / 2);
+    grip = { ...now, zoom, place: [now.x, now.y].map((at, i) => centre[i] + at * fineness(zoom)) };
+  } else if (type === "touchmove" && touches.length > 1) {
+    const now = fingers(touches);
+    const zoom = (grip.zoom * now.apart) / grip.apart;
+    lookAt(zoom, [now.x, now.y].map((at, i) => grip.place[i] - at * fineness(zoom)));
+  } else if (!touches.length) {
+    grip = null;
+  }
+}
 
 function move(right, down) {
   const { x, y } = currentView();
@@ -286,6 +325,9 @@ byId("window").addEventListener("input", applyWindow);
 for (const id of ["layers", "runs"]) byId(id)?.addEventListener("change", () => drawStage());
 byId("run").addEventListener("change", () => { describeRun(); fillPoints(); drawStage(); drawMaps(); });
 byId("correlation").addEventListener("toggle", drawMaps);
+for (const type of ["touchstart", "touchmove", "touchend", "touchcancel"]) {
+  stage.addEventListener(type, pinch, { capture: true, passive: false });
+}
 gallery.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (button) openImage(Number(button.dataset.image));
