@@ -272,6 +272,66 @@ def test_the_keyboard_opens_zooms_moves_and_closes(browser, page):
 
 
 @pytest.mark.slow
+def test_an_address_opens_an_image_and_back_closes_it(browser, page, hands):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    def closed(_=None) -> bool:
+        """Where it was before: no address of an image, and no step of the history left over."""
+        place = browser.execute_script("return [viewer.open, location.hash, history.state]")
+        return place == [False, "", None]
+
+    load(browser, page)
+    index = runs_ids(page.parent / "first").index(HOSTILE_ID)
+    browser.execute_script(f"openImage({index})")
+    name = find(browser, "#points [aria-pressed=true]").text
+    browser.execute_script("choose(arguments[0])", hands.landmarks.index(HOSTILE[1]))
+    link = browser.current_url
+    assert name != HOSTILE[1] and link.startswith(page.as_uri() + "#image=")
+    press(browser, "\ue014")  # right: still one step back
+    assert browser.current_url != link
+    browser.back()
+    WebDriverWait(browser, 10).until(closed)
+    browser.forward()
+    wait_for(browser, "#viewer[open]")
+    press(browser, "\ue00c")  # Escape
+    WebDriverWait(browser, 10).until(closed)
+
+    browser.get("about:blank")
+    browser.get(link)
+    assert find(browser, "#viewer-title").text == f"Image {HOSTILE_ID}"
+    assert find(browser, "#points [aria-pressed=true]").text == HOSTILE[1]
+    find(browser, "#close").click()
+    WebDriverWait(browser, 10).until(closed)
+    for fragment, opened in (("image=hand1", "Image hand1"), ("image=gone", ""), ("images", "")):
+        browser.execute_script("location.hash = arguments[0]", fragment)
+        selector = "#viewer[open]" if opened else "#viewer:not([open])"
+        wait_for(browser, selector)
+        assert find(browser, "#viewer-title").text == opened
+
+
+@pytest.mark.slow
+def test_the_picture_has_the_size_of_its_place_when_opened_again(browser, page):
+    load(browser, page, width=700, height=450)
+    browser.execute_script("openImage(0)")
+    find(browser, "#correlation summary").click()
+    wait_for(browser, "#maps .heatmaplayer")
+    browser.execute_script("viewer.close()")
+    wait_for(browser, "#viewer:not([open])")
+    size = {"width": 1400, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.execute_async_script("requestAnimationFrame(() => setTimeout(arguments[0]))")
+    browser.execute_script("openImage(0)")
+    for chart in ("stage", "maps"):
+        drawn, place = browser.execute_script(
+            "return [arguments[0].querySelector('svg'), arguments[0]]"
+            ".map((one) => one.getBoundingClientRect().width)",
+            find(browser, f"#{chart}"),
+        )
+        assert drawn == pytest.approx(place, abs=1)
+    assert find(browser, "#stage").size["width"] > 800
+
+
+@pytest.mark.slow
 def test_the_wheel_zooms_and_a_drag_pans(browser, page):
     from selenium.webdriver import ActionChains
     from selenium.webdriver.common.actions.wheel_input import ScrollOrigin

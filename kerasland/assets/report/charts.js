@@ -14,6 +14,15 @@ function color(name) {
   return getComputedStyle(probe).color;
 }
 
+/** Gives a chart the size of its place, which plotly misses while it is hidden. */
+function refit(chart) {
+  const svg = chart.querySelector(".main-svg");
+  const [width, height] = ["width", "height"].map((side) => svg?.[side].baseVal.value);
+  if (svg && (width !== chart.clientWidth || height !== chart.clientHeight)) {
+    Plotly.relayout(chart, { autosize: true });
+  }
+}
+
 /** Text that plotly shows as it is: it takes some HTML in names for markup. */
 const plain = (text) => text.replace(/[&<>]/g, (sign) => `&#${sign.charCodeAt(0)};`);
 const runColor = (run) => color(`run-${overview.looks[run][0]}`);

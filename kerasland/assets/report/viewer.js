@@ -14,8 +14,9 @@ const isPredictionOn = (run) =>
   isOn("predicted") && (byId("runs")?.querySelector(`[value="${run}"]`).checked ?? true);
 const isOn = (layer) => byId("layers").querySelector(`[value=${layer}]`).checked;
 
-/** Opens an image at a landmark, by default the one that is furthest off. */
-function openImage(index, landmark) {
+/** Opens an image at a landmark, by default the one that is furthest off; back closes it again,
+ * unless it was opened by following the address. */
+function openImage(index, landmark, followed = false) {
   shown.index = index;
   shown.image = JSON.parse(byId(`view-${index}`).textContent);
   const errors = errorOf(ofRun()).map((error) => error ?? -1);
@@ -24,7 +25,8 @@ function openImage(index, landmark) {
   byId("viewer-title").textContent = `Image ${shown.image.id}`;
   byId("announcement").textContent =
     `Image ${shown.image.id}, ${order.indexOf(index) + 1} of ${order.length}`;
-  if (!viewer.open) {
+  const opening = !viewer.open;
+  if (opening) {
     viewer.showModal();
     byId("viewer-title").focus();
   }
@@ -36,6 +38,30 @@ function openImage(index, landmark) {
   fillPoints();
   drawStage(true);
   drawMaps();
+  noteAddress(opening && !followed ? "pushState" : "replaceState");
+}
+
+/** Names what is shown in the address of the page, by which others can open it. */
+function noteAddress(how) {
+  const place = { image: shown.image.id, landmark: landmarks[shown.landmark] };
+  setAddress(how, `#${new URLSearchParams(place)}`);
+}
+
+/** Changes the address; the state of the history is whether back closes the image. */
+function setAddress(how, address) {
+  try {
+    history[how](how === "pushState" || history.state, "", address);
+  } catch { // a frame whose address is not its own, or too many changes for the browser
+  }
+}
+
+const addressed = () => new URLSearchParams(location.hash.slice(1));
+
+function followAddress() {
+  const [index, landmark] = [[overview.ids, "image"], [landmarks, "landmark"]]
+    .map(([names, key]) => names.indexOf(addressed().get(key)));
+  if (index >= 0) openImage(index, landmark < 0 ? undefined : landmark, true);
+  else if (viewer.open) viewer.close();
 }
 
 function describeRun() {
@@ -88,12 +114,14 @@ function choose(k) {
     button.ariaPressed = String(button.textContent === landmarks[k]);
   }
   drawStage();
+  noteAddress("replaceState");
 }
 
 /** Draws the radiograph with its layers; the view stays unless it is to fit anew. */
 function drawStage(fit = false) {
   const { image } = shown;
   const view = fit ? null : currentView();
+  refit(stage);
   const place = { xref: "x", yref: "y", xanchor: "left", yanchor: "top", layer: "below", sizing: "stretch" };
   const images = [{
     ...place, source: `data:image/jpeg;base64,${image.picture}`,
@@ -259,6 +287,7 @@ function zoomToLandmark() {
 
 function drawMaps() {
   if (!byId("correlation").open || !viewer.open) return;
+  refit(byId("maps"));
   const size = landmarks.length;
   const floats = (text) =>
     new Float32Array(Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0)).buffer);
@@ -313,9 +342,13 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
   action();
 });
-viewer.addEventListener("close", () =>
-  gallery.querySelector(`[data-image="${shown.index}"]`).focus(),
-);
+viewer.addEventListener("close", () => {
+  gallery.querySelector(`[data-image="${shown.index}"]`).focus();
+  if (!addressed().has("image")) return; // back has closed it
+  if (history.state) history.back();
+  else setAddress("replaceState", location.pathname + location.search);
+});
+addEventListener("hashchange", followAddress);
 for (const [id, key] of [["previous", "ArrowLeft"], ["next", "ArrowRight"], ["zoom-in", "+"],
   ["zoom-out", "-"], ["zoom-fit", "0"], ["zoom-landmark", "z"]]) {
   byId(id).addEventListener("click", KEYS[key]);
@@ -336,3 +369,4 @@ gallery.addEventListener("click", (event) => {
 themed.push(drawMaps);
 sortGallery();
 applyTheme();
+followAddress();
