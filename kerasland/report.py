@@ -275,7 +275,7 @@ def _comparison(first: Run, other: Run, unit: str) -> dict:
     extremes = {"Largest gain": change.idxmin(), "Largest loss": change.idxmax()}
     return {
         "verdict": _verdict(paired, other.name, unit),
-        "closer": int((of_images[1] < of_images[0]).sum()),
+        "closer": int((of_images[1] - of_images[0] < 0).sum()),
         "extremes": {which: (name, change[name]) for which, name in extremes.items()},
         "first": first,
         "other": other,

@@ -1030,3 +1030,15 @@ def test_what_is_seen_of_an_image_is_in_its_own_pixels(view):
         assert y + centre[1] == pytest.approx(true_y, abs=2)
     annotated = np.frombuffer(base64.b64decode(seen.annotated), "<f4").reshape(2, 2)
     assert annotated[0, 0] == pytest.approx(1, abs=1e-4) and np.isnan(annotated[1]).all()
+
+
+def test_runs_in_another_order_are_compared_image_by_image():
+    rows = [(i, k, 3.0 + i + k) for i in range(4) for k in range(2)]
+    first = pd.DataFrame(rows, columns=["image_id", "landmark", "error_px"])
+    first = first.assign(error_mm=np.nan)
+    other = first.assign(error_px=first["error_px"] - [1, 1, 1, 1, -1, -1, -1, -1])[::-1]
+    runs = (
+        SimpleNamespace(errors=errors, name=name) for errors, name in ((first, "a"), (other, "b"))
+    )
+    found = report._comparison(*runs, "px")
+    assert found["closer"] == 2 and found["paired"]["images"] == 4
