@@ -192,14 +192,31 @@ def configuration_loss(vectors, points, image_shape, maps, kind, difference, ang
     return sum(abs(gap[a, b]) ** power for a, b in pairs) / len(pairs)
 
 
-def decoded(logits, image_shape, radius_cells, beta=1.0):
-    """(x, y) in pixels and confidence of one heatmap (h, w): soft-argmax about the highest cell."""
+def peak_window(logits, image_shape, radius_cells, beta=1.0):
+    """Attention, x and y of each cell of one heatmap (h, w) about the highest; pixels."""
     p, (h, w) = softmax_map(logits, beta), logits.shape
     peak_i, peak_j = np.unravel_index(np.argmax(p), p.shape)
-    mass = x = y = 0.0
     for i in range(max(0, peak_i - radius_cells), min(h, peak_i + radius_cells + 1)):
         for j in range(max(0, peak_j - radius_cells), min(w, peak_j + radius_cells + 1)):
-            mass += p[i, j]
-            x += p[i, j] * ((j + 0.5) * image_shape[1] / w - 0.5)
-            y += p[i, j] * ((i + 0.5) * image_shape[0] / h - 0.5)
+            x, y = (j + 0.5) * image_shape[1] / w - 0.5, (i + 0.5) * image_shape[0] / h - 0.5
+            yield p[i, j], x, y
+
+
+def decoded(*heatmap):
+    """(x, y) and confidence, arguments as of `peak_window`: soft-argmax about the highest cell."""
+    mass = x = y = 0.0
+    for weight, at_x, at_y in peak_window(*heatmap):
+        mass += weight
+        x += weight * at_x
+        y += weight * at_y
     return (x / mass, y / mass), mass
+
+
+def scatter(point, *heatmap):
+    """xx, xy and yy of the covariance about a point, other arguments as of `peak_window`."""
+    mass, sums = 0.0, np.zeros(3)
+    for weight, x, y in peak_window(*heatmap):
+        x, y = x - point[0], y - point[1]
+        mass += weight
+        sums += weight * np.array([x * x, x * y, y * y])
+    return sums / mass

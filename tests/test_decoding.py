@@ -68,6 +68,18 @@ def test_decoding_against_loops(radius, beta):
         np.testing.assert_allclose(confidence[b, k], mass, atol=1e-5)
 
 
+@pytest.mark.parametrize("radius", [1, 4])
+@pytest.mark.parametrize("beta", [1.0, 0.3])
+def test_scatter_against_loops(radius, beta):
+    rng = np.random.default_rng(radius)
+    logits = rng.normal(0, 2, (3, 7, 5, 4)).astype("float32")
+    points = rng.uniform(0, 14, (3, 4, 2)).astype("float32")
+    found = heatmaps.peak_covariance(logits, points, (14, 20), radius, beta)
+    for b, k in np.ndindex(3, 4):
+        wanted = naive.scatter(points[b, k], logits[b, :, :, k], (14, 20), radius, beta)
+        np.testing.assert_allclose(found[b, k], wanted, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("cell", [(0, 0), (0, 7), (5, 0), (5, 7), (3, 0), (0, 4)])
 def test_peak_at_the_border(cell):
     logits = gaussian_logits([cell[::-1]], (6, 8), 0.2)

@@ -90,7 +90,13 @@ def test_resample_matrix_by_hand():
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float64"])
 @pytest.mark.parametrize(
     ("source", "frame"),
-    [((61, 43), (16, 12)), ((15, 20), (45, 61)), ((37, 90), (32, 24)), ((5, 5), (8, 3))],
+    [
+        ((61, 43), (16, 12)),
+        ((15, 20), (45, 61)),
+        ((37, 90), (32, 24)),
+        ((5, 5), (8, 3)),
+        ((30, 90), (3 * geometry.BAND + 30, 30)),  # bands that the image does not reach
+    ],
 )
 def test_letterboxed_against_loops(source, frame, dtype):
     image = np.random.default_rng(1).integers(0, 256, source).astype(dtype)
