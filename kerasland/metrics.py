@@ -24,7 +24,7 @@ class _PointMetric(keras.metrics.Mean):
     measured.
     """
 
-    def __init__(self, scale_landmarks=(0, 4), length_mm=50.0, mm_per_px=None, name=None, **kwargs):
+    def __init__(self, scale_landmarks, length_mm, mm_per_px, name, **kwargs):
         super().__init__(name=name, **kwargs)
         self.scale_landmarks = None if scale_landmarks is None else _two(scale_landmarks)
         if mm_per_px is not None:

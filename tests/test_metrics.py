@@ -43,6 +43,13 @@ def test_each_image_has_its_own_scale():
     assert value(RadialError(None), (true, pred)) == pytest.approx(6.3)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float64", "int32"])
+def test_points_of_another_type_count_the_same(dtype):
+    true, pred = tf.cast(TRUE, dtype), tf.cast(PRED, dtype)
+    for batch in ((true, PRED), (TRUE, pred)):
+        assert value(RadialError(), batch) == pytest.approx(2.1)
+
+
 def test_points_without_annotation_are_left_out():
     true = TRUE.copy()
     true[0, 1] = np.nan
@@ -161,3 +168,6 @@ def test_names():
     assert RadialError().name == "radial_error_mm"
     assert SuccessDetectionRate(2.5).name == "sdr_2_5mm"
     assert SuccessDetectionRate(10).name == "sdr_10mm"
+    for make in (RadialError, SuccessDetectionRate):
+        own = make(name="mine", dtype="float64")
+        assert (own.name, own.dtype) == ("mine", "float64")
