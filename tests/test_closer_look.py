@@ -127,6 +127,25 @@ def test_a_view_ends_where_the_image_does(shape):
     assert closer((310, 800), FRAME, Place(complex("nan"), 20 + 300j), USUAL) is None
 
 
+def test_a_turned_view_ends_where_the_frame_or_the_image_does():
+    """On each side where the first of them ends, which near a corner of the image is the image."""
+    image_shape, unit, shorter = (400, 380), np.array([[0, 0], [1, 0], [0, 1], [1, 1]]), []
+    turn = USUAL.turn * 0.3 / geometry.letterbox(image_shape, FRAME).scale
+    for angle in (35, -130):
+        for corner in unit:
+            found = Place(turn * np.exp(1j * np.radians(angle)), corner @ (380, 400j))
+            view = closer(image_shape, FRAME, found, USUAL)
+            seen = (unit * FRAME[::-1] - 0.5) @ (1, 1j)
+            frame = found.turn * (seen - USUAL.centre) / USUAL.turn + found.centre
+            frame = view.apply(np.stack([frame.real, frame.imag], axis=-1)) + 0.5
+            image = view.apply(unit * image_shape[::-1] - 0.5) + 0.5
+            first = np.maximum(frame.min(axis=0), image.min(axis=0))
+            last = np.minimum(frame.max(axis=0), image.max(axis=0))
+            np.testing.assert_allclose([first, last], [(0, 0), view.shape[::-1]], atol=1)
+            shorter.append([first - frame.min(axis=0), frame.max(axis=0) - last])
+    assert np.min(np.max(shorter, axis=0)) > 20  # pixels, each of the four sides somewhere
+
+
 def test_deep_images_stay_deep():
     """What is beside the image is as dark as the darkest of it, also of 12 bits at the upper end
     of 16."""

@@ -241,6 +241,53 @@ def test_elastic_displacement_has_its_size_and_intensities_stay_in_range():
         assert warped.numpy().min() >= 0 and warped.numpy().max() <= 1
 
 
+def augmented(image, points, **amounts):
+    """What `augment` makes of them with a hundred seeds, and nothing but these amounts."""
+    image, points = tf.constant(image[..., None], tf.float32), tf.constant(points, tf.float32)
+    experiment = PLAIN.replace(**amounts)
+    once = tf.function(lambda seed: augment(image, points, seed, experiment))
+    images, moved = zip(*(once(tf.constant([4, seed])) for seed in range(100)), strict=True)
+    return np.stack(images)[..., 0], np.stack(moved)
+
+
+def assert_up_to(amount, values):
+    """Whether values are spread from minus the amount to the amount."""
+    assert -1.001 * amount < np.min(values) < -0.9 * amount
+    assert 0.9 * amount < np.max(values) < 1.001 * amount
+
+
+def test_an_image_is_moved_by_up_to_the_amounts_that_are_asked_for():
+    centre, arm = np.array([15.5, 23.5]), np.array([10, 0])
+    amounts = {"rotation_deg": 20, "scale": 0.2, "shift": 0.1}
+    _, moved = augmented(np.zeros((48, 32)), [centre - arm, centre + arm], **amounts)
+    x, y = (moved[:, 1] - moved[:, 0]).T
+    assert_up_to(20, np.degrees(np.arctan2(y, x)))
+    assert_up_to(0.2, np.hypot(x, y) / 20 - 1)
+    for shifts in (moved.mean(axis=1) - centre).T:
+        assert_up_to(0.1 * 48, shifts)  # of the longer side
+
+
+def test_intensities_change_by_up_to_the_amounts_that_are_asked_for():
+    image = np.random.default_rng(0).uniform(0.1, 0.9, (45, 33))
+    powers = np.log(augmented(image, [[0, 0]], gamma=0.5)[0]) / np.log(image)
+    np.testing.assert_allclose(powers, powers[:, :1, :1] * np.ones_like(image), rtol=1e-3)
+    assert_up_to(0.5, np.log(powers[:, 0, 0]))
+
+    grey = np.full((45, 33), 0.5)
+    gains = augmented(grey, [[0, 0]], contrast=0.2)[0] / 0.5 - 1
+    for row in (7, 22, 37):  # the middle of each third, where the gains are drawn
+        for column in (5, 16, 27):
+            assert_up_to(0.2, gains[:, row, column])
+    for axis, size in ((1, 45), (2, 33)):  # a cubic is at most 1.5 times as steep as a line
+        assert np.abs(np.diff(gains, axis=axis)).max() < 1.5 * 2 * 0.2 / (size / 3) * 1.3
+
+    noise = augmented(grey, [[0, 0]], noise=0.05)[0] - 0.5
+    deviations = noise.std(axis=(1, 2))
+    assert 0.9 * 0.05 < deviations.max() < 1.1 * 0.05 and deviations.min() < 0.1 * 0.05
+    together = np.corrcoef([noise[0].ravel(), noise[1].ravel(), np.roll(noise[0], 1, 0).ravel()])
+    assert np.abs(together - np.eye(3)).max() < 0.1  # no pixel like its neighbour or another day's
+
+
 def test_a_share_of_images_is_turned_and_made_smaller_by_more_and_points_of_others_stay():
     shape, rng = (128, 96), np.random.default_rng(0)
     image = tf.constant(rng.random((*shape, 1), "float32"))

@@ -77,7 +77,8 @@ def test_points_csv_kinds(own, kind, capsys):
 
 
 @pytest.mark.parametrize(
-    "header", ["x0,y0,x1,y1", "x_0,y_0,x_1,y_1", "x,y,x,y", "x_px,y_px,x_px,y_px"]
+    "header",
+    ["x0,y0,x1,y1", "x_0,y_0,x_1,y_1", "X0,Y0,X1,Y1", "x,y,x,y", "x_px,y_px,x_px,y_px"],
 )
 def test_points_csv_numbered(own, header):
     assert own(f"image,{header}\n{WIDE}") == 0
@@ -483,7 +484,7 @@ def test_points_csv_counts_images_without_points(own, capsys):
     for i in range(3, 8):
         (own.folder / "mine" / f"p{i}.png").unlink()
     (own.folder / "mine" / "more" / "p0.png").unlink()
-    assert own("image,a_x,a_y\np0.png,1,2\nP1.PNG,1,2\np2,,\n") == 0
+    assert own("image,a_x,a_y\np0.png,1,2\nP1.PNG,1,2\nC:\\mine\\p2.png,,\n") == 0
     assert "without points" not in capsys.readouterr().out
 
 
@@ -551,6 +552,8 @@ def test_points_csv_the_table_may_write_names_otherwise(own):
     dataset = prepared.read(own.folder / "out")
     assert dataset.ids == ("1,5", "hand")
     np.testing.assert_array_equal(dataset.points, [[[3, 4]], [[1.5, 2]]])
+    assert own("image,a_x,a_y\nHand.png,1,2\n") == 0
+    assert prepared.read(own.folder / "out").ids == ("Hand",)
 
 
 def test_points_csv_where_the_file_system_minds_no_case(own, capsys, monkeypatch):

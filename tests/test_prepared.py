@@ -269,6 +269,12 @@ def test_unknown_fold_and_image(folder):
         prepared.read(folder).index(["im9"])
 
 
+def test_what_else_lies_beside_folds_is_no_fold(folder):
+    (folder / "folds" / "notes.txt").write_text("dev: by patient")
+    (folder / "folds" / ".cache").mkdir()
+    assert folds.fold_names(folder) == ("dev",)
+
+
 def test_split_is_seeded_and_never_empty():
     ids = [f"{i}" for i in range(10)]
     train, test = folds.split(ids, 0.2, seed=3)

@@ -1,9 +1,9 @@
-"""Letterbox and resampling within a graph against their NumPy counterparts."""
+"""Letterbox, resampling and pixel size within a graph, as their NumPy counterparts have them."""
 
 import numpy as np
 import pytest
 
-from kerasland import geometry, resampling
+from kerasland import frame_layers, geometry, resampling
 
 
 @pytest.mark.parametrize(("source", "frame"), [((37, 91), (64, 48)), ((400, 13), (32, 32))])
@@ -11,6 +11,13 @@ def test_graph_geometry_is_that_of_numpy(source, frame):
     fit = geometry.letterbox(source, frame)
     found = resampling.letterbox_transform(source, frame)
     np.testing.assert_allclose([float(value) for value in found], fit, rtol=1e-6, atol=1e-5)
+
+
+def test_the_size_of_a_pixel_is_known_where_both_landmarks_are():
+    points = np.array([[[0, 0], [9, 9], [30, 40]]] * 4, "float32")
+    confidence = np.array([[0.1, 0, 0.2], [0, 1, 1], [1, 1, 0], [0, 1, 0]], "float32")
+    found = frame_layers.PixelSize((0, 2), 25.0)(points, confidence)
+    np.testing.assert_array_equal(found, [0.5, np.nan, np.nan, np.nan])
 
 
 def test_memory_is_that_of_the_rows_there_are(monkeypatch):

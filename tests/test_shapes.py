@@ -282,8 +282,8 @@ def test_too_little_to_tell():
     rng = np.random.default_rng(0)
     points = rng.normal(size=(30, 5, 2))
     assert shapes.fit(points) is not None
-    assert shapes.fit(points[:19]) is None
-    assert shapes.fit(points[:, :3]) is None
+    assert shapes.fit(points[:20]) is not None and shapes.fit(points[:19]) is None
+    assert shapes.fit(points[:, :4]) is not None and shapes.fit(points[:, :3]) is None
     assert shapes.fit(points[:1] + np.zeros((30, 1, 1))) is None
     assert shapes.fit(np.zeros((30, 5, 2))) is None
     points[:11, 2, 0] = np.nan
