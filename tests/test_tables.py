@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kerasland import table_files, tables
+from kerasland import point_errors, preparation, table_files, tables
 from kerasland.errors import DataError
 
 NAN = math.nan
@@ -370,3 +370,28 @@ def test_what_no_row_knows_is_left_out(tmp_path, by_hand):
     table_files.write_table(table, tmp_path / "t", "Caption.")
     rows = naive.markdown_table((tmp_path / "t.md").read_text(encoding="utf-8"))
     assert list(rows[0]) == ["Landmark", "PE mean, px", "Points"]
+
+
+def test_a_guess_that_does_not_look_is_the_mean_of_the_training_images(tmp_path):
+    """In a common frame: what is twice as large has its points at twice the place."""
+    points = np.random.default_rng(0).uniform(0, 29, (4, 3, 2))
+    points[0, 1], points[:3, 2] = NAN, NAN  # known in two of three training images, and in none
+    sizes, records = (1, 2, 1, 3), []
+    for k, size in enumerate(sizes):
+        image = np.full((40 * size, 30 * size), k, np.uint8)
+        records.append((f"im{k}", image, (points[k] + 0.5) * size - 0.5))
+    data = preparation.write(tmp_path, name="sizes", landmarks=tuple("abc"), records=records)
+    found = point_errors.mean_shape_errors(data, ("im0", "im1", "im2"), ("im3",))
+    mean = np.array([points[:3, 0].mean(axis=0), points[1:3, 1].mean(axis=0), (NAN, NAN)])
+    np.testing.assert_allclose(found[["x", "y"]], (mean + 0.5) * 3 - 0.5)
+    wanted = 3 * np.linalg.norm(mean - points[3], axis=-1)
+    np.testing.assert_allclose(found["error_px"], wanted)
+    assert list(found["landmark"]) == list("abc") and set(found["image_id"]) == {"im3"}
+    assert found["confidence"].isna().all()
+
+
+def test_images_that_were_trained_on_are_known_by_their_pixels(tmp_path):
+    records = [(f"im{k}", np.full((4, 3), k, np.uint8), np.ones((1, 2))) for k in range(3)]
+    data = preparation.write(tmp_path, name="three", landmarks=("a",), records=records)
+    notes = {"pixel_hashes": [data.pixel_hashes["im2"], "of another"]}
+    assert point_errors.trained_on(data, notes) == {"im2"}
