@@ -5,8 +5,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kerasland import calibration, inference_models, models
+from kerasland import calibration, expected_errors, inference_models, models
 from kerasland.errors import DataError
+from kerasland.geometry import Spacing
+from kerasland.scale import Scale
 
 NAMES = ("tip", "wrist", "thumb")
 OFFSETS = np.array([-0.5, 0.9, 0.2])
@@ -131,5 +133,33 @@ def test_the_model_says_its_error(tmp_path):
     whole = inference_models.pipeline(again).predict(image, verbose=0)
     np.testing.assert_allclose(whole["error_mm"], outputs["error_mm"], rtol=1e-3)
     assert again.get_layer("expected_error").ratio(0.9) == pytest.approx(fitted.ratios[17])
+    found = expected_errors.of_model(again)(outputs["confidence"])
+    for of_image, error_mm in zip(found, outputs["error_mm"], strict=True):
+        np.testing.assert_allclose(of_image["error_mm"], error_mm, rtol=1e-4)
+        np.testing.assert_allclose(of_image["error_mm_95"], fitted.ratios[18] * error_mm, rtol=1e-4)
+    assert expected_errors.of_model(model)(outputs["confidence"]) == [{}, {}]
     with pytest.raises(DataError, match="'elbow'"):
         calibration.attach(models.unet(("tip", "elbow"), (32, 32), width=4, depth=2), fitted)
+
+
+def test_expected_errors_are_in_the_millimetres_that_are_used():
+    by_wrist, by_spacing, stated = Scale((0, 1), 50.0), Scale(mm_per_px=0.1), Spacing(0.2, 0.3, "")
+    points, sure = np.array([[0.0, 0.0], [30.0, 40.0]]), np.ones(2)
+    derived = expected_errors.spacing_by(by_wrist, points, sure, ("a", "b"))
+    assert derived == Spacing(1.0, 1.0, "a to b (0, 1) = 50 mm")
+    for scale, where, confidence in (
+        (by_wrist, points, np.array([1, 0])),  # not found
+        (by_wrist, points * 0, sure),
+        (by_spacing, points, sure),
+        (None, points, sure),
+    ):
+        assert expected_errors.spacing_by(scale, where, confidence, ("a", "b")) is None
+    for scale, own, used, wanted in (
+        (by_wrist, derived, derived, [4, 8]),
+        (by_wrist, derived, stated, [1, 2]),
+        (by_wrist, None, stated, [np.nan] * 2),
+        (by_spacing, None, stated, [4, 8]),
+        (None, None, stated, [np.nan] * 2),
+    ):
+        said = expected_errors.rescaled({"error_mm": np.array([4.0, 8.0])}, scale, own, used)
+        np.testing.assert_allclose(said["error_mm"], wanted)
