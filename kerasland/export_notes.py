@@ -42,6 +42,7 @@ def about(
         "data": {key: data.get(key) for key in ("name", "hash")} if data else None,
         "landmarks": list(names),
         "input": "grey, 8 bit, bones bright",
+        "output": "x and y in pixels of the input, the centre of the first pixel is (0, 0)",
         "side": "left" if shipped else None,
         "scale": _millimetres(trained, names),
         "error_mm_95_factor": errors.ratio(0.95) if errors and errors.levels else None,

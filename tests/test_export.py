@@ -360,6 +360,7 @@ def test_what_an_export_says_of_itself(model, tmp_path):
     assert said["scale"] == {"text": text, "landmarks": (0, 4), "length_mm": 50}
     assert said["error_mm_95_factor"] == model.get_layer("expected_error").ratio(0.95) > 1
     assert (said["side"], said["use"]) == ("left", "research use only")
+    assert "bones bright" in said["input"] and "first pixel is (0, 0)" in said["output"]
 
     # the same file elsewhere, of which nobody says where it is from
     whole = (model_notes.location("pretrained") / "model.keras").read_bytes()
