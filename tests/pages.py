@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-RUN, SHOWN = ("sh", "python"), ("text", "console")
+RUN, SHOWN = ("sh", "python"), ("text", "console", "js")
 SMALL = "image_shape=64x48 width=8 max_width=16 depth=3 sigma_px=1.5"
 # the package's commands first, and a checkout's data_prep importable
 ENVIRONMENT = {

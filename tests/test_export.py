@@ -1,9 +1,12 @@
 """The exported artefacts, run without kerasland, against what `predict` finds."""
 
+import functools
+import http.server
 import json
 import re
 import subprocess
 import sys
+import threading
 import time
 import timeit
 import zipfile
@@ -236,6 +239,87 @@ def test_float16_weights_halve_the_file_and_hardly_move_landmarks(
     assert size(half) < 0.6 * size(full)
     # those that are looked at once; where to look again may differ by a pixel
     assert 1e-4 < gap_px(name, half, model, phantoms[:3], tmp_path) < 0.5
+
+
+# onnxruntime-web as far as docs/export.md uses it; the server runs the network
+STAND_IN = """
+export class Tensor {
+  constructor(type, data, dims) { Object.assign(this, { type, data, dims }); }
+}
+async function run({ image }) {
+  const request = { method: "POST", body: new Blob([image.data]) };
+  return await (await fetch(`/${image.type}/${image.dims}`, request)).json();
+}
+export const InferenceSession = { create: async () => ({ run }) };
+"""
+PAGE = """<!doctype html>
+<script type="importmap">{"imports": {"onnxruntime-web/wasm": "/MODULE"}}</script>
+<script type="module">CODE
+window.points = points;</script>
+"""
+
+
+@pytest.fixture
+def site(exported, tmp_path):
+    """A folder with the ONNX file, and where a server on this machine has it."""
+    import onnxruntime
+
+    path = exported["onnx", "float32"]
+    (tmp_path / "hand.onnx").symlink_to(path)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names = [value.name for value in session.get_outputs()]
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def do_POST(self):
+            _, kind, shape = self.path.split("/")
+            data = self.rfile.read(int(self.headers["Content-Length"]))
+            image = np.frombuffer(data, kind).reshape([int(size) for size in shape.split(",")])
+            found = zip(names, session.run(names, {"image": image}), strict=True)
+            data = {name: {"data": np.nan_to_num(v).ravel().tolist()} for name, v in found}
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps(data).encode())
+
+        def log_message(self, *args):
+            pass
+
+    handler = functools.partial(Handler, directory=tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield tmp_path, f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runtime", ["stand-in", "onnxruntime-web"])
+def test_in_a_browser_it_finds_what_predict_finds(runtime, site, browser, model, phantoms):
+    """The program of docs/export.md, word for word."""
+    folder, address = site
+    page = (pages.ROOT / "docs" / "export.md").read_text(encoding="utf-8")
+    code = next(block.code for block in pages.blocks(page) if block.language == "js")
+    if runtime == "stand-in":
+        module = "ort.mjs"
+        (folder / module).write_text(STAND_IN)
+    else:
+        module = "node_modules/onnxruntime-web/dist/ort.wasm.min.mjs"
+        if not (pages.ROOT / module).is_file():
+            pytest.skip("no onnxruntime-web: npm install --no-save onnxruntime-web")
+        (folder / "node_modules").symlink_to(pages.ROOT / "node_modules")
+    (folder / "index.html").write_text(PAGE.replace("MODULE", module).replace("CODE", code))
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    grey = np.asarray(Image.open(phantoms[2]))
+    Image.fromarray(np.stack([grey, grey // 2, 255 - grey], -1)).save(folder / "colour.png")
+    for path in (*phantoms, folder / "colour.png"):
+        (folder / "hand.png").write_bytes(path.read_bytes())
+        browser.get(f"{address}/index.html?{path.stem}")
+        wait = WebDriverWait(browser, 120)
+        found = wait.until(lambda b: b.execute_script("return window.points"))
+        table = predict.predict([path], model, folder / "out")
+        assert [point["name"] for point in found] == table["landmark"].tolist()
+        points, wanted = ([(p["x"], p["y"]) for p in found], table[["x", "y"]].to_numpy())
+        assert np.linalg.norm(points - wanted, axis=1).max() < 0.05
+        np.testing.assert_allclose([p["confidence"] for p in found], table["confidence"], atol=0.02)
 
 
 def size(path: Path) -> int:
