@@ -161,7 +161,7 @@ def write_models(source: str, folder: Path) -> tuple[int, int]:
     model = model_files.load_model(source)
     for suffix in ("", ".onnx"):
         export.export(model, folder / f"whole{suffix}")
-    export.export(model, folder / "bfloat16", weights=export.BRAIN)
+    export.export(model, folder / "bfloat16", weights=export.BFLOAT16)
     # any hands do: how long the network takes does not depend on them
     images = [phantom.hand(seed, shape=(350, 250))[0] for seed in range(4)]
     export.export(model, folder / "int8.onnx", weights=export.INT8, calibration=images)

@@ -118,7 +118,7 @@ def measure(data: prepared.Prepared, fold: str, source: str, pairs: int) -> pd.D
             command = [sys.executable, "-m", "benchmarks.runtimes", "--serve"]
             return Peer(*command, runtime, artefact, out, *paths)
 
-        first = (RUNTIMES[0][0], Path(folder) / export.FULL / RUNTIMES[0][1])
+        first = (RUNTIMES[0][0], Path(folder) / export.FLOAT32 / RUNTIMES[0][1])
         tried = [(*entry[:2], kept) for entry in installed for kept in export.WEIGHTS[entry[1]]]
         for runtime, format, weights in tried:
             artefact, out = Path(folder) / weights / format, Path(folder) / "found.npz"

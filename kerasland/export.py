@@ -25,8 +25,12 @@ from kerasland.scale import Scale
 
 ONNX, LITERT, SAVED_MODEL = "onnx", "litert", "saved_model"
 SUFFIXES = {".onnx": ONNX, ".tflite": LITERT}
-FULL, HALF, BRAIN, INT8 = "float32", "float16", "bfloat16", "int8"
-WEIGHTS = {ONNX: (FULL, HALF, INT8), LITERT: (FULL, HALF), SAVED_MODEL: (FULL, HALF, BRAIN)}
+FLOAT32, FLOAT16, BFLOAT16, INT8 = "float32", "float16", "bfloat16", "int8"
+WEIGHTS = {
+    ONNX: (FLOAT32, FLOAT16, INT8),
+    LITERT: (FLOAT32, FLOAT16),
+    SAVED_MODEL: (FLOAT32, FLOAT16, BFLOAT16),
+}
 OPSET = 18
 IMAGE = tf.TensorSpec((None, None, None, 1), tf.uint8, name="image")
 
@@ -35,7 +39,7 @@ def export(
     model: keras.Model,
     path: str | os.PathLike,
     format: str | None = None,
-    weights: str = FULL,
+    weights: str = FLOAT32,
     calibration: Iterable[np.ndarray] | None = None,
     scale: Scale | None = None,
     source: str | os.PathLike | None = None,
@@ -82,7 +86,7 @@ def export(
         raise UsageError(f"{path}: exists already; choose another --out")
     if format == ONNX:
         _require_onnx(weights)
-    if weights == HALF:
+    if weights == FLOAT16:
         _require_half(model)
     if weights == INT8 and calibration is None:
         calibration = quantize.calibration_images(landmark_names(model))
@@ -138,14 +142,14 @@ def _is_kernel(variable: keras.Variable) -> bool:
 def _write_saved_model(
     model: keras.Model, path: Path, weights: str, scale: Scale | None, said: str
 ) -> None:
-    computed = bare(model, BRAIN if weights == BRAIN else FULL)
+    computed = bare(model, BFLOAT16 if weights == BFLOAT16 else FLOAT32)
     graph = frozen(pipeline(computed, "uint8", scale), IMAGE, weights)
     tf.saved_model.save(tf.Module(), str(path), signatures=graph)
     # TensorFlow's place for files beside the graph, which its own tools leave alone
     files.write_text(path / "assets.extra" / ABOUT, said)
 
 
-def frozen(model: keras.Model, spec: tf.TensorSpec, kernels: str = FULL):
+def frozen(model: keras.Model, spec: tf.TensorSpec, kernels: str = FLOAT32):
     """A `tf.function` of a Keras model at inference, with its weights as constants.
 
     Saved, it takes half the space of what `keras.export` writes, which keeps each variable twice;
@@ -175,7 +179,7 @@ def frozen(model: keras.Model, spec: tf.TensorSpec, kernels: str = FULL):
 
 def _stored(variable: keras.Variable, kernels: str) -> np.ndarray:
     # the head computes in float32 in every export, see `inference_models.bare`
-    few = _is_kernel(variable) and not (kernels == BRAIN and variable.path.startswith("head/"))
+    few = _is_kernel(variable) and not (kernels == BFLOAT16 and variable.path.startswith("head/"))
     kept = tf.as_dtype(kernels if few else variable.dtype)
     return variable.numpy().astype(kept.as_numpy_dtype)
 
@@ -184,13 +188,13 @@ def _write_litert(
     model: keras.Model, path: Path, weights: str, scale: Scale | None, said: str
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        _write_saved_model(model, Path(folder) / "saved", FULL, scale, said)
+        _write_saved_model(model, Path(folder) / "saved", FLOAT32, scale, said)
         converter = tf.lite.TFLiteConverter.from_saved_model(f"{folder}/saved")
-        if weights == HALF:
+        if weights == FLOAT16:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.target_spec.supported_types = [tf.float16]
         path.write_bytes(converter.convert())
-    if weights == HALF:
+    if weights == FLOAT16:
         _require_unclipped(path)
     # the format's own way to carry files: a zip archive after the model
     entry = zipfile.ZipInfo(ABOUT)  # of 1980: two exports of a model are the same bytes
@@ -225,7 +229,7 @@ def _write_onnx(
     converted, _ = tf2onnx.convert.from_function(graph, [IMAGE], opset=OPSET)
     _name_axes(converted.graph, len(landmark_names(model)))
     _name_handed_on(converted.graph)
-    if weights == HALF:
+    if weights == FLOAT16:
         _halve(converted.graph)
     onnx.helper.set_model_props(converted, {"kerasland": said})
     onnx.checker.check_model(converted, full_check=True)
@@ -243,7 +247,7 @@ def _halve(graph) -> None:
             values, name = numpy_helper.to_array(tensor), tensor.name
             if np.abs(values).max() > np.finfo(np.float16).max:
                 raise _beyond_half(name)
-            cast = helper.make_node("Cast", [f"{name}_{HALF}"], [name], to=TensorProto.FLOAT)
+            cast = helper.make_node("Cast", [f"{name}_{FLOAT16}"], [name], to=TensorProto.FLOAT)
             graph.node.insert(0, cast)
             tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), cast.input[0]))
 
