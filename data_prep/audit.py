@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep import common, points_checks, shape_outliers
-from kerasland.command import run
+from kerasland.command import leave, run
 from kerasland.errors import DataError
 from kerasland.folds import read_fold
 from kerasland.images import pixel_hash, read_image
@@ -230,4 +229,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

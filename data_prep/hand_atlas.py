@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +11,7 @@ import numpy as np
 
 from data_prep import common
 from kerasland import preparation, prepared
-from kerasland.command import run
+from kerasland.command import leave, run
 from kerasland.errors import DataError
 from kerasland.folds import disjoint_folds, read_list, split
 from kerasland.image_files import image_suffix
@@ -213,4 +212,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

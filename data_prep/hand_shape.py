@@ -6,7 +6,6 @@ draws around them; no picture and no single hand.
 """
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from sklearn.decomposition import PCA
 from data_prep import common, hand_atlas
 from data_prep.bone_outlines import LONG_BONES, WRIST_BONES
 from kerasland import files
-from kerasland.command import run
+from kerasland.command import leave, run
 from kerasland.errors import DataError
 from kerasland.phantom import LANDMARK_NAMES
 
@@ -188,4 +187,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

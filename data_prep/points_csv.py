@@ -16,7 +16,7 @@ from data_prep.matching import image_ids, left_out, match_images, other_ending
 from data_prep.points_files import read_points
 from data_prep.points_folds import FILE
 from kerasland import preparation, prepared
-from kerasland.command import run
+from kerasland.command import leave, run
 from kerasland.errors import DataError, UsageError
 from kerasland.images import image_shape
 from kerasland.progress import track
@@ -268,4 +268,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

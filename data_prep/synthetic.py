@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from data_prep import common
 from kerasland import synthetic
-from kerasland.command import run
+from kerasland.command import leave, run
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -40,4 +39,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

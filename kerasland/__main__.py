@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,26 +25,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def script() -> None:
-    """`main`, and out of the process at once.
-
-    Taking TensorFlow down takes a second and more, when all files are closed and nothing is left
-    to do but to remove temporary ones.
-    """
-    status = main()
-    # removes the files of Python functions that TensorFlow rewrote, where Python still has the name
-    getattr(atexit, "_run_exitfuncs", bool)()
-    try:
-        sys.stdout.flush()
-    except OSError as error:
-        print(f"error: {error.strerror} while writing to stdout", file=sys.stderr)
-        status = status or 1
-    sys.stderr.flush()
-    if (
-        os.name == "posix" and status == 128 + signal.SIGINT
-    ):  # a shell ends its loop if Ctrl-C ended what ran in it
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGINT)
-    os._exit(status)
+    """`main`, in a process of its own."""
+    command.leave(main())
 
 
 @contextmanager

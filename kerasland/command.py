@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -9,6 +10,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 from kerasland.errors import KeraslandError
 
@@ -58,6 +60,27 @@ def run(main_body: Callable[[], None], debug: bool = False) -> int:
         print(": ".join([f"error: {what}", *map(str, error.args)]), file=sys.stderr)
         return 128 + (signal.SIGTERM if terminated else signal.SIGINT)
     return 0
+
+
+def leave(status: int) -> NoReturn:
+    """Ends the process at once, with what `run` returns.
+
+    Taking TensorFlow down takes a second and more, when all files are closed and nothing is left
+    to do but to remove temporary ones.
+    """
+    # removes the files of Python functions that TensorFlow rewrote, where Python still has the name
+    getattr(atexit, "_run_exitfuncs", bool)()
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        print(f"error: {error.strerror} while writing to stdout", file=sys.stderr)
+        status = status or 1
+    sys.stderr.flush()
+    if os.name == "posix" and status == 128 + signal.SIGINT:
+        # a shell ends its loop if Ctrl-C ended what ran in it
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    os._exit(status)
 
 
 @contextmanager

@@ -375,3 +375,14 @@ def test_synthetic(tmp_path, capsys):
         assert (prepared.read(out).hash == first.hash) is same
     assert synthetic.main(["--count", "1", "--out", str(tmp_path / "b")]) == 2
     assert "1 hands" in capsys.readouterr().err and not (tmp_path / "b").exists()
+
+
+def test_ctrl_c_ends_a_loop_of_the_shell(tmp_path):
+    drawing = command("synthetic", "--count", 9999, "--shape", 90, 70, "--out", tmp_path / "hands")
+    process = subprocess.Popen(drawing, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    while not list(tmp_path.glob("hands/images/*.png")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == -signal.SIGINT
+    assert process.stderr.read().endswith("error: interrupted\n")
