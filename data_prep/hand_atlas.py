@@ -176,14 +176,15 @@ def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = common.parser(
         "hand_atlas",
-        "Prepares the Digital Hand Atlas. After an interruption the same command goes on.",
+        "Prepares the Digital Hand Atlas. After an interruption, the same command goes on where it "
+        "stopped.",
         "--images DHA/ --landmarks all.csv --folds cv/ --out data/hand_atlas",
     )
     parser.add_argument(
         "--images", type=Path, required=True, help="radiographs named ID.jpg, .png, .tif or .mha"
     )
     parser.add_argument(
-        "--landmarks", type=Path, required=True, dest="table", help="the published table"
+        "--landmarks", type=Path, required=True, dest="table", help="the published table, all.csv"
     )
     lists = parser.add_mutually_exclusive_group()
     lists.add_argument("--folds", type=Path, help="folder of NAME/train.txt and NAME/test.txt")

@@ -17,7 +17,9 @@ def main(argv: list[str] | None = None) -> int:
         "--count 200 --seed 0 --out data/synthetic",
     )
     parser.add_argument("--count", type=int, required=True, help="hands to draw")
-    parser.add_argument("--seed", type=int, default=0, help="another seed, other hands")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="another seed, other hands (default: 0)"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument(
         "--shape",

@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
 
     def experiment_options(made, default):
         described = settings.describe(experiment.Experiment)
-        made.epilog += f"\n\nsettings of --set, with their defaults:\n{described}"
+        made.epilog += f"\n\nsettings of --set, as the preset cpu has them:\n{described}"
         made.add_argument("--preset", metavar="P", help=f"quick, cpu or paper (default: {default})")
         made.add_argument(
             "--set",
@@ -52,13 +52,13 @@ def parser() -> argparse.ArgumentParser:
         "--data hands --folds dev --out results",
     )
     made.add_argument(
-        "--data", type=Path, metavar="DIR", help="prepared data set (default: synthetic hands)"
+        "--data", type=Path, metavar="DIR", help="prepared data set (default: drawn hands)"
     )
     made.add_argument(
         "--folds",
         default="dev",
         metavar="F",
-        help="3 for the official three, or names of folds, separated by commas (default: dev)",
+        help="names of folds, separated by commas, or 3 for set1,set2,set3 (default: dev)",
     )
     made.add_argument(
         "--seeds",
@@ -74,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="default: runs/reproduce",
     )
-    experiment_options(made, "cpu, or quick for synthetic hands")
+    experiment_options(made, "cpu, or quick for drawn hands")
 
     made = verb("train", "train one model", "--data hands --fold dev --out runs/first")
     made.add_argument("--data", type=Path, required=True, metavar="DIR", help="prepared data set")
@@ -92,7 +92,7 @@ def parser() -> argparse.ArgumentParser:
 
     made = verb(
         "crossvalidate",
-        "estimate the error from every image, each tested by a model that has not seen it",
+        "estimate the error from every image, each tested by a model that was not trained on it",
         "--data hands --folds set1,set2,set3 --final --out runs/hands",
     )
     made.add_argument("--data", type=Path, required=True, metavar="DIR", help="prepared data set")
@@ -101,7 +101,7 @@ def parser() -> argparse.ArgumentParser:
         "--folds",
         default="3",
         metavar="F,F",
-        help="3 for the official three, or names separated by commas (default: 3)",
+        help="names of folds, separated by commas, or 3 for set1,set2,set3 (default: 3)",
     )
     made.add_argument(
         "--init",
@@ -117,7 +117,7 @@ def parser() -> argparse.ArgumentParser:
 
     made = verb(
         "evaluate",
-        "errors of a run on images it has not seen",
+        "measure the errors of a run on images that it was not trained on",
         "runs/first --data hands --fold dev",
     )
     made.add_argument("run", type=Path, metavar="RUN", help="a run's folder")
@@ -138,21 +138,22 @@ def parser() -> argparse.ArgumentParser:
 
     made = verb(
         "report",
-        "one HTML file to look at: tables, curves and every test image of evaluated runs",
+        "write one HTML file to look at: tables, curves and every test image of evaluated runs",
         "runs/first --out first.html",
     )
     made.add_argument(
         "runs",
         nargs="+",
         metavar="RUN",
-        help="a run's folder, or RUN/evaluation_NAME; the first is what others are compared with",
+        help="the folder of a run or of a cross-validation, or RUN/evaluation_NAME; others are "
+        "compared with the first",
     )
     made.add_argument("--out", type=Path, required=True, metavar="FILE", help="the HTML file")
     made.add_argument(
         "--data", type=Path, metavar="DIR", help="the prepared data set, if it was moved since"
     )
 
-    made = verb("predict", "localise the landmarks of images", "hand.png --out landmarks")
+    made = verb("predict", "find the landmarks of images", "hand.png --out landmarks")
     made.add_argument(
         "images",
         nargs="+",
@@ -161,7 +162,10 @@ def parser() -> argparse.ArgumentParser:
         "with kerasland[dicom] DICOM (any name), MetaImage, NIfTI",
     )
     made.add_argument(
-        "--model", default="pretrained", metavar="RUN|FILE|pretrained", help="default: pretrained"
+        "--model",
+        default="pretrained",
+        metavar="RUN|FILE|pretrained",
+        help="a run's folder, a .keras file, or pretrained (default: pretrained)",
     )
     made.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to write")
     made.add_argument(
@@ -195,7 +199,7 @@ def parser() -> argparse.ArgumentParser:
         "runs/first --out hand.onnx",
     )
     made.add_argument(
-        "model", metavar="RUN|pretrained", help="a run's folder, a .keras file, or pretrained"
+        "model", metavar="RUN|FILE|pretrained", help="a run's folder, a .keras file, or pretrained"
     )
     made.add_argument(
         "--format",

@@ -32,9 +32,9 @@ def reproduce(
     Args:
         out: folder for `ablation.csv`, `.md`, `.tex`, `paired.*`, `per_landmark.*`, figures, and
             `runs/` with a folder for each training.
-        data: prepared data set; None for synthetic hands, which are drawn into `out`.
+        data: prepared data set; None for drawn hands, which are written into `out`.
         experiment: what the rows have in common; by default the preset `cpu`, or `quick` for
-            synthetic hands.
+            drawn hands.
         folds: names of folds of the data set, each once.
         seeds: how many seeds, from that of the experiment on.
 
