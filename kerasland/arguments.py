@@ -34,7 +34,10 @@ def parser() -> argparse.ArgumentParser:
 
     def experiment_options(made, default):
         described = settings.describe(experiment.Experiment)
-        made.epilog += f"\n\nsettings of --set, as the preset cpu has them:\n{described}"
+        made.epilog += (
+            "\n\nsettings of --set, as the preset cpu has them (px: of the network's input):"
+        )
+        made.epilog += f"\n{described}"
         made.add_argument("--preset", metavar="P", help=f"quick, cpu or paper (default: {default})")
         made.add_argument(
             "--set",

@@ -109,9 +109,11 @@ class Experiment:
         8, "training images held out for the curves and `best.keras`, at most a third", least=0
     )
 
-    rotation_deg: float = option(20.0, "rotation up to +- this", least=0)
-    scale: float = option(0.2, "scale within 1 +- this", least=0, below=1)
-    shift: float = option(0.08, "shift up to +- this fraction of the longer side", least=0)
+    rotation_deg: float = option(20.0, "augmentation: rotation up to +- this", least=0)
+    scale: float = option(0.2, "augmentation: scale within 1 +- this", least=0, below=1)
+    shift: float = option(
+        0.08, "augmentation: shift up to +- this fraction of the longer side", least=0
+    )
     wide_fraction: float = option(
         0.0,
         "fraction of training images that are turned and made smaller by more, for hands that do "
@@ -121,13 +123,15 @@ class Experiment:
     )
     wide_rotation_deg: float = option(45.0, "their rotation up to +- this", least=0)
     wide_scale: float = option(0.4, "their scale from this to 1", least=0.1, below=1)
-    elastic_px: float = option(4.0, "root mean square of the elastic displacement", least=0)
-    gamma: float = option(0.4, "exponent within e ** +- this", least=0)
+    elastic_px: float = option(
+        4.0, "augmentation: root mean square of the elastic displacement", least=0
+    )
+    gamma: float = option(0.4, "augmentation: exponent within e ** +- this", least=0)
     contrast: float = option(
-        0.3, "local gain within 1 +- this, smooth over the image", least=0, below=1
+        0.3, "augmentation: local gain within 1 +- this, smooth over the image", least=0, below=1
     )
     noise: float = option(
-        0.03, "standard deviation of added noise at most; the image is 0..1", least=0
+        0.03, "augmentation: standard deviation of added noise at most; the image is 0..1", least=0
     )
 
     def __post_init__(self):
