@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep import common, points_checks, shape_outliers
+from kerasland import geometry
 from kerasland.command import leave, run
 from kerasland.errors import DataError
 from kerasland.folds import read_fold
@@ -100,7 +101,7 @@ class Audit:
             yield f"{path}: counts {self.about.get('counts')}, landmarks.csv has {counts}"
 
     def _shapes(self) -> Iterator[str]:
-        every = shape_outliers.as_complex(self.dataset.points)
+        every = geometry.as_complex(self.dataset.points)
         usable = shape_outliers.usable(every)
         if usable.sum() < shape_outliers.FEWEST_IMAGES:
             self.warnings.append(

@@ -17,6 +17,7 @@ from data_prep.bone_outlines import LONG_BONES, WRIST_BONES
 from kerasland import files
 from kerasland.command import leave, run
 from kerasland.errors import DataError
+from kerasland.geometry import as_complex, as_points
 from kerasland.phantom import LANDMARK_NAMES
 
 EXAMPLE = "--landmarks all.csv --images images --out kerasland/assets/hand_shape.json"
@@ -28,11 +29,10 @@ ALIGNED_BELOW = 1e-10
 DECIMALS = 4
 
 
-def _as_complex(points: np.ndarray) -> np.ndarray:
-    """Centred shapes of RMS radius 1, as complex rows, so that a rotation is one factor."""
-    flat = points[..., 0] + 1j * points[..., 1]
-    flat = flat - flat.mean(axis=-1, keepdims=True)
-    return flat / np.sqrt((np.abs(flat) ** 2).mean(axis=-1, keepdims=True))
+def _normalised(shapes: np.ndarray) -> np.ndarray:
+    """Shapes (..., K) of complex numbers, centred, with an RMS radius of 1."""
+    shapes = shapes - shapes.mean(axis=-1, keepdims=True)
+    return shapes / np.sqrt((np.abs(shapes) ** 2).mean(axis=-1, keepdims=True))
 
 
 def align(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -46,12 +46,12 @@ def align(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         so that the mean rotation of the hands is zero; rotation of each hand (hands,), degrees,
         positive from x towards y.
     """
-    shapes = _as_complex(points)
+    shapes = _normalised(as_complex(points))
     mean = shapes[0]
     for _ in range(MAX_ALIGNMENTS):
         turns = shapes @ mean.conj()
         turns /= np.abs(turns)
-        new_mean = _as_complex(_as_real((shapes / turns[:, None]).mean(axis=0)))
+        new_mean = _normalised((shapes / turns[:, None]).mean(axis=0))
         moved = np.abs(new_mean - mean).max()
         mean = new_mean
         if moved < ALIGNED_BELOW:
@@ -59,11 +59,7 @@ def align(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     upright = turns.mean() / np.abs(turns.mean())
     aligned = shapes / turns[:, None] * upright
     rotation_deg = np.degrees(np.angle(turns / upright))
-    return _as_real(aligned), _as_real(mean * upright), rotation_deg
-
-
-def _as_real(shape: np.ndarray) -> np.ndarray:
-    return np.stack([shape.real, shape.imag], axis=-1)
+    return as_points(aligned), as_points(mean * upright), rotation_deg
 
 
 def principal_modes(aligned: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:

@@ -1,7 +1,8 @@
 """How the points of one image lie against the mean shape of all, for finding mistakes.
 
-Shapes are complex numbers x + iy; a similarity (turn, scale, shift) is then z -> a z + b, and
-exchanging x and y or left and right is the conjugate, which no similarity can undo.
+Shapes are complex numbers (`geometry.as_complex`); a similarity (turn, scale, shift) is then
+z -> a z + b, and exchanging x and y or left and right is the conjugate, which no similarity can
+undo.
 """
 
 from __future__ import annotations
@@ -11,11 +12,6 @@ import numpy as np
 ROUNDS = 6
 FEWEST_IMAGES = 5
 FEWEST_POINTS = 4
-
-
-def as_complex(points: np.ndarray) -> np.ndarray:
-    """Points (..., 2) as complex numbers, NaN where not annotated."""
-    return points[..., 0] + 1j * points[..., 1]
 
 
 def align(shape: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, complex]:

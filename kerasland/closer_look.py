@@ -1,7 +1,6 @@
 """Parts of an image: turned, and where they show its subject as large and upright as in training.
 
-Points (x, y) are complex numbers x + iy here, so that a similarity is a product, which turns and
-scales, and a sum.
+Points are complex numbers here (`geometry.as_complex`), a similarity is a product and a sum.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from kerasland.geometry import letterbox
+from kerasland.geometry import as_complex, as_points, letterbox
 
 # none of 112 radiographs of hands is smaller, against the usual size, or turned further
 LEAST_SIZE, MOST_TURNED_DEG = 0.85, 10.0
@@ -61,11 +60,11 @@ class View(NamedTuple):
 
     def apply(self, points: np.ndarray) -> np.ndarray:
         """Points (..., 2) of the image, in the rectangle."""
-        return _pairs(np.conj(self.turn) * (_numbers(points) - self.corner))
+        return as_points(np.conj(self.turn) * (as_complex(points) - self.corner))
 
     def invert(self, points: np.ndarray) -> np.ndarray:
         """Points (..., 2) of the rectangle, in the image."""
-        return _pairs(self.turn * _numbers(points) + self.corner)
+        return as_points(self.turn * as_complex(points) + self.corner)
 
 
 def quarter_turned(image_shape: tuple[int, int], turns: int) -> View:
@@ -78,7 +77,7 @@ def quarter_turned(image_shape: tuple[int, int], turns: int) -> View:
 
 def laid_onto(mean: np.ndarray, points: np.ndarray, weight: np.ndarray) -> Place:
     """Where a mean shape (K, 2) lies that is laid onto points (K, 2) by weighted least squares."""
-    shape, seen, weight = _numbers(mean), _numbers(points), weight / weight.sum()
+    shape, seen, weight = as_complex(mean), as_complex(points), weight / weight.sum()
     middle, centre = weight @ shape, weight @ seen
     shape, seen = shape - middle, seen - centre
     turn = (weight * shape.conj()) @ seen / (weight @ np.abs(shape) ** 2)
@@ -160,11 +159,3 @@ def _within(
     left, right = max(0, round(ends.real.min())), min(round(whole[1]), round(ends.real.max()))
     top, bottom = max(0, round(ends.imag.min())), min(round(whole[0]), round(ends.imag.max()))
     return View((bottom - top, right - left), turn, corner + turn * (left + 1j * top))
-
-
-def _numbers(points: np.ndarray) -> np.ndarray:
-    return np.asarray(points, np.float64) @ (1, 1j)
-
-
-def _pairs(numbers: np.ndarray) -> np.ndarray:
-    return np.stack([numbers.real, numbers.imag], axis=-1)

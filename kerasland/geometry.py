@@ -141,6 +141,17 @@ def rotation(radians: float) -> np.ndarray:
     return np.array([[cos, -sin], [sin, cos]])
 
 
+def as_complex(points: np.ndarray) -> np.ndarray:
+    """Points (..., 2) as numbers x + iy, (...,): a product turns and scales them, a sum moves."""
+    points = np.asarray(points, np.float64)
+    return points[..., 0] + 1j * points[..., 1]
+
+
+def as_points(numbers: np.ndarray) -> np.ndarray:
+    """Numbers x + iy, (...,), as points (..., 2)."""
+    return np.stack([numbers.real, numbers.imag], axis=-1)
+
+
 def mirrored(points: np.ndarray, width: int) -> np.ndarray:
     """Points (..., 2) of an image of that width, in the image turned left to right; pixels."""
     return np.stack([width - 1 - points[..., 0], points[..., 1]], axis=-1)

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from keras import ops
 
+from kerasland.geometry import as_complex, as_points
+
 LEAST_SHAPES, LEAST_LANDMARKS, LEAST_VARIANCE = 20, 4, 1e-12
 MORE_PASSES = 30  # than points may move: what the others say settles slowly
 SURE = 1.1  # a bit more than the highest confidence, which else would never be suspected
@@ -44,8 +46,7 @@ def fit(points: np.ndarray) -> Shapes | None:
     from sklearn.covariance import ledoit_wolf
 
     known = points[np.isfinite(points).all(axis=(1, 2))].astype(np.float64)
-    # a similarity is a product and a sum of complex numbers
-    shapes = known[..., 0] + 1j * known[..., 1]
+    shapes = as_complex(known)  # of which a similarity is a product and a sum
     shapes = shapes - shapes.mean(axis=1, keepdims=True)
     shapes = shapes[np.linalg.norm(shapes, axis=1) > 0]
     if len(shapes) < LEAST_SHAPES or points.shape[1] < LEAST_LANDMARKS:
@@ -56,7 +57,7 @@ def fit(points: np.ndarray) -> Shapes | None:
         turn = (shapes.conj() @ mean) / np.sum(np.abs(shapes) ** 2, axis=1)
         laid = shapes * turn[:, None]
         mean = laid.mean(axis=0)
-    rows = np.stack([laid.real, laid.imag], axis=-1).reshape(len(laid), -1)
+    rows = as_points(laid).reshape(len(laid), -1)
     covariance, _ = ledoit_wolf(rows)
     if np.trace(covariance) < LEAST_VARIANCE:
         return None

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from data_prep import audit, shape_outliers
-from kerasland import preparation, prepared
+from kerasland import geometry, preparation, prepared
 from kerasland.scale import Scale
 
 MEAN = np.array([[20, 90], [30, 92], [40, 91], [55, 90], [60, 88], [10, 40], [35, 10], [62, 30]])
@@ -179,7 +179,7 @@ def test_missing_points_are_no_mistake(folder, capsys):
 
 def test_exchange_is_told_apart_from_a_turn():
     rng = np.random.default_rng(1)
-    every = shape_outliers.as_complex(MEAN + rng.normal(0, 1, (9, *MEAN.shape)))
+    every = geometry.as_complex(MEAN + rng.normal(0, 1, (9, *MEAN.shape)))
     mean = shape_outliers.mean_shape(every)
     shape = every[0]
     assert shape_outliers.exchanged(shape, mean) is None
