@@ -26,7 +26,7 @@ def _count(value: float) -> str:
 
 
 def _number(value: float, decimals: int = 2) -> str:
-    return "–" if pd.isna(value) else f"{value:.{decimals}f}"
+    return "–" if pd.isna(value) else f"{value:z.{decimals}f}"
 
 
 def _plus_minus(mean: float, sd: float) -> str:
@@ -38,8 +38,8 @@ def _interval(low: float, high: float) -> str:
 
 
 def _difference(mean: float, low: float, high: float, decimals: int = 2) -> str:
-    interval = "" if pd.isna(low) else f" ({low:.{decimals}f} to {high:.{decimals}f})"
-    return f"{mean:+.{decimals}f}{interval}"
+    interval = "" if pd.isna(low) else f" ({low:z.{decimals}f} to {high:z.{decimals}f})"
+    return f"{mean:+z.{decimals}f}{interval}"
 
 
 def _outliers_cell(count: float, sdr: float) -> str:

@@ -210,6 +210,10 @@ def test_paired_tables_say_which_way_is_better(by_hand, tmp_path):
     assert "| -0.500 (-0.500 to -0.500) |" in text
     latex = (tmp_path / "paired.tex").read_text(encoding="utf-8")
     assert "-0.500 (-0.500 to -0.500) & " in latex
+    row |= {"difference_mm_mean": -1e-4, "difference_mm_low": -2e-4, "difference_mm_high": 1e-4}
+    table_files.write_table(pd.DataFrame([row]), tmp_path / "paired", "Two runs.")
+    text = (tmp_path / "paired.md").read_text(encoding="utf-8")
+    assert " +0.000 (0.000 to 0.000) |" in text
 
 
 def test_without_millimetres_a_reader_has_pixels(by_hand, tmp_path):
