@@ -379,7 +379,10 @@ def test_synthetic(tmp_path, capsys):
 
 def test_ctrl_c_ends_a_loop_of_the_shell(tmp_path):
     drawing = command("synthetic", "--count", 9999, "--shape", 90, 70, "--out", tmp_path / "hands")
+    # else a process inherits that Ctrl-C is ignored, as in the background of a script
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(drawing, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, before)
     while not list(tmp_path.glob("hands/images/*.png")):
         assert process.poll() is None
         time.sleep(0.05)
