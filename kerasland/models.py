@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from kerasland import settings
 from kerasland.image_layers import BatchNormalization, DepthToSpace, ImageStandardization
-from kerasland.layers import HeatmapDecoder, SpatialEmbedding, layer_of
+from kerasland.layers import HeatmapDecoder, SpatialEmbedding
 
 NORMALIZATIONS = {
     "batch": lambda channels, synchronized: BatchNormalization(
@@ -177,13 +177,13 @@ def landmark_names(model: keras.Model) -> tuple[str, ...]:
     Raises:
         ValueError: if the model has no decoder of kerasland's.
     """
-    decoder = layer_of(model, HeatmapDecoder)
-    if decoder is None:
+    decoders = [layer for layer in model.layers if isinstance(layer, HeatmapDecoder)]
+    if len(decoders) != 1:
         raise ValueError(
             f"model {model.name!r} has no HeatmapDecoder: it was not made by unet(), or lies in "
             "another, as in what pipeline() makes"
         )
-    return decoder.names
+    return decoders[0].names
 
 
 def _names(landmarks: int | Sequence[str]) -> tuple[str, ...]:

@@ -218,6 +218,11 @@ def test_names_travel_with_the_model(tmp_path):
     again = keras.saving.load_model(tmp_path / "m.keras")
     assert kerasland.landmark_names(again) == ("wrist", "thumb", "tip")
     assert kerasland.landmark_names(small(2)) == ("0", "1")
+    logits = model.get_layer("heatmaps").output
+    second = kerasland.HeatmapDecoder(model.input_shape[1:3], names=("a", "b", "c"))(logits)
+    two = keras.Model(model.inputs[0], {**model.output, "again": second[0]})
+    with pytest.raises(ValueError, match="HeatmapDecoder"):  # whose names would they be?
+        kerasland.landmark_names(two)
     other = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
     with pytest.raises(ValueError, match="not made by unet"):
         kerasland.landmark_names(other)
