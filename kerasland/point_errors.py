@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import keras
 import numpy as np
 import pandas as pd
@@ -13,6 +15,9 @@ from kerasland.localizers import BATCH, batch_localizer, in_frame, warn_of_no_sh
 from kerasland.models import landmark_names
 from kerasland.prepared import Prepared
 from kerasland.progress import track
+from kerasland.threads import WORKERS, ahead
+
+AHEAD = 3  # batches of images in memory
 
 
 def model_errors(model: keras.Model, data: Prepared, ids: tuple[str, ...]) -> pd.DataFrame:
@@ -33,12 +38,17 @@ def model_errors(model: keras.Model, data: Prepared, ids: tuple[str, ...]) -> pd
     localize, frame_shape = batch_localizer(model), model.input_shape[1:3]
     points, confidence = [], []
     parts = [ids[i : i + BATCH] for i in range(0, len(ids), BATCH)]
-    for part in track(parts, "evaluating"):
+
+    def read(part: tuple[str, ...]) -> tuple[list[np.ndarray], np.ndarray]:
         images = [read_image(data.image_path(image_id)) for image_id in part]
-        frames = np.stack([in_frame(image, frame_shape) for image in images])
-        found, sure, _ = localize(frames, [i.shape for i in images], images.__getitem__)
-        points.extend(found)
-        confidence.extend(sure)
+        return images, np.stack([in_frame(image, frame_shape) for image in images])
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for job in track(ahead(pool, read, parts, AHEAD), "evaluating", len(parts)):
+            images, frames = job.result()
+            found = localize(frames, [image.shape for image in images], images.__getitem__)
+            points.extend(found[0])
+            confidence.extend(found[1])
     points, confidence = np.stack(points), np.stack(confidence)
     for image_id, of_image in zip(ids, confidence, strict=True):
         warn_of_no_shape(data.image_path(image_id), of_image)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import itertools
+import operator
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -18,10 +18,10 @@ import keras
 import numpy as np
 import pandas as pd
 
-from kerasland import dicom, expected_errors, files, predictions
+from kerasland import dicom, expected_errors, overlay_files, predictions
 from kerasland.errors import DataError, KeraslandError, UsageError
 from kerasland.geometry import Spacing
-from kerasland.image_files import OVERLAYS, find_images, image_stem
+from kerasland.image_files import OVERLAYS, find_images
 from kerasland.images import pixel_spacing, read_image
 from kerasland.layers import ShapePrior, layer_of
 from kerasland.localizers import BATCH, batch_localizer, in_frame, warn_of_no_shape
@@ -33,7 +33,6 @@ from kerasland.threads import WORKERS, ahead
 
 SMALLEST_PX = 32
 SHOWN = 5
-STEM_BYTES = 200  # of an overlay's name; file systems take 255
 PASSES = 2  # of the network at once: where one waits for its slowest core, the other goes on
 
 
@@ -105,7 +104,7 @@ def predict_files(
     paths = find_images(images, out)
     if not paths:
         raise UsageError("no image named")
-    names, taken, notes = landmark_names(model), {}, _Notes()
+    names, overlays, notes = landmark_names(model), overlay_files.OverlayNames(), _Notes()
     tells_shapes = layer_of(model, ShapePrior) is not None
     read = partial(_read, side=side, frame_shape=model.input_shape[1:3])
 
@@ -127,32 +126,31 @@ def predict_files(
             found.confidence,
             found.side,
             spacing,
-            overlay=f"{OVERLAYS}/{_free_name(_short(image_stem(seen.path)), taken)}.jpg",
+            overlay=overlays.of(seen.path),
             shape_found=bool(found.confidence.any()) if tells_shapes else None,
             **expected_errors.rescaled(found.errors, scale, derived, spacing),
         )
 
-    def written(passes: Iterator[Future[list[_Found]]]) -> Iterator[_Overlay]:
+    def written(passes: Iterator[Future[list[_Found]]]) -> Iterator[Callable[[], None]]:
         for found in itertools.chain.from_iterable(job.result() for job in passes):
             made = prediction(found)
             warn_of_no_shape(found.seen.path, found.confidence, side)
             notes.add(found.seen, made)
             write(made)
             shown = names if named else None
-            drawing, path = found.seen.drawing, out / made.overlay
-            yield _Overlay(drawing, made.points, made.confidence, shown, path)
+            picture = out / made.overlay, found.seen.drawing
+            yield partial(overlay_files.write, *picture, made.points, made.confidence, shown)
 
     with predictions.writing(out, names, labelme) as write:
         with ThreadPoolExecutor(WORKERS) as pool, ThreadPoolExecutor(PASSES) as network:
             readable = _readable(ahead(pool, read, paths), len(paths), notes.failed)
             passes = ahead(network, located, _batches(readable), most=PASSES + 1)
             with closing(readable), closing(passes):  # what has not begun, where one fails
-                for job in ahead(pool, _draw, written(passes)):
+                for job in ahead(pool, operator.call, written(passes)):
                     job.result()
         if len(notes.failed) == len(paths):
             raise DataError(_all_of(notes.failed))
-    there = (out / OVERLAYS).glob("[!.]*.jpg")
-    if earlier := [path for path in there if path.stem.lower() not in taken]:
+    if earlier := overlays.others(out):
         which = f"{len(earlier)} of another call, such as {earlier[0].name}"
         print(f"{out / OVERLAYS}: has pictures of other images too, {which}", file=sys.stderr)
     notes.say(len(paths), out / predictions.LABELME if labelme else None, mm_per_px)
@@ -233,17 +231,6 @@ class _Found(NamedTuple):
     errors: dict[str, np.ndarray]
 
 
-class _Overlay(NamedTuple):
-    """points: (K, 2), pixels of the image. confidence: (K,). names: to write, if any. path: of the
-    picture."""
-
-    drawing: Drawing
-    points: np.ndarray
-    confidence: np.ndarray
-    names: Sequence[str] | None
-    path: Path
-
-
 def _read(path: Path, side: str, frame_shape: tuple[int, int]) -> _Radiograph:
     image = read_image(path)
     height, width = image.shape
@@ -287,33 +274,3 @@ def _batches(radiographs: Iterator[_Radiograph]) -> Iterator[list[_Radiograph]]:
 def _all_of(failed: list[str]) -> str:
     more = f"; and {len(failed) - SHOWN} more" if len(failed) > SHOWN else ""
     return "; ".join(failed[:SHOWN]) + more
-
-
-def _short(stem: str) -> str:
-    """Cut to what leaves room for a number, a suffix and what a temporary name adds."""
-    name = os.fsencode(stem)
-    return stem if len(name) <= STEM_BYTES else name[:STEM_BYTES].decode(errors="ignore")
-
-
-def _free_name(stem: str, taken: dict[str, int]) -> str:
-    """The stem, numbered where images of different folders share it.
-
-    Args:
-        stem: of the file.
-        taken: the names so far in lower case, each with the highest number behind it; this one is
-            added. Not every file system tells a.jpg from A.jpg.
-    """
-    name = stem
-    while name.lower() in taken:
-        taken[stem.lower()] += 1
-        name = f"{stem}_{taken[stem.lower()]}"
-    taken[name.lower()] = 1
-    return name
-
-
-def _draw(item: _Overlay) -> None:
-    buffer = io.BytesIO()  # to a file Pillow writes what fits on a full disk, and says nothing
-    picture = item.drawing.marked(item.points, item.confidence, item.names)
-    picture.save(buffer, "jpeg", quality=85, subsampling=0)
-    with files.replacing(item.path) as temporary:
-        temporary.write_bytes(buffer.getvalue())

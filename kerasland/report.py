@@ -6,14 +6,13 @@ import base64
 import hashlib
 import os
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from kerasland import files, point_errors, report_data, report_runs, tables
+from kerasland import files, point_errors, report_data, report_runs, report_tables, tables
 from kerasland.closer_look import quarter_turned
 from kerasland.errors import DataError, UsageError
 from kerasland.images import read_image
@@ -23,7 +22,6 @@ from kerasland.prepared import Prepared
 from kerasland.progress import track
 from kerasland.report_runs import Run
 from kerasland.table_files import ERRORS
-from kerasland.table_text import Grid, grid
 
 ASSETS = Path(__file__).parent / "assets" / "report"
 SCRIPTS = ("page.js", "charts.js", "viewer.js")
@@ -70,7 +68,7 @@ def report(
         "unit": unit,
         "far": FAR_MM if unit == "mm" else None,
         "runs": [run.name for run in runs],
-        "looks": _looks(len(runs)),
+        "styles": _styles(len(runs)),
         "points": "all" if len(ids) <= FEW_IMAGES else "outliers",
         "errors": [
             report_data.numbers(report_runs.by_image(table, f"error_{unit}", ids, names), 4)
@@ -88,10 +86,10 @@ def report(
         scale=data.scale.describe(names),
         images=_images(runs, data, unit),
         overview=overview,
-        summary=_summary(errors, runs, data, unit),
-        landmarks=[(run, _per_landmark(run, unit)) for run in runs],
-        comparisons=[_comparison(runs[0], other, unit) for other in runs[1:]],
-        settings=_settings(runs),
+        summary=report_tables.summary(errors, runs, data, unit),
+        landmarks=[(run, report_tables.per_landmark(run, unit)) for run in runs],
+        comparisons=[report_tables.comparison(runs[0], other, unit) for other in runs[1:]],
+        settings=report_tables.settings(runs),
         style=(ASSETS / "report.css").read_text("utf-8"),
         scripts=scripts,
         policy=_policy(scripts),
@@ -99,7 +97,7 @@ def report(
     files.write_text(out, html)
 
 
-def _looks(count: int) -> list[tuple[int, int]]:
+def _styles(count: int) -> list[tuple[int, int]]:
     """Colour and form of each run: of the first four both differ, of 16 at least one."""
     return [(run % COLORS, (run + run // COLORS) % FORMS) for run in range(count)]
 
@@ -227,95 +225,3 @@ def _worth_a_ring(errors: np.ndarray, unit: str) -> np.ndarray:
     known = np.nan_to_num(errors, nan=-1.0)
     far = known > (FAR_MM if unit == "mm" else np.inf)
     return np.flatnonzero(far | ((known == known.max()) & (known >= 0)))
-
-
-def _summary(
-    errors: list[tuple[str, pd.DataFrame]], runs: list[Run], data: Prepared, unit: str
-) -> Grid:
-    table = pd.DataFrame([{"method": name, **tables.summarize(of)} for name, of in errors])
-    table = table.drop(columns="images")
-    if unit == "mm":
-        table = table.drop(columns=[c for c in table if c.startswith("error_px")])
-    if (table["seeds"] == 1).all():
-        table = table.drop(columns="seeds")
-    caption = (
-        f"{len(runs[0].ids)} test images of {data.name}, {runs[0].evaluated['subset']}. PE: "
-        "distance of a predicted point from the annotated one; IPE: its mean over an image."
-    )
-    return grid(table, caption)
-
-
-def _per_landmark(run: Run, unit: str) -> Grid:
-    table = tables.per_landmark(run.errors)
-    if unit == "mm":
-        table = table.drop(columns="error_px_mean")
-    return grid(table, f"{run.name}: errors of each landmark.")
-
-
-def _comparison(first: Run, other: Run, unit: str) -> dict:
-    """The paired test of two runs, in millimetres or else in pixels, and their landmarks."""
-    pair = [run.errors for run in (first, other)]
-    paired = tables.paired(*pair, unit=unit)
-    of_images, means = (
-        [errors.groupby(by, sort=False)[f"error_{unit}"].mean() for errors in pair]
-        for by in ("image_id", "landmark")
-    )
-    table = pd.DataFrame(
-        {
-            f"{first.name}, {unit}": means[0],
-            f"{other.name}, {unit}": means[1],
-            "difference": means[1] - means[0],
-        }
-    )
-    caption = (
-        f"Mean error of each landmark; difference, {unit}: {other.name} minus {first.name}, "
-        f"negative where {other.name} is better."
-    )
-    change = table["difference"]
-    extremes = {"Largest gain": change.idxmin(), "Largest loss": change.idxmax()}
-    return {
-        "verdict": _verdict(paired, other.name, unit),
-        "closer": int((of_images[1] - of_images[0] < 0).sum()),
-        "extremes": {which: (name, change[name]) for which, name in extremes.items()},
-        "first": first,
-        "other": other,
-        "paired": paired,
-        "landmarks": grid(table.rename_axis("landmark").reset_index(), caption),
-    }
-
-
-def _verdict(paired: dict[str, float], name: str, unit: str) -> str:
-    """Whether a run differs from the first by more than the choice of the images explains."""
-    low, high = (paired[f"difference_{unit}_{end}"] for end in ("low", "high"))
-    if np.isnan(low):
-        return "Too few images to tell"
-    if low <= 0 <= high:
-        return "No difference beyond chance"
-    return f"{name} is {'better' if high < 0 else 'worse'}"
-
-
-def _settings(runs: list[Run]) -> Grid:
-    """What the runs were made with; settings that differ come first."""
-    columns = [
-        {
-            "method": run.experiment.method,
-            **asdict(run.experiment),
-            "init": _distinct(run, lambda notes: notes.get("init") or "random weights"),
-            "fold trained on": _distinct(run, lambda notes: notes["fold"]),
-            "images trained on": _distinct(run, lambda notes: len(notes["train_ids"])),
-            "minutes of training": run.evaluated.get("minutes"),
-            "parameters": run.evaluated.get("parameters"),
-            "kerasland": _distinct(run, lambda notes: notes["versions"]["kerasland"]),
-        }
-        for run in runs
-    ]
-    rows = [(key, *(str(column[key]) for column in columns)) for key in columns[0]]
-    rows.sort(key=lambda row: len(set(row[1:])) == 1)
-    headers = ["Setting", *(run.name for run in runs)]
-    caption = "Settings of each run" + ("; those that differ come first." if len(runs) > 1 else ".")
-    return Grid(caption, headers, [[(text, text) for text in row] for row in rows])
-
-
-def _distinct(run: Run, value: Callable[[dict], object]) -> str:
-    """What the notes of a run say, of a cross-validation what those of its runs say."""
-    return ", ".join(dict.fromkeys(str(value(notes)) for notes in run.models.values()))

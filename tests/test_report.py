@@ -27,6 +27,7 @@ from kerasland import (
     report,
     report_data,
     report_runs,
+    report_tables,
     run_folder,
     train,
 )
@@ -763,9 +764,9 @@ def test_every_run_looks_different_and_can_be_hidden(browser, reproduced):
 
 
 def test_sixteen_runs_look_different():
-    looks = report._looks(16)
-    assert len(set(looks)) == 16
-    assert len({color for color, _ in looks[:4]}) == len({form for _, form in looks[:4]}) == 4
+    styles = report._styles(16)
+    assert len(set(styles)) == 16
+    assert len({color for color, _ in styles[:4]}) == len({form for _, form in styles[:4]}) == 4
 
 
 @pytest.mark.slow
@@ -796,7 +797,7 @@ def test_the_paired_test_and_the_tables_are_those_of_the_package(page, runs):
     sdr, low, high = (paired[f"sdr_2mm_difference{end}"] for end in ("", "_low", "_high"))
     assert f"positive where second is better</th><td>{sdr:.2f} ({low:.2f} to {high:.2f})" in text
     said = re.search(r'<p class="verdict"><b>(.*?):</b>(.*?)</p>', text, re.DOTALL)
-    assert said[1] == report._verdict(paired, "second", "mm")
+    assert said[1] == report_tables.verdict(paired, "second", "mm")
     means = [errors_of(run).mean(axis=1) for run in runs]
     assert f"closer in {(means[1] < means[0]).sum()} of 3 images" in said[2]
     change = errors_of(runs[1]).mean() - errors_of(runs[0]).mean()
@@ -820,7 +821,7 @@ def test_the_paired_test_and_the_tables_are_those_of_the_package(page, runs):
 )
 def test_the_verdict_of_a_comparison(low, high, verdict):
     paired = {"difference_px_low": low, "difference_px_high": high}
-    assert report._verdict(paired, "b", "px") == verdict
+    assert report_tables.verdict(paired, "b", "px") == verdict
 
 
 @pytest.mark.slow
@@ -1040,5 +1041,5 @@ def test_runs_in_another_order_are_compared_image_by_image():
     runs = (
         SimpleNamespace(errors=errors, name=name) for errors, name in ((first, "a"), (other, "b"))
     )
-    found = report._comparison(*runs, "px")
+    found = report_tables.comparison(*runs, "px")
     assert found["closer"] == 2 and found["paired"]["images"] == 4

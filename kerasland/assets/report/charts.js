@@ -25,9 +25,9 @@ function refit(chart) {
 
 /** Text that plotly shows as it is: it takes some HTML in names for markup. */
 const plain = (text) => text.replace(/[&<>]/g, (sign) => `&#${sign.charCodeAt(0)};`);
-const runColor = (run) => color(`run-${overview.looks[run][0]}`);
-const dashOf = (run) => DASHES[overview.looks[run][1]];
-const symbolOf = (run) => SYMBOLS[overview.looks[run][1]];
+const runColor = (run) => color(`run-${overview.styles[run][0]}`);
+const dashOf = (run) => DASHES[overview.styles[run][1]];
+const symbolOf = (run) => SYMBOLS[overview.styles[run][1]];
 
 /** How a hover text names a run among several. */
 const runOf = (run) => (overview.runs.length > 1 ? `${plain(overview.runs[run])}<br>` : "");

@@ -9,7 +9,7 @@ const shown = { index: 0, image: null, landmark: 0, fitted: null };
 const chosenRun = () => Number(byId("run").value);
 const ofRun = () => shown.image.runs[chosenRun()];
 const errorOf = (run) => run[`error_${unit}`];
-const pointColor = (run) => color(`point-${overview.looks[run][0]}`);
+const pointColor = (run) => color(`point-${overview.styles[run][0]}`);
 const isPredictionOn = (run) =>
   isOn("predicted") && (byId("runs")?.querySelector(`[value="${run}"]`).checked ?? true);
 const isOn = (layer) => byId("layers").querySelector(`[value=${layer}]`).checked;

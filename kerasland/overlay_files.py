@@ -1,0 +1,61 @@
+"""The pictures of landmarks that `predict` draws: their files, and a name for each."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from kerasland import files
+from kerasland.image_files import OVERLAYS, image_stem
+from kerasland.pictures import Drawing
+
+STEM_BYTES = 200  # file systems take 255
+
+
+class OverlayNames:
+    """Names of their own for the pictures of one call."""
+
+    def __init__(self):
+        # in lower case, each with the highest number behind it: not every file system tells
+        # a.jpg from A.jpg
+        self._taken: dict[str, int] = {}
+
+    def of(self, image: Path) -> str:
+        """The path below the folder that is written to: the image's stem, cut where it is long, and
+        numbered where images of different folders share it."""
+        stem = name = _short(image_stem(image))
+        while name.lower() in self._taken:
+            self._taken[stem.lower()] += 1
+            name = f"{stem}_{self._taken[stem.lower()]}"
+        self._taken[name.lower()] = 1
+        return f"{OVERLAYS}/{name}.jpg"
+
+    def others(self, out: Path) -> list[Path]:
+        """Pictures in a folder that was written to that are none of these."""
+        there = (out / OVERLAYS).glob("[!.]*.jpg")
+        return [path for path in there if path.stem.lower() not in self._taken]
+
+
+def write(
+    path: Path,
+    drawing: Drawing,
+    points: np.ndarray,
+    confidence: np.ndarray,
+    names: Sequence[str] | None,
+) -> None:
+    """Writes a picture, whole or not at all; see `Drawing.marked`."""
+    buffer = io.BytesIO()  # to a file Pillow writes what fits on a full disk, and says nothing
+    picture = drawing.marked(points, confidence, names)
+    picture.save(buffer, "jpeg", quality=85, subsampling=0)
+    with files.replacing(path) as temporary:
+        temporary.write_bytes(buffer.getvalue())
+
+
+def _short(stem: str) -> str:
+    """Cut to what leaves room for a number, a suffix and what a temporary name adds."""
+    name = os.fsencode(stem)
+    return stem if len(name) <= STEM_BYTES else name[:STEM_BYTES].decode(errors="ignore")
