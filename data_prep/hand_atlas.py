@@ -13,7 +13,8 @@ from data_prep import common
 from kerasland import preparation, prepared
 from kerasland.command import leave, run
 from kerasland.errors import DataError
-from kerasland.folds import disjoint_folds, read_list, split
+from kerasland.fold_draws import disjoint_folds, split
+from kerasland.folds import read_list
 from kerasland.image_files import image_suffix
 from kerasland.images import image_shape
 from kerasland.phantom import LANDMARK_NAMES

@@ -9,7 +9,7 @@ from data_prep import common
 from data_prep.annotations import Annotations
 from data_prep.matching import named_in
 from data_prep.points_headers import BY_FOLDER
-from kerasland import dicom, folds
+from kerasland import dicom, fold_draws, folds
 from kerasland.errors import DataError, UsageError
 
 TEST_FRACTION = 0.25
@@ -46,13 +46,13 @@ def choose_folds(
     if out is not None and seed is None and test_fraction is None:
         earlier = {name: folds.read_fold(out, name, set())[0] for name in folds.fold_names(out)}
     drawn, seed = {}, seed or 0
-    kept_dev = folds.kept_parts(earlier.get("dev", ()), ids.values(), groups)
+    kept_dev = fold_draws.kept_parts(earlier.get("dev", ()), ids.values(), groups)
     if not own and len(ids) > 1:
         fraction = TEST_FRACTION if test_fraction is None else test_fraction
-        drawn["dev"] = folds.split(ids.values(), fraction, seed, groups, kept_dev)
-    kept_sets = folds.kept_parts(_tests(earlier, sets), ids.values(), groups)
+        drawn["dev"] = fold_draws.split(ids.values(), fraction, seed, groups, kept_dev)
+    kept_sets = fold_draws.kept_parts(_tests(earlier, sets), ids.values(), groups)
     if sets is not None:
-        drawn |= folds.disjoint_folds(ids.values(), sets, seed, groups, kept_sets)
+        drawn |= fold_draws.disjoint_folds(ids.values(), sets, seed, groups, kept_sets)
     if twice := sorted(set(own) & set(drawn)):
         raise UsageError(f"--fold {twice[0]}: --sets makes a fold of that name; rename yours")
     for name, fold in {**own, **drawn}.items() if groups is not None else ():

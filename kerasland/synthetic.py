@@ -10,7 +10,7 @@ import numpy as np
 
 from kerasland import phantom, preparation, prepared
 from kerasland.errors import UsageError
-from kerasland.folds import split
+from kerasland.fold_draws import split
 from kerasland.progress import track
 from kerasland.scale import Scale
 

@@ -28,6 +28,7 @@ FLOORS = [
         "correlation_plots",
         "devices",
         "dicom_pixels",
+        "fold_draws",
         "folds",
         "heatmaps",
         "pictures",

@@ -14,7 +14,7 @@ from dicom_files import write_dicom
 from PIL import Image
 
 from data_prep import audit, points_csv
-from kerasland import folds, preparation, prepared
+from kerasland import fold_draws, preparation, prepared
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -292,7 +292,7 @@ def test_points_csv_again_keeps_the_folds_and_draws_new_images(own, capsys, monk
     capsys.readouterr()
     assert own(gone) == 0  # nobody is left to test on
     assert "4 train, 2 test, a split made here with seed 0\n" in capsys.readouterr().out
-    new = folds.split([f"p{i}" for i in range(8)], 0.25)
+    new = fold_draws.split([f"p{i}" for i in range(8)], 0.25)
     for options in (["--seed", "0"], ["--test-fraction", "0.25"]):
         assert own(table, *options) == 0
         assert prepared.read(out).fold("dev") == tuple(map(tuple, new))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kerasland import files, folds, images, preparation, prepared
+from kerasland import files, fold_draws, folds, images, preparation, prepared
 from kerasland.command import run
 from kerasland.errors import DataError, KeraslandError, UsageError
 from kerasland.images import pixel_hash, write_png
@@ -277,13 +277,13 @@ def test_what_else_lies_beside_folds_is_no_fold(folder):
 
 def test_split_is_seeded_and_never_empty():
     ids = [f"{i}" for i in range(10)]
-    train, test = folds.split(ids, 0.2, seed=3)
+    train, test = fold_draws.split(ids, 0.2, seed=3)
     assert sorted(train + test) == sorted(ids) and len(test) == 2
-    assert folds.split(reversed(ids), 0.2, seed=3) == (train, test)
-    assert folds.split(ids, 0.2, seed=4) != (train, test)
-    assert [len(part) for part in folds.split(["a", "b"], 0.01)] == [1, 1]
+    assert fold_draws.split(reversed(ids), 0.2, seed=3) == (train, test)
+    assert fold_draws.split(ids, 0.2, seed=4) != (train, test)
+    assert [len(part) for part in fold_draws.split(["a", "b"], 0.01)] == [1, 1]
     with pytest.raises(UsageError, match="1 images"):
-        folds.split(["a"])
+        fold_draws.split(["a"])
 
 
 @pytest.mark.parametrize(
