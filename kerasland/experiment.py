@@ -49,7 +49,7 @@ class Experiment:
     heatmap_loss: str = choice(
         "cross_entropy", "squared_error", default="cross_entropy", help="on the heatmaps"
     )
-    sigma_px: float = option(4.0, "standard deviation of the Gaussian target", above=0)
+    sigma_px: float = option(2.0, "standard deviation of the Gaussian target", above=0)
     decode_radius_px: float = option(
         8.0,
         "the landmark is the mean of the heatmap within this distance of its peak along x and y; "
@@ -256,7 +256,6 @@ QUICK = Experiment(
     image_shape=(256, 192),
     max_width=96,
     depth=4,
-    sigma_px=3.0,
     epochs=20,
     batch_size=4,
     shift=0.05,
