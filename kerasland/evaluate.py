@@ -190,10 +190,12 @@ def write_figures(
     if known := {m: table for m, table in by_method.items() if np.isfinite(table[column]).any()}:
         curves = plots.cumulative_error(known, _right_end(errors[column], unit), unit)
         plots.save(curves, out / "cumulative_error.png")
-    worst = errors.groupby("image_id")[column].max().sort_values(ascending=False)
+    # of an image that several trainings were tested on, the one that is furthest off
+    one = ["image_id", *(key for key in ("fold", "seed") if key in errors)]
+    worst = errors.sort_values(column, ascending=False, kind="stable").drop_duplicates("image_id")
     items = []
-    for image_id in worst.index[:WORST_IMAGES]:
-        rows = errors[errors["image_id"] == image_id]
+    for image_id, *of_training in worst[one].head(WORST_IMAGES).itertuples(index=False):
+        rows = errors[(errors[one] == [image_id, *of_training]).all(axis=1)]
         items.append(
             overlays.Overlay(
                 read_image(data.image_path(image_id)),
@@ -217,7 +219,8 @@ def _right_end(errors: pd.Series, unit: str) -> float:
 def _worst_points(data: Prepared, errors: pd.DataFrame, unit: str) -> list[closeups.Closeup]:
     """The points with the largest errors, the worst first."""
     column, items = f"error_{unit}", []
-    for row in errors.dropna(subset=[column]).nlargest(WORST_POINTS, column).itertuples():
+    known = errors.dropna(subset=[column]).sort_values(column, ascending=False, kind="stable")
+    for row in known.drop_duplicates(["image_id", "landmark"]).head(WORST_POINTS).itertuples():
         image = read_image(data.image_path(row.image_id))
         mm_per_px = float(data.mm_per_px[data.index([row.image_id])][0])
         side_px = CLOSEUP_MM / mm_per_px

@@ -23,6 +23,7 @@ from kerasland import (
     localizers,
     machine,
     model_files,
+    overlays,
     point_errors,
     preparation,
     prepared,
@@ -409,6 +410,26 @@ def test_figures_without_a_baseline_that_has_no_error(hands, tmp_path):
     nothing = errors.assign(error_mm=np.nan)
     evaluate.write_figures(tmp_path, hands, errors, {"unet": errors, "mean_shape": nothing})
     assert {path.name for path in tmp_path.iterdir()} >= {"cumulative_error.png", "worst.png"}
+
+
+def test_of_several_trainings_the_pictures_show_the_one_that_is_furthest_off(
+    hands, tmp_path, monkeypatch
+):
+    ids, shown = hands.ids[:2], []
+    truth, sure = hands.points[hands.index(ids)], np.ones((2, len(hands.landmarks)))
+    off_px = np.array([[3.0, 1.0], [2.0, 4.0]])  # by seed and image
+    errors = pd.concat(
+        point_errors.point_errors(hands, ids, truth + off[:, None, None], sure).assign(seed=seed)
+        for seed, off in enumerate(off_px)
+    )
+    draw = overlays.overlay_grid
+    monkeypatch.setattr(overlays, "overlay_grid", lambda items: draw(shown.extend(items) or items))
+    evaluate.write_figures(tmp_path, hands, errors, {"unet": errors})
+    assert [item.title for item in shown] == [ids[1], ids[0]]
+    for item, off in zip(shown, (4.0, 3.0), strict=True):
+        np.testing.assert_allclose(item.points - item.truth, off)
+    worst = evaluate._worst_points(hands, errors, "mm")
+    assert len({item.title.split("\n")[0] for item in worst}) == len(worst) == 20
 
 
 def test_pictures_of_large_errors_hold_them(hands):
