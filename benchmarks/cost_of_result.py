@@ -53,7 +53,8 @@ OURS = {  # name: weights to start from, epochs of the schedules, settings besid
 }
 # heatmaps of stride 2 and so of the same number of cells
 PEER_SIZE = ["image_shape=256x192", "stem_stride=2", "output_stride=2", "sigma_px=2.5"]
-PEER_SIZE += ["elastic_px=2", "batch_size=4"]  # with two, as ours, the prototype takes longer
+# with batches of two, or a target of half a cell, as ours, the prototype takes longer
+PEER_SIZE += ["elastic_px=2", "batch_size=4"]
 PEERS = {
     "prototype": ("the prototype in PyTorch", TORCH),
     "scn": ("landmarker's SCN in PyTorch", [*TORCH, LANDMARKER]),
