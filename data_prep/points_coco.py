@@ -48,7 +48,8 @@ def read_coco(path: Path, document: dict) -> Annotations:
                 "expected one object an image"
             )
         objects[key] = f"annotation {_id(record, number)}"
-        _add_object(found, image, category.get("keypoints") or [], values, place)
+        names = [str(name) for name in category.get("keypoints") or []]
+        _add_object(found, image, names, values, place)
     return found
 
 

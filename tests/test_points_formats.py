@@ -215,6 +215,16 @@ def test_coco_categories_with_keypoints_of_their_own(mine, capsys):
     assert "several keypoints called wrist; give each its own name" in capsys.readouterr().err
 
 
+def test_coco_keypoints_that_are_named_by_numbers(mine):
+    document = coco(TRUTH)
+    document["categories"][1]["keypoints"] = [1, 2, 3]
+    (mine.folder / "points.json").write_text(json.dumps(document))
+    assert mine("points.json") == 0
+    dataset = prepared.read(mine.folder / "out")
+    assert dataset.landmarks == ("1", "2", "3")
+    np.testing.assert_array_equal(dataset.points[0], list(TRUTH["p0"].values()))
+
+
 def spoiled_coco(change) -> str:
     document = coco(TRUTH)
     change(document)
