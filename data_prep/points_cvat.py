@@ -63,7 +63,7 @@ def _root(path: Path) -> ElementTree.Element:
         raise DataError(f"{path}: no such file of annotations")
     try:
         return ElementTree.parse(path).getroot()
-    except (ElementTree.ParseError, ValueError) as error:
+    except (ElementTree.ParseError, ValueError, LookupError) as error:  # last: encodings
         raise DataError(f"{path}: no XML ({error})") from None
 
 

@@ -324,6 +324,7 @@ def refused(mine, capsys, points, line):
         ("labels/p0.json", '{"shapes": []}', "p0.json: 'imagePath' is missing or not a text"),
         ("labels/p0.txt", "", "labels: no JSON file of labelme below this folder"),
         ("a.xml", "<annotations>", "a.xml: no XML ("),
+        ("a.xml", '<?xml version="1.0" encoding="utf8mb4"?><a/>', "a.xml: no XML (unknown enc"),
         ("a.xml", "<html/>", "a.xml: no <annotations> with <image>"),
         ("a.xml", "<annotations><track/></annotations>", "a.xml: tracks of a video"),
         ("nowhere.json", None, "nowhere.json: no such file"),
