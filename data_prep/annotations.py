@@ -160,7 +160,7 @@ def finite(x: object, y: object, place: str) -> tuple[float, float]:
     """
     try:
         point = float(x), float(y)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         point = np.nan, np.nan
     if not np.isfinite(point).all():
         raise DataError(f"{place}: x, y = {x!r:.40}, {y!r:.40}: expected two numbers")

@@ -260,6 +260,10 @@ REFUSED_COCO = {
         lambda d: d["annotations"][1]["keypoints"].__setitem__(0, None),
         "annotation 101, wrist: x, y = None, 6.0: expected two numbers",
     ),
+    "no number that a computer has": (
+        lambda d: d["annotations"][1]["keypoints"].__setitem__(0, 10**400),
+        "annotation 101, wrist: x, y = 10000",
+    ),
     "no such image": (
         lambda d: d["annotations"][2].update(image_id=77),
         "annotation 102: image_id 77 is not in the file",
