@@ -45,7 +45,7 @@ def match_images(
             ]
             if files:
                 break
-        if (exact := folder / named).is_file():
+        if os.path.isfile(exact := folder / named):  # False where too long for a name
             wanted = _in_any_case(str(exact))
             matched[name] = next((p for p in files if _in_any_case(str(p)) == wanted), exact)
         elif files:

@@ -474,6 +474,11 @@ def test_points_csv_groups_need_a_table(tmp_path, capsys):
         assert "--mm-per-px mm: needs a CSV" in capsys.readouterr().err
 
 
+def test_points_csv_of_names_that_no_file_has(own, capsys):
+    assert own(f"image,a_x,a_y\np0,1,2\n{'seen by two ' * 30},3,4\np\0,5,6\n") == 0
+    assert "2 of 3 images not found: seen by two" in capsys.readouterr().out
+
+
 def test_points_csv_counts_images_without_points(own, capsys):
     noise(own.folder / "mine" / "more" / "p0.png", seed=40)
     noise(own.folder / "mine" / "p1.jpg", seed=41)  # p1 again, of a kind that is worse
