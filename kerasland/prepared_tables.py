@@ -43,14 +43,19 @@ def read_about(folder: Path) -> dict:
         for key, kind in kinds.items():
             if not isinstance(about[key], kind):
                 raise TypeError(f"{key} is no {kind.__name__}")
-        count = len(about["landmarks"])
+        names = about["landmarks"]
+        if not names or {*map(type, names)} != {str} or len({*names}) < len(names):
+            raise ValueError(f"landmarks {names}")
         about["scale"] = Scale(**about["scale"])
         about["spacing"] = dict(about.get("spacing", {}))
+        for image_id, (x_mm, y_mm) in about["spacing"].items():
+            if not (0 < x_mm < np.inf and 0 < y_mm < np.inf):
+                raise ValueError(f"spacing {x_mm}, {y_mm} of {image_id}")
         for fold in about.get("folds", ()):
             check_fold_name(fold)
-        if any(not 0 <= i < count for i in about["scale"].landmarks or ()):
-            raise ValueError(f"scale landmarks {about['scale'].landmarks} of {count}")
-    except (ValueError, KeyError, TypeError) as error:
+        if any(not 0 <= i < len(names) for i in about["scale"].landmarks or ()):
+            raise ValueError(f"scale landmarks {about['scale'].landmarks} of {len(names)}")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: unusable ({error!r}): prepare the data set again") from error
     return about
 

@@ -397,6 +397,25 @@ def test_a_folder_gives_no_way_to_a_file(tmp_path):
     assert [path.name for path in tmp_path.rglob("*")] == ["run", "model.keras"]
 
 
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"landmarks": ["wrist_a", "wrist_b", "tip", "tip"]}, "landmarks .'wrist_a', 'wrist_b'"),
+        ({"landmarks": ["wrist_a", "wrist_b", 3]}, "landmarks .'wrist_a', 'wrist_b', 3"),
+        ({"landmarks": [], "scale": {}}, "landmarks .."),
+        ({"scale": {"files": "f"}, "spacing": {"im0": [0.2, -0.2]}}, "spacing 0.2, -0.2 of im0"),
+        ({"scale": {"files": "f"}, "spacing": {"im0": [0.2, "0.2"]}}, "TypeError"),
+        ({"scale": {"files": "f"}, "spacing": {"im0": [0.2]}}, "not enough values"),
+        ({"folds": [1]}, "'startswith'"),
+    ],
+)
+def test_a_dataset_json_that_was_edited_wrongly_is_named(folder, changed, said):
+    about = json.loads((folder / "dataset.json").read_text())
+    (folder / "dataset.json").write_text(json.dumps({**about, **changed}))
+    with pytest.raises(DataError, match=f"dataset.json: unusable .*{said}.*: prepare the data"):
+        prepared.read(folder)
+
+
 @pytest.mark.parametrize("name", ["landmarks.csv", "folds/dev/train.txt"])
 def test_tables_of_another_encoding_are_named(folder, name):
     with (folder / name).open("ab") as file:
