@@ -130,6 +130,8 @@ def examine(folder: str | os.PathLike) -> tuple[Prepared, list[str]]:
     about = read_about(folder)
     points, _, problems = read_landmarks(folder / TABLE, about["landmarks"])
     ids = tuple(sorted(points))
+    if not ids:
+        problems.append(f"{folder / TABLE}: no points: prepare the data set again")
     images = image_ids(folder)
     problems += [
         f"{image_path(folder, i)}: missing, though landmarks.csv has points of it"

@@ -231,6 +231,12 @@ def test_an_edited_table_is_another_data_set(folder):
         prepared.read(folder)
 
 
+def test_read_refuses_a_table_of_its_header_alone(folder):
+    (folder / "landmarks.csv").write_text("image_id,landmark,x,y\n")
+    with pytest.raises(DataError, match="landmarks.csv: no points: prepare the data set again"):
+        prepared.read(folder)
+
+
 def test_read_refuses_missing_files(folder):
     (folder / "images" / "im2.png").unlink()
     with pytest.raises(DataError, match=r"im2.png: missing"):
