@@ -47,8 +47,8 @@ def read_errors(path: str | os.PathLike) -> pd.DataFrame:
         stay as they are).
 
     Raises:
-        DataError: No such file, not a table, a column is missing or not of numbers, or a point
-            occurs twice.
+        DataError: No such file, not a table, no rows, a column is missing or not of numbers, or a
+            point occurs twice.
     """
     texts, numbers = list(ERROR_COLUMNS[:2]), list(ERROR_COLUMNS[2:])
     try:
@@ -58,6 +58,8 @@ def read_errors(path: str | os.PathLike) -> pd.DataFrame:
     missing = [column for column in ERROR_COLUMNS if column not in table]
     if missing:
         raise DataError(f"{path}: lacks the column(s) {', '.join(missing)}")
+    if table.empty:
+        raise DataError(f"{path}: holds no errors; evaluate again")
     for column in numbers + [c for c in table if c == "seed"]:
         value = pd.to_numeric(table[column], errors="coerce")
         blank = table[column].str.strip().str.lower().isin(("", "nan", "na"))

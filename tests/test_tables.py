@@ -285,6 +285,7 @@ def test_read_errors_says_what_is_wrong(tmp_path, by_hand):
     cases = [
         (by_hand.drop(columns=["error_mm", "x"]), "lacks the column.s. x, error_mm"),
         (by_hand.astype({"y": object}).assign(y=[0, 0, "left", 0, 0, 0]), "row 3, y: 'left'"),
+        (by_hand[:0], "errors.csv: holds no errors; evaluate again"),
         (pd.concat([by_hand, by_hand[:1]]), "image_id a, landmark tip occurs more than once"),
     ]
     for table, message in cases:
