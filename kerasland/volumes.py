@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import os
+import re
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,6 +39,8 @@ def read(path: Path) -> np.ndarray:
         image = _nifti(path)
         x, y = _plane(image.shape, path)
         pixels = np.asarray(image.dataobj)
+        if path.name.lower().endswith(".gz"):
+            gzip.decompress(path.read_bytes())  # for its checksum, which nibabel does not look at
         return pixels.reshape(image.shape[x], image.shape[y]).T
     reader = _metaimage(path)
     x, y = _plane(reader.GetSize(), path)
@@ -44,6 +50,7 @@ def read(path: Path) -> np.ndarray:
         pixels = SimpleITK.GetArrayFromImage(reader.Execute())
     except RuntimeError as error:
         raise ValueError("pixels missing or cut off") from error
+    _check_packed(path)
     shape = (reader.GetSize()[y], reader.GetSize()[x])
     return pixels.reshape(*shape, *pixels.shape[reader.GetDimension() :])
 
@@ -101,6 +108,17 @@ def _metaimage(path: Path):
     except RuntimeError as error:
         raise ValueError("no header of a MetaImage") from error
     return reader
+
+
+def _check_packed(path: Path) -> None:
+    """Raises where pixels can't be unpacked, which SimpleITK takes as far as they could be."""
+    head, _, rest = path.read_bytes().partition(b"\nElementDataFile")
+    name, _, packed = rest.partition(b"\n")
+    beside = path.parent / os.fsdecode(name.strip(b" =\r"))
+    here = beside.name == "LOCAL"
+    if re.search(rb"\nCompressedData *= *[Tt1]", head) and (here or beside.is_file()):
+        packed = packed if here else beside.read_bytes()
+        zlib.decompress(packed, wbits=zlib.MAX_WBITS + 32)  # with the header of zlib or of gzip
 
 
 def _plane(size: Sequence[int], path: Path) -> tuple[int, int]:

@@ -361,6 +361,23 @@ def test_a_damaged_file_is_read_or_named(tmp_path, name):
     assert named > 20
 
 
+@pytest.mark.parametrize("name", ["packed.mha", "packed.mhd", "a.nii.gz"])
+def test_damage_to_packed_pixels_is_named(tmp_path, name):
+    path = tmp_path / name
+    noise = np.random.default_rng(0).integers(0, 256, (90, 90), dtype=np.uint8)
+    if name == "a.nii.gz":
+        saved_as_nifti(path, noise)
+    else:
+        saved_as_metaimage(path, noise, compress=True)
+    np.testing.assert_array_equal(images.read_image(path), noise)
+    where = path.with_suffix(".zraw") if name == "packed.mhd" else path
+    content = bytearray(where.read_bytes())
+    content[-2000] ^= 1
+    where.write_bytes(content)
+    with pytest.raises(DataError, match=f"{name}: can't be read as an image .*; get a fresh copy"):
+        images.read_image(path)
+
+
 @pytest.mark.parametrize(
     ("module", "name"), [("SimpleITK", "a.mha"), ("nibabel", "a.nii"), ("nibabel", "a.nii.gz")]
 )
