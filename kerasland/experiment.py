@@ -36,7 +36,7 @@ class Experiment:
         32, "channels of the first level; each deeper level has twice as many", above=0
     )
     max_width: int = option(128, "channels at most", above=0)
-    depth: int = option(5, "levels of the U-Net", above=0)
+    depth: int = option(5, "levels of the U-Net", least=1, below=17)
     stem_stride: int = option(4, "input pixels per cell of the first level")
     output_stride: int = option(4, "input pixels per heatmap cell")
     normalization: str = choice(

@@ -234,6 +234,7 @@ def test_errors_come_without_traceback_from_a_real_process(tmp_path):
         ("image_shape=100x100", ["(100, 100)", "64"]),
         ("dropout=1.5", ["dropout=1.5"]),
         ("learn_beta=perhaps", ["learn_beta=perhaps", "bool"]),
+        ("depth=99999", ["depth=99999", "[1, 17)"]),
         ("stem_stride=0", ["stem_stride=0"]),
         ("output_stride=16", ["output_stride=16"]),
         ("seed=-1", ["seed=-1"]),
