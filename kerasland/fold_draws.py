@@ -29,7 +29,7 @@ def split(
         kept: ids that stay in train and in test, from `kept_parts`; the others are drawn.
 
     Raises:
-        UsageError: fewer than two ids or groups, or a fraction not between 0 and 1.
+        UsageError: fewer than two ids or groups, a fraction not between 0 and 1, a seed below 0.
     """
     ids = sorted(ids)
     if len(ids) < 2 or not 0 < test_fraction < 1:
@@ -64,7 +64,7 @@ def disjoint_folds(
     others are `kept` in the test lists that they are in, from `kept_parts`.
 
     Raises:
-        UsageError: fewer than two, or more than images or groups.
+        UsageError: fewer than two, or more than images or groups; a seed below 0.
     """
     ids = sorted(ids)
     shuffled = _shuffled(ids, groups, seed)
@@ -102,6 +102,8 @@ def kept_parts(
 
 def _shuffled(ids: Sequence[str], groups: Mapping[str, str] | None, seed: int) -> list[list[str]]:
     """The ids of each group, the groups in a random order."""
+    if seed < 0:
+        raise UsageError(f"--seed {seed}: expected 0 or more")
     members: dict[str, list[str]] = {}
     for image_id in ids:
         members.setdefault(image_id if groups is None else groups[image_id], []).append(image_id)

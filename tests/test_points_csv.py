@@ -139,6 +139,7 @@ def test_points_csv_numbered(own, header):
             "--scale-landmarks c: no such landmark; there: a",
         ),
         ("image,a_x,a_y\np0,1,2\np1,1,2\n", ["--test-fraction", "2"], 2, "fraction of 2"),
+        ("image,a_x,a_y\np0,1,2\np1,1,2\n", ["--seed", "-1"], 2, "--seed -1: expected 0 or more"),
     ],
 )
 def test_points_csv_refuses(own, capsys, table, options, status, expected):
