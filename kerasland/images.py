@@ -275,6 +275,9 @@ def _unreadable(path: Path, error: Exception) -> DataError:
         return DataError(f"{path}: no such image")
     if isinstance(error, MemoryError):
         return DataError(f"{path}: larger than the memory of this machine")
+    if isinstance(error, Image.DecompressionBombError):
+        most = 2 * Image.MAX_IMAGE_PIXELS
+        return DataError(f"{path}: more than {most} pixels, as many as are read; make it smaller")
     reason = " ".join(str(error).replace(str(path), "file").split()) or type(error).__name__
     if isinstance(error, UnidentifiedImageError):
         return DataError(

@@ -287,6 +287,7 @@ def unreadable(folder):
     for name, count, tags in (("planes.tif", 3, {262: 2}), ("inks.tif", 4, {262: 5})):
         planes = np.stack([noise.astype(np.uint16)] * count)
         write_tiff(folder / name, planes, {284: 2, **tags})
+    Image.new("1", (20_000, 10_000)).save(folder / "vast.png")
     (folder / "folder.png").mkdir()
     saved_as_nifti(folder / "nan.nii", np.full((4, 4), np.nan))
     saved_as_nifti(folder / "complex.nii", np.ones((4, 4), np.complex64))
@@ -299,6 +300,7 @@ def unreadable(folder):
         "pages.tif": "holds 2 pictures",
         **dict.fromkeys(("deep.png", "planes.tif", "inks.tif"), "16 bits a channel in colour"),
         "deep_grey.png": "16 bits a channel in colour or with transparency",
+        "vast.png": "more than 178956970 pixels, as many as are read; make it smaller",
         "nan.nii": "no finite numbers",
         "complex.nii": "no finite numbers",
     }
