@@ -82,7 +82,8 @@ def read_table(path: Path, columns: Mapping[str, str] = MappingProxyType({})) ->
             raise UsageError(
                 f"{option} {columns[option]}: that column holds the images or points of {path}"
             )
-    spare = [c for c in range(len(header)) if c not in {*used, *asked.values()}]
+    taken = {*used, *asked.values()}
+    spare = [c for c in range(len(header)) if c not in taken]
     table.ignored = [f"column {header[c] or f'{c + 1} without a name'}" for c in spare]
     table.people = [
         header[c]

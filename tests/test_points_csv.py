@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from dicom_files import write_dicom
 from PIL import Image
 
 from data_prep import audit, points_csv
+from data_prep.points_tables import read_table
 from kerasland import fold_draws, preparation, prepared
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -473,6 +475,14 @@ def test_points_csv_groups_need_a_table(tmp_path, capsys):
         assert "--group patient: needs a CSV" in said and "; or folder, or file" in said
         assert points_csv.main([*paths, "--out", str(tmp_path / "out"), "--mm-per-px", "mm"]) == 2
         assert "--mm-per-px mm: needs a CSV" in capsys.readouterr().err
+
+
+def test_points_csv_of_very_many_landmarks(tmp_path):
+    columns = ",".join(f"l{k}_x,l{k}_y" for k in range(20_000))
+    (tmp_path / "points.csv").write_text(f"image,{columns}\np0{',1,2' * 20_000}\n")
+    start = time.monotonic()
+    assert len(read_table(tmp_path / "points.csv").landmarks) == 20_000
+    assert time.monotonic() - start < 5
 
 
 def test_points_csv_of_names_that_no_file_has(own, capsys):
