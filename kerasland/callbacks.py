@@ -68,8 +68,14 @@ class Checkpoint(keras.callbacks.Callback):
         self.folder, self.history = folder, history
         self.rows = []
         if first_epoch:
-            known = pd.read_csv(history)
-            self.rows = known[known["epoch"] < first_epoch].to_dict("records")
+            try:
+                known = pd.read_csv(history).astype({"epoch": int, "seconds": float})
+                self.rows = known[known["epoch"] < first_epoch].to_dict("records")
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise DataError(
+                    f"{history}: not as it was written ({error!r}); delete {folder} to train from "
+                    "the start"
+                ) from error
 
     def on_epoch_begin(self, epoch, logs=None):
         self.began = time.monotonic()

@@ -494,6 +494,16 @@ def test_progress_needs_no_terminal_that_can_erase(monkeypatch):
     assert third.endswith("\n") and "epoch 3/3, loss 1.000" in third
 
 
+@pytest.mark.parametrize("text", [None, "", "epoch,loss\n0,1\n", "epoch,seconds\n0,ten\n"])
+def test_resume_names_a_history_that_is_not_as_it_was_written(tmp_path, text):
+    """Before it trains on, not after its last epoch, where the minutes are summed."""
+    history = tmp_path / "history.csv"
+    if text is not None:
+        history.write_text(text)
+    with pytest.raises(DataError, match="history.csv: not as it was written .*; delete .*kpts to"):
+        callbacks.Checkpoint(tmp_path / "chkpts", history, first_epoch=1)
+
+
 def test_resume_after_an_end_while_the_model_was_written(hands, tmp_path, monkeypatch):
     """The notes were written, the model was not."""
     once, run = TINY.replace(epochs=1, validation_images=0), tmp_path / "run"
