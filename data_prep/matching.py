@@ -114,7 +114,10 @@ def image_ids(matched: Mapping[str, Path], folder: Path) -> dict[str, str]:
     first: dict[Path, str] = {}
     for name, path in matched.items():
         if (other := first.setdefault(path.resolve(), name)) != name:
-            raise DataError(f"{other!r} and {name!r} name the same image, {ids[name]}")
+            raise DataError(
+                f"{other!r} and {name!r} name the same image, {ids[name]}: call it the same "
+                "everywhere, or remove one"
+            )
     taken: set[str] = set()
     for name, image_id in ids.items():
         number = itertools.count(2)

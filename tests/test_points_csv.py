@@ -107,7 +107,7 @@ def test_points_csv_numbered(own, header):
         ("image,a_x,a_y\np0,1,z\n", [], 1, "line 2: x, y = '1', 'z'"),
         ("image,a_x,a_y\np0,1,\n", [], 1, "line 2: x, y = '1', ''"),
         ("image,a_x,a_y\np0,1,2\np0,1,2\n", [], 1, "line 3: image p0 again, first in line 2"),
-        ("image,a_x,a_y\np0,1,2\np0.png,1,2\n", [], 1, "'p0' and 'p0.png' name the same image"),
+        ("image,a_x,a_y\np0,1,2\np0.png,1,2\n", [], 1, "and 'p0.png' name the same image, p0: ca"),
         ("image,a_x,a_y\n,1,2\n", [], 1, "line 2: no image named"),
         ("image,landmark,x,y\np0,a,1,2\np0,a,3,4\n", [], 1, "line 3: p0 a again, first in line 2"),
         ("image,landmark,x,y\np0,a,1,2\np0,b,300,4\n", [], 1, "line 3: landmark 1 (b) of p0"),
