@@ -13,7 +13,7 @@ import wrapt
 
 if TYPE_CHECKING:
     from kerasland.experiment import Experiment
-    from kerasland.frame_layers import CloserBox, FrameToImage, Letterbox, PixelSize
+    from kerasland.frame_layers import FrameToImage, Letterbox, PixelSize
     from kerasland.image_layers import BatchNormalization, DepthToSpace, ImageStandardization
     from kerasland.inference_models import pipeline
     from kerasland.layers import (
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         ShapePrior,
         SpatialEmbedding,
     )
+    from kerasland.looks import Looks
     from kerasland.losses import HeatmapLoss, SpatialConfigurationLoss
     from kerasland.metrics import RadialError, SuccessDetectionRate
     from kerasland.model_files import load_model, load_pretrained, take_weights
@@ -45,7 +46,7 @@ _HOMES = {
     "Letterbox": "frame_layers",
     "FrameToImage": "frame_layers",
     "PixelSize": "frame_layers",
-    "CloserBox": "frame_layers",
+    "Looks": "looks",
     "HeatmapLoss": "losses",
     "SpatialConfigurationLoss": "losses",
     "RadialError": "metrics",
@@ -57,7 +58,6 @@ _HOMES = {
 }
 __all__ = [
     "BatchNormalization",
-    "CloserBox",
     "DepthToSpace",
     "ExpectedError",
     "Experiment",
@@ -66,6 +66,7 @@ __all__ = [
     "HeatmapLoss",
     "ImageStandardization",
     "Letterbox",
+    "Looks",
     "PixelSize",
     "RadialError",
     "ShapePosterior",
@@ -99,7 +100,7 @@ def _register(keras) -> None:
 
     Keras looks among the registered classes only, and to register them needs Keras: so they are
     imported as soon as Keras is. A module of kerasland may be half imported at that moment, so
-    the six below use no contents of others that need Keras while they are imported themselves.
+    the seven below use no contents of others that need Keras while they are imported themselves.
 
     Raises:
         ImportError: if Keras computes with anything but TensorFlow.
@@ -109,5 +110,6 @@ def _register(keras) -> None:
             f"kerasland needs Keras on TensorFlow, here it is on {keras.config.backend()}: set "
             "KERAS_BACKEND=tensorflow in the environment before Keras is imported"
         )
-    for home in ("layers", "image_layers", "frame_layers", "losses", "metrics", "optimizers"):
+    homes = ("layers", "image_layers", "frame_layers", "looks", "losses", "metrics", "optimizers")
+    for home in homes:
         importlib.import_module(f"{__name__}.{home}")

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerasland import files, model_notes, quantize
+from kerasland import files, model_notes, onnx_graphs, quantize
 from kerasland.errors import UsageError
 from kerasland.export_notes import ABOUT, about
 from kerasland.inference_models import bare, pipeline
@@ -211,9 +211,11 @@ def _require_unclipped(path: Path) -> None:
         plain = tf.lite.experimental.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         content = path.read_bytes()  # by a name that is not ASCII Windows may not open it
         interpreter = tf.lite.Interpreter(None, content, experimental_op_resolver_type=plain)
-    for tensor in interpreter.get_tensor_details():
-        if tensor["dtype"] == np.float16:
-            values = np.abs(interpreter.get_tensor(tensor["index"]))
+    for part in range(interpreter.num_subgraphs()):  # the graph itself, and those of loops
+        for tensor in interpreter.get_tensor_details(part):
+            if tensor["dtype"] != np.float16:
+                continue
+            values = np.abs(interpreter.get_tensor(tensor["index"], part))
             if values.max(initial=0) >= np.finfo(np.float16).max:
                 raise _beyond_half(tensor["name"])
 
@@ -227,60 +229,16 @@ def _write_onnx(
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
     graph = frozen(pipeline(model, "uint8", scale), IMAGE)
     converted, _ = tf2onnx.convert.from_function(graph, [IMAGE], opset=OPSET)
-    _name_axes(converted.graph, len(landmark_names(model)))
-    _name_handed_on(converted.graph)
+    onnx_graphs.name_axes(converted.graph, len(landmark_names(model)))
     if weights == FLOAT16:
-        _halve(converted.graph)
+        beyond = onnx_graphs.halve(converted.graph)
+        if beyond:
+            raise _beyond_half(beyond)
     onnx.helper.set_model_props(converted, {"kerasland": said})
-    onnx.checker.check_model(converted, full_check=True)
-    onnx.save(converted, str(path))
-
-
-def _halve(graph) -> None:
-    """Kernels as float16, each with a cast to float32 that runtimes do once, when they load; they
-    are not the model's own, since the converter multiplies normalisations into them."""
-    from onnx import TensorProto, helper, numpy_helper
-
-    kernels = {node.input[1] for node in graph.node if node.op_type == "Conv"}
-    for tensor in graph.initializer:
-        if tensor.name in kernels:
-            values, name = numpy_helper.to_array(tensor), tensor.name
-            if np.abs(values).max() > np.finfo(np.float16).max:
-                raise _beyond_half(name)
-            cast = helper.make_node("Cast", [f"{name}_{FLOAT16}"], [name], to=TensorProto.FLOAT)
-            graph.node.insert(0, cast)
-            tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), cast.input[0]))
+    if weights == INT8:
+        onnx.save(converted, str(path))  # as it is, for `quantize`
+    else:
+        onnx_graphs.save(converted, path)
 
 
 WRITERS = {ONNX: _write_onnx, LITERT: _write_litert, SAVED_MODEL: _write_saved_model}
-
-
-def _name_axes(graph, landmarks: int) -> None:
-    shapes = {
-        "image": ("batch", "height", "width", 1),
-        "landmarks": ("batch", landmarks, 2),
-        "mm_per_px": ("batch",),
-        "closer": ("batch", 4),
-    }
-    for value in (*graph.input, *graph.output):
-        axes = value.type.tensor_type.shape.dim
-        for axis, size in zip(axes, shapes.get(value.name, ("batch", landmarks)), strict=True):
-            if isinstance(size, str):
-                axis.dim_param = size
-            else:
-                axis.dim_value = size
-
-
-def _name_handed_on(graph) -> None:
-    """What a loop hands on unchanged under a name of its own: OpenVINO 2026 counts an input of its
-    body that is an output too twice, and refuses the file (its issue 35874)."""
-    from onnx import helper
-
-    for node in graph.node:
-        for body in (attribute.g for attribute in node.attribute if node.op_type == "Loop"):
-            given = {value.name for value in body.input}
-            for number, value in enumerate(body.output):
-                if value.name in given:
-                    name = f"{value.name}_handed_on_{number}"
-                    body.node.append(helper.make_node("Identity", [value.name], [name]))
-                    value.name = name

@@ -2,7 +2,7 @@
 
 Points are (x, y) in pixels, x to the right and y down; the centre of the first pixel is (0, 0), so
 an image of width W covers x from -0.5 to W - 0.5. Resizing by s maps p to (p + 0.5) * s - 0.5.
-What has to do the same within a graph (`resampling`, `frame_layers`, `augmentation`) is tested
+What has to do the same within a graph (`resampling`, `views`, `augmentation`) is tested
 against the functions below.
 """
 

@@ -7,8 +7,9 @@ import numpy as np
 
 from kerasland import shapes
 from kerasland.closer_look import usual_place
-from kerasland.frame_layers import CloserBox, FrameToImage, Letterbox, PixelSize
-from kerasland.layers import HeatmapDecoder, ShapePosterior, ShapePrior, layer_of
+from kerasland.frame_layers import PixelSize
+from kerasland.layers import ExpectedError, HeatmapDecoder, ShapePosterior, ShapePrior, layer_of
+from kerasland.looks import Looks
 from kerasland.scale import Scale
 
 # the kinds of layers that work between the standardised image and the head
@@ -102,8 +103,8 @@ def pipeline(model: keras.Model, dtype: str = "float32", scale: Scale | None = N
         bits take off the darkest first, as `predict` does), to "landmarks" (B, K, 2), pixels of
         that image, "confidence" (B, K), and, of a model that `kerasland.calibration` has been at,
         "error_mm" (B, K); where the scale is two landmarks a known length apart, also "mm_per_px"
-        (B,), see `PixelSize`; where the model knows how large its subject should be, "closer"
-        (B, 4), see `CloserBox`. It shares the weights of `model`.
+        (B,), see `PixelSize`. It looks again at images as `localizers.localizer` does, see `Looks`,
+        and shares the weights of `model`.
 
     Raises:
         ValueError: if the model has no frame that images are fitted into, as what this returns.
@@ -114,18 +115,17 @@ def pipeline(model: keras.Model, dtype: str = "float32", scale: Scale | None = N
             f"model {model.name!r} takes images of any size already; give what unet() returns"
         )
     image = keras.Input((None, None, 1), name="image", dtype=dtype)
-    alone = keras.Model(model.inputs[0], model.output, name=model.name)  # without its optimiser
-    outputs = alone(Letterbox(image_shape, name="letterbox")(image))
-    landmarks = FrameToImage(image_shape, name="to_image")(outputs["landmarks"], image)
-    kept = {name: outputs[name] for name in ("confidence", "error_mm") if name in outputs}
+    wanted = {name: model.output[name] for name in ("landmarks", "confidence")}
+    alone = keras.Model(model.inputs[0], wanted, name=model.name)  # without its optimiser
+    prior = layer_of(model, ShapePrior)
+    outputs = Looks(alone, prior and prior.name, name="looks")(image)
+    calibrated = layer_of(model, ExpectedError)
+    if calibrated is not None:
+        outputs["error_mm"] = calibrated(outputs["confidence"])
     if scale is not None and scale.landmarks is not None:
         size = PixelSize(scale.landmarks, scale.length_mm, name="mm_per_px")
-        kept["mm_per_px"] = size(landmarks, outputs["confidence"])
-    prior = layer_of(model, ShapePrior)
-    if prior is not None and prior.place is not None:
-        closer = CloserBox(image_shape, np.asarray(prior.mean), prior.place, name="closer")
-        kept["closer"] = closer(landmarks, outputs["confidence"], image)
-    whole = keras.Model(image, {"landmarks": landmarks, **kept}, name="pipeline")
+        outputs["mm_per_px"] = size(outputs["landmarks"], outputs["confidence"])
+    whole = keras.Model(image, outputs, name="pipeline")
     if image.dtype != "float32":
         whole.input_spec = keras.InputSpec(
             dtype=image.dtype, shape=image.shape, allow_last_axis_squeeze=True

@@ -149,7 +149,7 @@ class ShapePrior(ShapeLayer):
         far: standard deviations from where the others say.
         absurd: standard deviations from which on a point is corrected whatever its confidence.
         place: where the mean shape lies in training images, see `closer_look.Place.numbers`,
-            pixels of the network's frame; for `localizers` and `CloserBox`, which look closer.
+            pixels of the network's frame; for `localizers` and `looks`, which look closer.
 
     Call arguments:
         landmarks: (B, K, 2), pixels of any frame.

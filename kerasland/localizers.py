@@ -64,6 +64,8 @@ def batch_localizer(model: keras.Model, side: str = "left") -> BatchLocalizer:
       and it is smaller or turned, at the part of the image that shows it as training images did,
       see `closer_look.closer`. If no shape is found there, the look before holds.
 
+    (Of left sides `looks.Looks` does the same within a graph.)
+
     Returns:
         A function from `in_frame` of each image for the same side, (N, h, w), N at least 1, their
         shapes (H, W), and a function that gives the image of that number, (H, W), or None where

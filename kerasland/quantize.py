@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kerasland import phantom
+from kerasland import onnx_graphs, phantom
 from kerasland.errors import UsageError
 
 DRAWN = 16
@@ -41,7 +41,7 @@ def quantize(source: Path, target: Path, images: Iterable[np.ndarray]) -> None:
     overflow with 8. The last convolution and all that leads to pixels stay in float32.
 
     Args:
-        source: an ONNX file that `export` wrote.
+        source: an ONNX file as the converter makes it.
         target: the file to write.
         images: (H, W), uint8 or uint16, a dozen or more, like those that the model is for.
 
@@ -98,6 +98,7 @@ def quantize(source: Path, target: Path, images: Iterable[np.ndarray]) -> None:
         )
     finally:
         logging.disable(silenced)
+    onnx_graphs.save(onnx.load(target), target)
 
 
 def _between_image_and_heatmaps(graph) -> list[str]:

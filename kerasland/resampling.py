@@ -33,6 +33,33 @@ def letterbox_transform(source_shape, target_shape: tuple[int, int]):
     return scale, (target_w - scale * source_w) / 2, (target_h - scale * source_h) / 2
 
 
+def letterboxed(image, target_shape: tuple[int, int]):
+    """Raw images in the frame of a network: `kerasland.geometry.letterboxed` in a graph.
+
+    Args:
+        image: (B, any H, any W, 1), any real dtype.
+        target_shape: (H, W) of the frame, pixels.
+
+    Returns:
+        (B, H, W, 1), float32, intensities as in the image.
+    """
+    scale, shift_x, shift_y = letterbox_transform(ops.shape(image)[1:3], target_shape)
+    height, width = target_shape
+    frame = resample(ops.squeeze(image, axis=-1), height, scale, shift_y)
+    frame = resample(ops.transpose(frame, (0, 2, 1)), width, scale, shift_x)
+    return ops.expand_dims(ops.transpose(frame, (0, 2, 1)), -1)  # [..., None] would copy it
+
+
+def out_of_frame(points, source_shape, target_shape: tuple[int, int]):
+    """Points (..., 2) of the frame, pixels, in the raw image that `letterboxed` put there.
+
+    Args:
+        source_shape, target_shape: of `letterbox_transform`.
+    """
+    scale, shift_x, shift_y = letterbox_transform(source_shape, target_shape)
+    return (points + 0.5 - ops.stack([shift_x, shift_y])) / scale - 0.5
+
+
 def resample(image, target_size: int, scale, shift):
     """The rows of images by `kerasland.geometry.resample_matrix`, for a source of any size.
 

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from kerasland import frame_layers, image_layers, layers, losses, metrics
+from kerasland import frame_layers, image_layers, layers, looks, losses, metrics
 
 SHAPE = (12, 16)
 _rng = np.random.default_rng(0)
@@ -14,6 +14,17 @@ POINTS = _rng.uniform(0, 11, (3, 4, 2)).astype("float32")
 POINTS[1, 2] = np.nan
 POINTS[2, 0] = (40, 5)
 FOUND = (np.nan_to_num(POINTS, nan=5.0) + _rng.normal(0, 1, POINTS.shape)).astype("float32")
+
+
+def _network():
+    """A network whose weights do not depend on chance."""
+    image = keras.Input((*SHAPE, 1))
+    kernel = keras.initializers.GlorotUniform(seed=0)
+    heatmaps = keras.layers.Conv2D(4, 3, strides=2, padding="same", kernel_initializer=kernel)
+    decoded = layers.HeatmapDecoder(SHAPE)(heatmaps(image))
+    landmarks, confidence = layers.ShapePrior(name="shape_prior")(*decoded)
+    return keras.Model(image, {"landmarks": landmarks, "confidence": confidence}, name="network")
+
 
 # name: (constructor, its inputs)
 LAYERS = {
@@ -49,10 +60,7 @@ LAYERS = {
         (FOUND, np.array([[1, 1, 1, 1], [0, 1, 1, 1], [0.5, 0, 0, 0.2]], "float32")),
     ),
     "frame to image": (lambda: frame_layers.FrameToImage(SHAPE), (FOUND, RAW)),
-    "closer box": (
-        lambda: frame_layers.CloserBox(SHAPE, FOUND[0] - 5.0, (2.0, 0.1, 8.0, 6.0)),
-        (FOUND, np.array([[1, 1, 1, 1], [0, 1, 1, 1], [0, 0, 0, 0]], "float32"), RAW),
-    ),
+    "looks": (lambda: looks.Looks(_network(), "shape_prior"), (RAW,)),
 }
 HALF_LAYERS = ("standardization", "batch normalization", "depth to space")
 FLOAT32_LAYERS = [name for name in LAYERS if name not in HALF_LAYERS]

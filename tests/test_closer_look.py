@@ -1,12 +1,14 @@
 """Parts of an image, turned or close up, and points that move with them."""
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from benchmarks.shape_prior import on_a_plate, turned
 from kerasland import (
-    frame_layers,
+    export,
     geometry,
     inference_models,
     layers,
@@ -15,9 +17,11 @@ from kerasland import (
     models,
     phantom,
     predict,
+    views,
 )
 from kerasland.closer_look import Place, closer, laid_onto, quarter_turned, usual_place
 from kerasland.errors import DataError
+from kerasland.looks import Looks
 
 FRAME = (200, 150)
 USUAL = Place(40 + 2j, 70 + 110j)
@@ -90,32 +94,49 @@ def test_nothing_is_looked_at_again_that_is_as_usual(size):
 
 @pytest.mark.parametrize("image_shape", [(400, 380), (310, 801), (180, 120)])
 def test_in_a_graph_the_part_is_the_same(shape, image_shape):
-    """Of turned subjects, an upright box around it, if that is smaller than the image."""
     rng = np.random.default_rng(1)
-    layer = frame_layers.CloserBox(FRAME, shape, USUAL.numbers())
-    whole, boxes = (0, 0, image_shape[1], image_shape[0]), 0
-    for angle in (0, 8, -9, 20, -35, 170):
-        for size in (0.2, 0.5, 0.8, 0.9, 1.1):
+    found, image = [], rng.integers(0, 256, image_shape).astype(np.uint8)
+    for angle in (0, 8, -9, 20, -35, 90, 170):
+        for size in (0.2, 0.5, 0.8, 0.9, 1.1, 0.05):
             turn = USUAL.turn * size / geometry.letterbox(image_shape, FRAME).scale
             centre = complex(*rng.uniform(0, image_shape[::-1]))
-            found = Place(turn * np.exp(1j * np.radians(angle)), centre)
-            points, sure = along(shape, found)[None], rng.uniform(0, 1, (1, 9))
-            box = np.array(layer(points, sure, np.zeros((1, *image_shape, 1)))).astype(int)[0]
-            view = closer(image_shape, FRAME, found, USUAL)
-            if abs(angle) < 10:
-                if view is None:
-                    assert tuple(box) == whole
-                else:
-                    left, top = view.corner.real, view.corner.imag
-                    edges = left, top, left + view.shape[1], top + view.shape[0]
-                    np.testing.assert_array_equal(box, edges)
-            elif view is not None and tuple(box) != whole:
-                (height, width), boxes = view.shape, boxes + 1
-                corners = np.array([[0, 0], [width, 0], [0, height], [width, height]]) - 0.5
-                corners = (view.invert(corners) + 0.5).clip(0, image_shape[::-1])
-                assert (box[:2] <= corners.min(axis=0) + 1).all()
-                assert (box[2:] >= corners.max(axis=0) - 1).all()
-    assert boxes > 3
+            found.append(Place(turn * np.exp(1j * np.radians(angle)), centre))
+    points = np.stack([along(shape, place) for place in found]).astype("float32")
+    sure = rng.uniform(0, 1, points.shape[:2]).astype("float32")
+    sure[::5] = 0  # of no shape, whose points count alike
+    rows, wanted = views.closer(
+        points, sure, shape.astype("float32"), USUAL.numbers(), image_shape, FRAME
+    )
+    looked = [closer(image_shape, FRAME, place, USUAL) for place in found]
+    alike = 0
+    assert [view is not None for view in looked] == np.array(wanted).tolist()
+    assert 10 < np.sum(wanted) < len(found)
+    for row, view in zip(np.array(rows), looked, strict=True):
+        if view is None:
+            continue
+        apart = np.abs(row[4:] - view.shape)
+        if apart.any():  # half a pixel, by rounding
+            assert apart.max() == 1
+            continue
+        alike += 1
+        parts = view.turn.real, view.turn.imag, view.corner.real, view.corner.imag
+        np.testing.assert_allclose(row[:4], parts, atol=1e-3)
+        seen = rng.uniform(0, 100, (5, 2)).astype("float32")
+        np.testing.assert_allclose(views.in_image(seen, row), view.invert(seen), atol=0.01)
+        if view.turn != 1:
+            picture = np.array(views.turned(image, row)).astype(float)
+            assert picture.shape == view.shape
+            # but for a pixel on the image's edge, and a grey value by rounding
+            assert (np.abs(picture - view.of(image)) > 1).mean() < 1e-3
+    assert alike > 10
+
+
+def test_in_a_graph_quarter_turns_are_the_same():
+    rows = np.array(views.quarter_turned((7, 5)))
+    for turns in (1, 2, 3):
+        view = quarter_turned((7, 5), turns)
+        parts = view.turn.real, view.turn.imag, view.corner.real, view.corner.imag
+        np.testing.assert_array_equal(rows[turns - 1], (*parts, *view.shape))
 
 
 def test_a_view_ends_where_the_image_does(shape):
@@ -221,6 +242,144 @@ def test_a_further_look_counts_where_few_points_are_moved(model, monkeypatch, ze
         looks.clear()
         _, confidence = localizers.localizer(model)(image)
         assert len(looks) > 1 and (confidence == 0).sum() == (zeros if counts else whole)
+
+
+class Scripted:
+    """A network that finds, look after look, what it is told."""
+
+    def __init__(self, model, script):
+        self.input_shape, self.get_layer = model.input_shape, model.get_layer
+        self.script, self.frames = iter(script), []
+
+    def __call__(self, frames, training=False):
+        self.frames.append(np.array(frames)[0, ..., 0])
+        points, confidence = next(self.script)
+        return {
+            "landmarks": tf.constant(points[None], tf.float32),
+            "confidence": tf.constant(confidence[None], tf.float32),
+        }
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["place", "no place"])
+def test_a_graph_looks_where_predict_looks(model, monkeypatch, whole):
+    """Whatever is found in each look: the same views, and what counts of them."""
+    model = model if whole else without_place(model)
+    prior = model_files.load_pretrained().get_layer("shape_prior")
+    usual, mean = Place.by(prior.place), np.asarray(prior.mean)
+    rng, looks = np.random.default_rng(2), []
+
+    def of_a_look():
+        turn = usual.turn * rng.choice([0.4, 0.8, 1]) * np.exp(1j * rng.choice([0, 0.1, 0.5, 3]))
+        points = along(mean, Place(turn, usual.centre + rng.normal(0, 40)))
+        confidence = rng.uniform(0.5, 1, 37)
+        confidence[: rng.choice([0, 0, 2, 3, 4, 37, 37])] = 0
+        return points + rng.normal(0, 1, (37, 2)), confidence
+
+    image = phantom.hand(4, (300, 200))[0]
+    for _ in range(40):
+        script = [of_a_look() for _ in range(6)]
+        asked, told = [], iter(script)
+
+        def locate(frames, asked=asked, told=told):
+            asked.append(frames[0])
+            return tuple(part[None].copy() for part in next(told))
+
+        monkeypatch.setattr(localizers, "frame_localizer", lambda _, locate=locate: locate)
+        points, confidence = localizers.localizer(model)(image)
+        network = Scripted(model, script)
+        layer = Looks.__new__(Looks)
+        keras.layers.Layer.__init__(layer)
+        layer.network, layer.prior = network, "shape_prior"
+        layer.frame_shape = model.input_shape[1:3]
+        found = layer.call(tf.constant(image[None, ..., None]))
+        # a view may end a pixel further
+        np.testing.assert_allclose(found["landmarks"][0], points, atol=0.3)
+        np.testing.assert_allclose(found["confidence"][0], confidence, atol=1e-6)
+        assert len(network.frames) == len(asked)
+        for frame, other in zip(network.frames, asked, strict=True):
+            assert np.abs(frame - other).mean() < 1
+        looks.append(len(asked))
+    assert set(looks) >= ({1, 2, 3, 5, 6} if whole else {1, 2, 3, 4})
+
+
+@pytest.fixture(scope="module")
+def in_a_graph(model):
+    return export.frozen(inference_models.pipeline(model, "uint8"), export.IMAGE)
+
+
+def lying():
+    """Drawn hands: as usual, small, turned, and no left hand."""
+    image, truth = phantom.hand(4, shape=(500, 380))
+    small = on_a_plate(image, truth, 2.2, image.min())
+    return {
+        "as usual": image,
+        "small": small[0],
+        "by 35": turned(image, truth, 35)[0],
+        "by 60": turned(image, truth, 60)[0],
+        "on its side": np.rot90(image),
+        "on its other side": np.rot90(image, 3),
+        "upside down": np.rot90(image, 2),
+        "small, by 100": turned(*small, 100)[0],
+        "mirrored": image[:, ::-1],
+    }
+
+
+@pytest.mark.parametrize("how", lying())
+def test_a_graph_finds_a_hand_however_it_lies(model, in_a_graph, how):
+    image = lying()[how]
+    points, confidence = localizers.localizer(model)(image)
+    found = in_a_graph(tf.constant(image[None, ..., None]))
+    assert confidence.any() == (how != "mirrored")
+    np.testing.assert_allclose(found["landmarks"][0], points, atol=0.1)
+    np.testing.assert_allclose(found["confidence"][0], confidence, atol=2e-3)
+    assert np.isnan(found["error_mm"][0]).all() == (how == "mirrored")
+
+
+def test_a_graph_looks_again_at_those_of_a_batch_that_need_it(model, in_a_graph):
+    image, _ = phantom.hand(4, shape=(500, 380))
+    batch = np.stack([image, image[::-1, ::-1], image[:, ::-1], image])
+    found = in_a_graph(tf.constant(batch[..., None]))
+    for i, picture in enumerate(batch):
+        points, confidence = localizers.localizer(model)(picture)
+        np.testing.assert_allclose(found["landmarks"][i], points, atol=0.1)
+        np.testing.assert_allclose(found["confidence"][i], confidence, atol=2e-3)
+    assert np.any(found["confidence"], axis=1).tolist() == [True, True, False, True]
+
+
+def test_of_a_huge_turned_view_a_graph_takes_every_other_pixel(model, monkeypatch):
+    """Which bounds its memory, and hardly moves what is found."""
+    image = turned(*phantom.hand(4, (1500, 1140)), 35)[0]
+    points, _ = localizers.localizer(model)(image)
+    monkeypatch.setattr(views, "MOST_PX", 1000)
+    whole, made, turned_view = inference_models.pipeline(model, "uint8"), [], views.turned
+
+    def spied(*args):
+        made.append(turned_view(*args))
+        return made[-1]
+
+    monkeypatch.setattr(views, "turned", spied)
+    found = whole(image[None, ..., None])
+    assert [400_000 < np.prod(picture.shape) < 1_000_000 for picture in made] == [True]
+    apart = np.linalg.norm(found["landmarks"][0] - points, axis=1)
+    assert 0 < np.median(apart) < 0.3 and apart.max() < 3
+
+
+def test_keras_runs_a_pipeline_without_xla(model):
+    """`predict` of Keras would compile what has no shapes of its own."""
+    image = lying()["upside down"][None, ..., None]
+    found = inference_models.pipeline(model).predict(image, verbose=0)
+    assert found["confidence"].all()
+
+
+def test_a_pipeline_saved_and_loaded_looks_again(model, tmp_path):
+    image = lying()["upside down"][None, ..., None]
+    whole = inference_models.pipeline(model)
+    whole.save(tmp_path / "whole.keras")
+    again = keras.saving.load_model(tmp_path / "whole.keras")
+    wanted, found = whole(image), again(image)
+    assert set(found) == set(wanted) and np.all(wanted["confidence"] > 0)
+    for name, values in wanted.items():
+        np.testing.assert_allclose(found[name], values, atol=1e-3)
 
 
 def test_an_image_that_is_gone_is_looked_at_once(model, tmp_path, monkeypatch, capsys):

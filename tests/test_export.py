@@ -19,7 +19,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from benchmarks.shape_prior import hidden
+from benchmarks.shape_prior import hidden, on_a_plate, turned
 from kerasland import (
     __version__,
     export,
@@ -86,14 +86,7 @@ from PIL import Image
 out = {{}}
 for i, path in enumerate(sys.argv[3:]):
     image = np.asarray(Image.open(path).convert("L"))[None, ..., None]
-    found = run(image)
-    left, top, right, bottom = found["closer"][0].astype(int)
-    part = image[:, top:bottom, left:right]
-    if part.shape != image.shape:
-        again = run(part)
-        if again["confidence"].any():
-            found = {{**again, "landmarks": again["landmarks"] + np.float32([left, top])}}
-    out.update({{f"{{name}}_{{i}}": value[0] for name, value in found.items()}})
+    out.update({{f"{{name}}_{{i}}": value[0] for name, value in run(image).items()}})
 np.savez(sys.argv[2], **out)
 """
 
@@ -138,6 +131,29 @@ def phantoms(tmp_path_factory) -> list[Path]:
     return images
 
 
+def unusual(image: np.ndarray, edge: int | None = None) -> dict[str, np.ndarray]:
+    """The picture of a hand as it is, and so that the hand is small, turned, or no left one."""
+    nowhere = np.zeros((1, 2))
+    small, _ = on_a_plate(image, nowhere, 2.2, image.min() if edge is None else edge)
+    return {
+        "as it is": image,
+        "small": small,
+        "by 35": turned(image, nowhere, 35)[0],
+        "by 60": turned(image, nowhere, 60)[0],
+        "on its side": np.rot90(image),
+        "upside down": np.rot90(image, 2),
+        "small, by 100": turned(small, nowhere, 100)[0],
+        "a right one": image[:, ::-1],
+    }
+
+
+def written(pictures: dict[str, np.ndarray], folder: Path) -> list[Path]:
+    paths = [folder / f"{name}.png" for name in pictures]
+    for path, picture in zip(paths, pictures.values(), strict=True):
+        Image.fromarray(picture).save(path)
+    return paths
+
+
 def gap_px(runtime: str, artefact: Path, model, images: list[Path], tmp_path: Path) -> float:
     """The largest distance from what `predict` finds, of an artefact run in a process alone."""
     table = predict.predict(images, model, tmp_path / "out", scale=SCALE)
@@ -163,6 +179,52 @@ def gap_px(runtime: str, artefact: Path, model, images: list[Path], tmp_path: Pa
 @pytest.mark.parametrize("name", RUNTIMES)
 def test_alone_it_finds_what_predict_finds(name, exported, model, phantoms, tmp_path):
     assert gap_px(name, exported[name, "float32"], model, phantoms, tmp_path) < 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_alone_it_finds_a_hand_however_it_lies(name, exported, model, tmp_path):
+    paths = written(unusual(phantom.hand(4, (500, 380))[0]), tmp_path)
+    assert gap_px(name, exported[name, "float32"], model, paths, tmp_path) < 0.1
+    with np.load(tmp_path / "out.npz") as alone:
+        found = [alone[f"confidence_{i}"].any() for i in range(len(paths))]
+    assert found == [path.stem != "a right one" for path in paths]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("format", "weights", "most"),
+    [
+        ("onnx", "float16", 0.5),
+        ("onnx", "int8", 4.0),
+        ("litert", "float16", 3.0),  # where it looks again may differ by a pixel
+        ("saved_model", "float16", 0.5),
+        ("saved_model", "bfloat16", 2.0),
+    ],
+)
+def test_in_fewer_bits_it_finds_a_hand_however_it_lies(format, weights, most, exported, model):
+    run, localize = started(exported[format, weights]), localizers.localizer(model)
+    for name, picture in unusual(phantom.hand(4, (500, 380))[0]).items():
+        points, confidence = localize(picture)
+        found = run(picture[None, ..., None])
+        assert found["confidence"][0].any() == confidence.any() == (name != "a right one")
+        if confidence.any():
+            apart = np.linalg.norm(found["landmarks"][0] - points, axis=1)
+            assert np.median(apart) < most / 4 and apart.max() < most, (name, apart.max())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_of_a_batch_it_looks_again_at_those_that_need_it(name, exported, model):
+    image, _ = phantom.hand(4, (500, 380))
+    batch = np.stack([image, image[::-1, ::-1], image[:, ::-1]])
+    run, localize = started(exported[name, "float32"]), localizers.localizer(model)
+    for part in (batch[:2], batch):
+        found = run(part[..., None])
+        for i, picture in enumerate(part):
+            points, confidence = localize(picture)
+            np.testing.assert_allclose(found["landmarks"][i], points, atol=0.1)
+            np.testing.assert_allclose(found["confidence"][i], confidence, atol=0.02)
 
 
 @pytest.mark.slow
@@ -228,6 +290,9 @@ def test_alone_on_real_radiographs(name, exported, model, hand_atlas, tmp_path):
     images = list(by_size.values())[:10]
     assert len(images) == 10
     assert gap_px(name, exported[name, "float32"], model, images, tmp_path) < 0.1
+    picture = np.asarray(Image.open(images[0]))
+    unlike = written(unusual(picture, int(np.median(picture[0]))), tmp_path)
+    assert gap_px(name, exported[name, "float32"], model, unlike, tmp_path) < 0.3
 
 
 @pytest.mark.slow
@@ -328,16 +393,26 @@ def size(path: Path) -> int:
 
 
 def started(path: Path):
-    """A function from an image to landmarks, by the artefact's own runtime."""
+    """A function from images to outputs by name, by the artefact's own runtime."""
     if path.is_dir():
-        served = tf.saved_model.load(path).signatures["serving_default"]
-        return lambda image: served(image=tf.constant(image))["landmarks"].numpy()
+        loaded = tf.saved_model.load(path)
+        served = loaded.signatures["serving_default"]
+
+        def run(image, loaded=loaded):  # which holds the graph
+            return {name: value.numpy() for name, value in served(image=tf.constant(image)).items()}
+
+        return run
+    if path.suffix == ".tflite":
+        interpreter = tf.lite.Interpreter(str(path))
+        runner = interpreter.get_signature_runner()
+        return lambda image: runner(image=image)
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return lambda image: session.run(["landmarks"], {"image": image})[0]
+    names = [value.name for value in session.get_outputs()]
+    return lambda image: dict(zip(names, session.run(names, {"image": image}), strict=True))
 
 
 @pytest.mark.slow
@@ -355,7 +430,7 @@ def test_computed_in_fewer_bits_it_is_small_and_quick_and_stays_near(
     pictures = [np.asarray(Image.open(path))[None, ..., None] for path in paths]
     assert len(pictures) == 10
     runs = started(full), started(small)
-    found = [np.concatenate([run(picture) for picture in pictures]) for run in runs]
+    found = [np.concatenate([run(p)["landmarks"] for p in pictures]) for run in runs]
     seconds = [float("inf")] * 2  # of the processor: a clock would count what other tests take
     for _ in range(9):  # in turns, and of each the fastest
         for i, run in enumerate(runs):
@@ -566,6 +641,44 @@ def test_one_onnx_op_set(exported):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("format", RUNTIMES)
+def test_it_holds_the_network_once(format, exported, model):
+    """Though it looks again from within a loop, which converters give weights of their own."""
+    for weights in export.WEIGHTS[format]:
+        path = exported[format, weights]
+        large = [part for part in constants(path) if len(part) > 10_000]
+        assert len(large) == len(set(large)) > 8
+        bits = {"int8": 8, "float32": 32}.get(weights, 16)
+        share = size(path) / (model.count_params() * bits / 8)
+        assert 1 < share < {8: 1.25, 16: 1.2, 32: 1.1}[bits], (weights, share)
+
+
+def constants(path: Path) -> list[bytes]:
+    """Of an artefact, wherever they are in it."""
+    if path.is_dir():
+        from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+        saved = SavedModel.FromString((path / "saved_model.pb").read_bytes())
+        functions = saved.meta_graphs[0].graph_def.library.function
+        nodes = (node for function in functions for node in function.node_def)
+        return [tf.make_ndarray(n.attr["value"].tensor).tobytes() for n in nodes if n.op == "Const"]
+    if path.suffix == ".tflite":
+        from tensorflow.lite.python import schema_py_generated as schema
+
+        buffers = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0).buffers
+        return [bytes(buffer.data) for buffer in buffers if buffer.data is not None]
+    import onnx
+
+    def within(graph):
+        yield from (tensor.raw_data for tensor in graph.initializer)
+        for node in graph.node:
+            for attribute in node.attribute:
+                yield from within(attribute.g)
+
+    return list(within(onnx.load(path).graph))
+
+
+@pytest.mark.slow
 def test_a_loop_in_onnx_hands_nothing_on_under_the_name_it_got_it_by(tmp_path):
     import onnx
 
@@ -577,6 +690,11 @@ def test_a_loop_in_onnx_hands_nothing_on_under_the_name_it_got_it_by(tmp_path):
     assert bodies
     for body in bodies:  # OpenVINO 2026 would refuse the file
         assert not {v.name for v in body.input} & {v.name for v in body.output}
+        made = {name: node for node in body.node for name in node.output}
+        given = {v.name for v in body.input}
+        for value in body.output:
+            by = made.get(value.name)
+            assert not (by is not None and by.op_type == "Identity" and by.input[0] in given)
 
 
 def test_formats_by_suffix(monkeypatch, tmp_path):

@@ -24,7 +24,6 @@ from kerasland.models import landmark_names
 def test_predict_equals_the_pipeline_in_a_graph():
     """Which fits the image into the frame, and points back, by `resampling`, not `geometry`."""
     model = model_files.load_pretrained()
-    model.get_layer("shape_prior").place = None  # a graph looks once
     localize, whole = localizers.localizer(model), pipeline(model)
     for seed, shape in enumerate([(700, 500), (333, 431)]):
         image, _ = phantom.hand(seed, shape)

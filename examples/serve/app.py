@@ -50,14 +50,8 @@ class Localizer:
         """Landmarks of an image file, in pixels of the picture as viewers show it."""
         with self.turn:  # a picture uses all cores; memory stays that of one
             pixels = as_grey(data)
-            found = self.look(pixels)
-            part = found.pop("closer", None)
-            if part is not None and not np.array_equal(part, (0, 0, *pixels.shape[::-1])):
-                left, top, right, bottom = part.astype(int)
-                again = self.look(pixels[top:bottom, left:right])
-                if again["confidence"].any():
-                    found = {**again, "landmarks": again["landmarks"] + (left, top)}
-                    del found["closer"]
+            found = self.serve(image=tf.constant(pixels[None, ..., None]))
+        found = {name: value[0].numpy() for name, value in found.items()}
         factor = self.about["error_mm_95_factor"]
         if factor is not None:  # a model that states errors need not hold it
             found["error_mm_95"] = factor * found["error_mm"]
@@ -71,11 +65,6 @@ class Localizer:
         scale = (self.about["scale"] or {}).get("text")
         size = {"width": width, "height": height, "mm_per_px": mm_per_px, "scale": scale}
         return {**size, "landmarks": landmarks}
-
-    def look(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
-        """What the model finds in one picture (H, W)."""
-        found = self.serve(image=tf.constant(pixels[None, ..., None]))
-        return {name: value[0].numpy() for name, value in found.items()}
 
 
 def known(value: np.floating) -> float | None:
