@@ -118,13 +118,14 @@ def pipeline(model: keras.Model, dtype: str = "float32", scale: Scale | None = N
     wanted = {name: model.output[name] for name in ("landmarks", "confidence")}
     alone = keras.Model(model.inputs[0], wanted, name=model.name)  # without its optimiser
     prior = layer_of(model, ShapePrior)
-    outputs = Looks(alone, prior and prior.name, name="looks")(image)
+    landmarks, confidence = Looks(alone, prior and prior.name, name="looks")(image)
+    outputs = {"landmarks": landmarks, "confidence": confidence}
     calibrated = layer_of(model, ExpectedError)
     if calibrated is not None:
-        outputs["error_mm"] = calibrated(outputs["confidence"])
+        outputs["error_mm"] = calibrated(confidence)
     if scale is not None and scale.landmarks is not None:
         size = PixelSize(scale.landmarks, scale.length_mm, name="mm_per_px")
-        outputs["mm_per_px"] = size(outputs["landmarks"], outputs["confidence"])
+        outputs["mm_per_px"] = size(landmarks, confidence)
     whole = keras.Model(image, outputs, name="pipeline")
     if image.dtype != "float32":
         whole.input_spec = keras.InputSpec(

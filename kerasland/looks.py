@@ -29,7 +29,7 @@ class Looks(keras.layers.Layer):
         image: (B, any H, any W, 1), any real dtype.
 
     Returns:
-        {"landmarks": (B, K, 2), pixels of the image, "confidence": (B, K)}, float32.
+        Landmarks (B, K, 2), pixels of the image, and confidence (B, K), float32.
     """
 
     def __init__(self, network, prior=None, **kwargs):
@@ -47,7 +47,7 @@ class Looks(keras.layers.Layer):
         size = ops.shape(image)[1:3]
         points, confidence = self._found(resampling.letterboxed(image, self.frame_shape), size)
         if self.prior is None:
-            return {"landmarks": points, "confidence": confidence}
+            return points, confidence
         few = most_moved(points.shape[1]) // 2  # as in `localizers`
         turned = views.quarter_turned(size)
 
@@ -71,7 +71,7 @@ class Looks(keras.layers.Layer):
 
         state = (points, confidence, *self._next(points, confidence, 0, size))
         points, confidence, *_ = ops.while_loop(wanted, look, state)
-        return {"landmarks": points, "confidence": confidence}
+        return points, confidence
 
     def _found(self, frames, size):
         """Landmarks, pixels of the pictures (H, W) that are in the frames, and confidence."""
@@ -126,7 +126,7 @@ class Looks(keras.layers.Layer):
     def compute_output_shape(self, image_shape):
         frame = (image_shape[0], *self.frame_shape, 1)
         shapes = self.network.compute_output_shape(frame)
-        return {name: shapes[name] for name in ("landmarks", "confidence")}
+        return shapes["landmarks"], shapes["confidence"]
 
     def get_config(self):
         network = keras.saving.serialize_keras_object(self.network)

@@ -20,7 +20,8 @@ def _network():
     """A network whose weights do not depend on chance."""
     image = keras.Input((*SHAPE, 1))
     kernel = keras.initializers.GlorotUniform(seed=0)
-    heatmaps = keras.layers.Conv2D(4, 3, strides=2, padding="same", kernel_initializer=kernel)
+    settings = {"padding": "same", "kernel_initializer": kernel, "dtype": "float32"}
+    heatmaps = keras.layers.Conv2D(4, 3, strides=2, **settings)
     decoded = layers.HeatmapDecoder(SHAPE)(heatmaps(image))
     landmarks, confidence = layers.ShapePrior(name="shape_prior")(*decoded)
     return keras.Model(image, {"landmarks": landmarks, "confidence": confidence}, name="network")
