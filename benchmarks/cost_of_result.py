@@ -51,10 +51,9 @@ OURS = {  # name: weights to start from, epochs of the schedules, settings besid
     "cpu preset": (None, [EPOCHS // 2], []),
     "cpu preset from drawn hands": ("drawn_hands", [5, 10], LIGHT),
 }
-# heatmaps of stride 2 and so of the same number of cells
-PEER_SIZE = ["image_shape=256x192", "stem_stride=2", "output_stride=2", "sigma_px=2.5"]
-# with batches of two, or a target of half a cell, as ours, the prototype takes longer
-PEER_SIZE += ["elastic_px=2", "batch_size=4"]
+# heatmaps of stride 2 and so of the same number of cells, and a target of half a cell
+PEER_SIZE = ["image_shape=256x192", "stem_stride=2", "output_stride=2", "sigma_px=1"]
+PEER_SIZE += ["elastic_px=2", "batch_size=4"]  # with two, as ours, the prototype takes longer
 PEERS = {
     "prototype": ("the prototype in PyTorch", TORCH),
     "scn": ("landmarker's SCN in PyTorch", [*TORCH, LANDMARKER]),
