@@ -26,12 +26,12 @@ from PIL import Image
 from data_prep.hand_atlas import read_table
 from kerasland import expected_errors, geometry, prepared, shapes, table_files
 from kerasland.images import read_image
-from kerasland.layers import ShapePrior
 from kerasland.localizers import localizer
 from kerasland.model_files import load_model
 from kerasland.phantom import LANDMARK_NAMES
 from kerasland.pictures import Drawing
 from kerasland.progress import track
+from kerasland.shape_layers import ShapePrior
 
 FINGERS = {"little": "dip", "index": "dip", "thumb": "ip", "middle": "dip"}
 FAR_MM = 10

@@ -16,18 +16,13 @@ if TYPE_CHECKING:
     from kerasland.frame_layers import FrameToImage, Letterbox, PixelSize
     from kerasland.image_layers import BatchNormalization, DepthToSpace, ImageStandardization
     from kerasland.inference_models import pipeline
-    from kerasland.layers import (
-        ExpectedError,
-        HeatmapDecoder,
-        ShapePosterior,
-        ShapePrior,
-        SpatialEmbedding,
-    )
+    from kerasland.layers import ExpectedError, HeatmapDecoder, SpatialEmbedding
     from kerasland.looks import Looks
     from kerasland.losses import HeatmapLoss, SpatialConfigurationLoss
     from kerasland.metrics import RadialError, SuccessDetectionRate
     from kerasland.model_files import load_model, load_pretrained, take_weights
     from kerasland.models import landmark_names, unet
+    from kerasland.shape_layers import ShapePosterior, ShapePrior
 
 __version__ = "0.1.0"
 
@@ -37,8 +32,8 @@ _HOMES = {
     "landmark_names": "models",
     "SpatialEmbedding": "layers",
     "HeatmapDecoder": "layers",
-    "ShapePrior": "layers",
-    "ShapePosterior": "layers",
+    "ShapePrior": "shape_layers",
+    "ShapePosterior": "shape_layers",
     "ExpectedError": "layers",
     "ImageStandardization": "image_layers",
     "BatchNormalization": "image_layers",
@@ -100,7 +95,7 @@ def _register(keras) -> None:
 
     Keras looks among the registered classes only, and to register them needs Keras: so they are
     imported as soon as Keras is. A module of kerasland may be half imported at that moment, so
-    the seven below use no contents of others that need Keras while they are imported themselves.
+    the eight below use no contents of others that need Keras while they are imported themselves.
 
     Raises:
         ImportError: if Keras computes with anything but TensorFlow.
@@ -110,6 +105,6 @@ def _register(keras) -> None:
             f"kerasland needs Keras on TensorFlow, here it is on {keras.config.backend()}: set "
             "KERAS_BACKEND=tensorflow in the environment before Keras is imported"
         )
-    homes = ("layers", "image_layers", "frame_layers", "looks", "losses", "metrics", "optimizers")
-    for home in homes:
+    with_layers = ("layers", "shape_layers", "image_layers", "frame_layers", "looks")
+    for home in (*with_layers, "losses", "metrics", "optimizers"):
         importlib.import_module(f"{__name__}.{home}")

@@ -77,7 +77,7 @@ def fit(errors: pd.DataFrame) -> Calibration:
 
 def usable(errors: pd.DataFrame) -> pd.DataFrame:
     """The points that are learnt from: of a known error, and found by their heatmap, which those
-    of confidence 0 are not, see `kerasland.layers.ShapePrior`."""
+    of confidence 0 are not, see `kerasland.ShapePrior`."""
     return errors[np.isfinite(errors["error_mm"]) & (errors["confidence"] > 0)]
 
 

@@ -47,7 +47,7 @@ def spacing_by(
         names: of the landmarks.
 
     Returns:
-        The spacing; None where a landmark that it rests on was not found, see `layers.ShapePrior`.
+        The spacing; None where a landmark that it rests on was not found, see `ShapePrior`.
     """
     if scale is None or scale.landmarks is None or not confidence[list(scale.landmarks)].all():
         return None

@@ -85,7 +85,7 @@ class PixelSize(keras.layers.Layer):
         confidence: (B, K).
 
     Returns:
-        (B,), float32; NaN where the confidence of one of the two is 0, see `layers.ShapePrior`.
+        (B,), float32; NaN where the confidence of one of the two is 0, see `ShapePrior`.
     """
 
     def __init__(self, landmarks, length_mm, **kwargs):

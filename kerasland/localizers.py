@@ -14,7 +14,8 @@ import tensorflow as tf
 from kerasland import geometry, machine
 from kerasland.closer_look import Place, View, closer, laid_onto, quarter_turned
 from kerasland.errors import UsageError
-from kerasland.layers import ShapePrior, layer_of
+from kerasland.layers import layer_of
+from kerasland.shape_layers import ShapePrior
 from kerasland.shapes import most_moved
 from kerasland.volumes import is_nifti
 
@@ -38,7 +39,7 @@ def localizer(model: keras.Model, side: str = "left") -> Localizer:
         side: "left", or "right" for the other hand where the model knows left ones: the network
             sees the image mirrored, and the landmarks are mirrored back. Or "auto": an image whose
             landmarks form no shape as it is is looked at mirrored as well, and counts as a right
-            hand if they do then; for models that know shapes, see `layers.ShapePrior`.
+            hand if they do then; for models that know shapes, see `ShapePrior`.
 
     Raises:
         UsageError: another side, or "auto" of a model that knows no shapes.
@@ -60,7 +61,7 @@ def batch_localizer(model: keras.Model, side: str = "left") -> BatchLocalizer:
 
     - where the landmarks form no shape, with "auto" at the mirrored image, then at the image turned
       by 90, 180 and 270 degrees;
-    - where a model also knows how large and upright its subject should be, see `layers.ShapePrior`,
+    - where a model also knows how large and upright its subject should be, see `ShapePrior`,
       and it is smaller or turned, at the part of the image that shows it as training images did,
       see `closer_look.closer`. If no shape is found there, the look before holds.
 
@@ -234,7 +235,7 @@ def _check_side(side: str, model: keras.Model) -> None:
 
 
 def warn_of_no_shape(path: Path, confidence: np.ndarray, side: str = SIDES[0]) -> None:
-    """Says so where the landmarks of an image contradict each other, see `layers.ShapePrior`."""
+    """Says so where the landmarks of an image contradict each other, see `ShapePrior`."""
     if not confidence.any():
         other = "" if side == AUTO else "the other side (predict --side auto tries both), "
         turned = " (NIfTI made from DICOM has its rows upside down)" if is_nifti(path) else ""

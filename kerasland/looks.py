@@ -23,7 +23,7 @@ class Looks(keras.layers.Layer):
 
     Args:
         network: what `unet` returns; the layer shares its weights.
-        prior: the name of its `layers.ShapePrior`, by which it looks again; None to look once.
+        prior: the name of its `ShapePrior`, by which it looks again; None to look once.
 
     Call arguments:
         image: (B, any H, any W, 1), any real dtype.

@@ -14,9 +14,10 @@ import keras
 from kerasland import __version__, model_notes
 from kerasland import experiment as experiments
 from kerasland.errors import DataError, UsageError
-from kerasland.layers import ShapeLayer, SpatialEmbedding
+from kerasland.layers import SpatialEmbedding
 from kerasland.model_notes import PRETRAINED, RELEASES, existing
 from kerasland.models import landmark_names
+from kerasland.shape_layers import ShapeLayer
 
 
 def load_pretrained(name: str = "hand_atlas") -> keras.Model:

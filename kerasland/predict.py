@@ -23,12 +23,13 @@ from kerasland.errors import DataError, KeraslandError, UsageError
 from kerasland.geometry import Spacing
 from kerasland.image_files import OVERLAYS, find_images
 from kerasland.images import pixel_spacing, read_image
-from kerasland.layers import ShapePrior, layer_of
+from kerasland.layers import layer_of
 from kerasland.localizers import BATCH, batch_localizer, in_frame, warn_of_no_shape
 from kerasland.models import landmark_names
 from kerasland.pictures import Drawing
 from kerasland.progress import track
 from kerasland.scale import Scale
+from kerasland.shape_layers import ShapePrior
 from kerasland.threads import WORKERS, ahead
 
 SMALLEST_PX = 32

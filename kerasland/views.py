@@ -38,7 +38,7 @@ def closer(points, confidence, mean, place, image_size, frame_shape):
     Args:
         points: (B, K, 2), pixels of the image.
         confidence: (B, K), weights; where all are 0, points count alike.
-        mean, place: of `layers.ShapePrior`.
+        mean, place: of `ShapePrior`.
         image_size: (H, W) as scalar int tensors.
         frame_shape: (H, W) of the network.
 

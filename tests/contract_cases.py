@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from kerasland import frame_layers, image_layers, layers, looks, losses, metrics
+from kerasland import frame_layers, image_layers, layers, looks, losses, metrics, shape_layers
 
 SHAPE = (12, 16)
 _rng = np.random.default_rng(0)
@@ -23,7 +23,7 @@ def _network():
     settings = {"padding": "same", "kernel_initializer": kernel, "dtype": "float32"}
     heatmaps = keras.layers.Conv2D(4, 3, strides=2, **settings)
     decoded = layers.HeatmapDecoder(SHAPE)(heatmaps(image))
-    landmarks, confidence = layers.ShapePrior(name="shape_prior")(*decoded)
+    landmarks, confidence = shape_layers.ShapePrior(name="shape_prior")(*decoded)
     return keras.Model(image, {"landmarks": landmarks, "confidence": confidence}, name="network")
 
 
@@ -41,11 +41,11 @@ LAYERS = {
         (LOGITS,),
     ),
     "shape prior": (
-        lambda: layers.ShapePrior(0.4, far=3.0, absurd=6.0, place=(9.0, 0.1, 5.0, 6.0)),
+        lambda: shape_layers.ShapePrior(0.4, far=3.0, absurd=6.0, place=(9.0, 0.1, 5.0, 6.0)),
         (FOUND, _rng.uniform(0, 1, (3, 4)).astype("float32")),
     ),
     "shape posterior": (
-        lambda: layers.ShapePosterior(SHAPE, 2.5, 2, beta=0.7),
+        lambda: shape_layers.ShapePosterior(SHAPE, 2.5, 2, beta=0.7),
         (FOUND, LOGITS),
     ),
     "expected error": (

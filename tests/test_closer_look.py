@@ -11,12 +11,12 @@ from kerasland import (
     export,
     geometry,
     inference_models,
-    layers,
     localizers,
     model_files,
     models,
     phantom,
     predict,
+    shape_layers,
     views,
 )
 from kerasland.closer_look import Place, closer, laid_onto, quarter_turned, usual_place
@@ -400,10 +400,10 @@ def test_an_image_that_is_gone_is_looked_at_once(model, tmp_path, monkeypatch, c
 
 
 def test_a_layer_of_before_knows_no_place():
-    config = layers.ShapePrior(place=(1.0, 0.0, 2.0, 3.0)).get_config()
-    assert layers.ShapePrior.from_config(config).place == (1.0, 0.0, 2.0, 3.0)
+    config = shape_layers.ShapePrior(place=(1.0, 0.0, 2.0, 3.0)).get_config()
+    assert shape_layers.ShapePrior.from_config(config).place == (1.0, 0.0, 2.0, 3.0)
     del config["place"]
-    assert layers.ShapePrior.from_config(config).place is None
+    assert shape_layers.ShapePrior.from_config(config).place is None
 
 
 def without_place(model):

@@ -26,7 +26,7 @@ from contract_cases import (
 )
 
 import kerasland
-from kerasland import frame_layers, image_layers, layers, looks, losses, metrics
+from kerasland import frame_layers, image_layers, layers, looks, losses, metrics, shape_layers
 
 EVERYTHING = {
     **{f"layer: {name}": make for name, (make, _) in LAYERS.items()},
@@ -64,7 +64,7 @@ def assert_same(found, wanted):
 
 def test_no_public_class_is_left_out():
     tested = {type(make()) for make in EVERYTHING.values()}
-    for module in (layers, image_layers, frame_layers, looks, losses, metrics):
+    for module in (layers, shape_layers, image_layers, frame_layers, looks, losses, metrics):
         for name, value in vars(module).items():
             if inspect.isclass(value) and value.__module__ == module.__name__ and name[0] != "_":
                 if any(value in of.__mro__[1:] for of in tested) and not hasattr(kerasland, name):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasland import frame_layers, image_layers, layers
+from kerasland import frame_layers, image_layers, layers, shape_layers
 from kerasland.geometry import letterboxed
 
 
@@ -169,7 +169,7 @@ def test_what_is_finer_than_half_precision_computes_in_single():
         (lambda: layers.HeatmapDecoder((8, 8), beta=-1.0), "beta must be above 0 and finite"),
         (lambda: layers.HeatmapDecoder((8, 8), -1), "radius_cells must be a whole number, 0 or"),
         (lambda: layers.HeatmapDecoder((8, 8, 1)), "expected .height, width. in pixels"),
-        (lambda: layers.ShapePosterior((8, 8), 0.0), "sigma_px must be above 0"),
+        (lambda: shape_layers.ShapePosterior((8, 8), 0.0), "sigma_px must be above 0"),
         (lambda: image_layers.DepthToSpace(0), "factor must be a whole number, 1 or more, not 0"),
         (lambda: frame_layers.Letterbox((8, 0)), "expected .height, width. in pixels"),
     ],

@@ -68,6 +68,7 @@ FLOORS = [
         "phantom",
         "plots",
         "prepared",
+        "shape_layers",
         "table_files",
     },
     {

@@ -12,6 +12,7 @@ from kerasland import (
     model_notes,
     models,
     phantom,
+    shape_layers,
     shapes,
     synthetic,
     train,
@@ -29,7 +30,7 @@ def hands():
 
 @pytest.fixture(scope="module")
 def prior(hands):
-    layer = layers.ShapePrior()
+    layer = shape_layers.ShapePrior()
     layer.build((None, K, 2), (None, K))
     layer.set_weights(shapes.fit(hands[:60]))
     return layer
@@ -143,7 +144,7 @@ def test_so_many_of_so_many_are_corrected_and_no_more(landmarks, wrong):
     angles = np.linspace(0, 2 * np.pi, landmarks, endpoint=False)
     ring = 50 * np.stack([np.cos(angles), np.sin(angles)], axis=-1) + (80, 80)
     ring = ring + rng.normal(0, 0.2, (160, landmarks, 2))
-    prior = layers.ShapePrior()
+    prior = shape_layers.ShapePrior()
     prior.build((None, landmarks, 2), (None, landmarks))
     prior.set_weights(shapes.fit(ring[1:]))
     for moved, agreed in ((wrong, True), (wrong + 1, False)):
@@ -266,7 +267,7 @@ def test_the_targets_own_spread_is_taken_off():
 def test_points_that_slide_along_a_contour_find_their_places():
     rng = np.random.default_rng(0)
     contours = ellipses(rng, 140)
-    layer = layers.ShapePosterior((64, 64), sigma_px=2.0, radius_cells=12)
+    layer = shape_layers.ShapePosterior((64, 64), sigma_px=2.0, radius_cells=12)
     layer.build((None, 24, 2), (None, 64, 64, 24))
     layer.set_weights(shapes.fit(contours[:100]))
     logits = sliding(rng, contours[100:]).astype("float32")
