@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import os
-import re
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -112,13 +111,23 @@ def _metaimage(path: Path):
 
 def _check_packed(path: Path) -> None:
     """Raises where pixels can't be unpacked, which SimpleITK takes as far as they could be."""
-    head, _, rest = path.read_bytes().partition(b"\nElementDataFile")
-    name, _, packed = rest.partition(b"\n")
-    beside = path.parent / os.fsdecode(name.strip(b" =\r"))
-    here = beside.name == "LOCAL"
-    if re.search(rb"\nCompressedData *= *[Tt1]", head) and (here or beside.is_file()):
-        packed = packed if here else beside.read_bytes()
-        zlib.decompress(packed, wbits=zlib.MAX_WBITS + 32)  # with the header of zlib or of gzip
+    head, last = {}, b"ElementDataFile"
+    with path.open("rb") as file:
+        for line in file:
+            key, _, value = line.partition(b"=")
+            head[key.strip()] = value.strip()
+            if last in head:
+                break
+        if head.get(b"CompressedData", b"")[:1] not in (b"T", b"t", b"1"):
+            return
+        beside = path.parent / os.fsdecode(head.get(last, b""))
+        if beside.name == "LOCAL":
+            packed = file.read()
+        elif beside.is_file():
+            packed = beside.read_bytes()
+        else:
+            return
+    zlib.decompress(packed, wbits=zlib.MAX_WBITS + 32)  # with the header of zlib or of gzip
 
 
 def _plane(size: Sequence[int], path: Path) -> tuple[int, int]:
