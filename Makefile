@@ -25,7 +25,7 @@ data/drawn/dataset.json:
 
 drawn_hands: data/drawn/dataset.json  ## the weights of --init drawn_hands, in runs/drawn_hands
 	$(PYTHON) -m kerasland train --data data/drawn --out runs/drawn_hands --resume \
-	  --set epochs=8 warmup_epochs=0.2 validation_images=0 precision=auto
+	  --set epochs=8 batch_size=4 sigma_px=4 warmup_epochs=0.2 validation_images=0 precision=auto
 
 DATA ?= data/hand_atlas
 pretrained:         ## the shipped model, its estimate and calibration, in runs/hand_atlas

@@ -41,7 +41,7 @@ def nested(data: prepared.Prepared, sizes: list[int], seed: int, folder: Path) -
     learn, test = data.fold("dev")
     shuffled = np.random.default_rng(seed).permutation(learn)
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("dataset.json", "landmarks.csv"):
+    for name in (prepared.ABOUT, prepared.TABLE):
         shutil.copy(data.folder / name, folder / name)
     if not (folder / "images").is_symlink():
         (folder / "images").symlink_to((data.folder / "images").resolve())

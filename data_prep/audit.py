@@ -17,7 +17,7 @@ from kerasland.errors import DataError
 from kerasland.folds import read_fold
 from kerasland.images import pixel_hash, read_image
 from kerasland.prepared import examine
-from kerasland.prepared_tables import TABLE, image_ids, read_about, read_landmarks
+from kerasland.prepared_tables import ABOUT, TABLE, image_ids, read_about, read_landmarks
 from kerasland.progress import track
 from kerasland.threads import WORKERS
 
@@ -88,7 +88,7 @@ class Audit:
                 first[picture.hash] = image_id
 
     def _hashes(self) -> Iterator[str]:
-        path = self.dataset.folder / "dataset.json"
+        path = self.dataset.folder / ABOUT
         noted = self.dataset.pixel_hashes
         for image_id, picture in self.pictures.items():
             if picture.hash and noted.get(image_id, picture.hash) != picture.hash:

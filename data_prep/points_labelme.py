@@ -15,7 +15,7 @@ from kerasland.errors import DataError
 from kerasland.predictions import REVIEWED
 
 FIRST_PIXEL = 0.5
-OURS = ("dataset.json", predictions.DOCUMENT)
+OURS = (prepared.ABOUT, predictions.DOCUMENT)
 
 
 def read_labelme(path: Path) -> Annotations:

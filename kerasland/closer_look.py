@@ -15,7 +15,7 @@ from kerasland.geometry import as_complex, as_points, letterbox
 
 # none of 112 radiographs of hands is smaller, against the usual size, or turned further
 LEAST_SIZE, MOST_TURNED_DEG = 0.85, 10.0
-LEAST_PX = 32  # of a view's side
+LEAST_PX = 32  # of an image's side, and of a view's
 CORNER = 0.5 + 0.5j  # from the edge of an image to the centre of its first pixel
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from kerasland import dicom, expected_errors, overlay_files, predictions
+from kerasland.closer_look import LEAST_PX
 from kerasland.errors import DataError, KeraslandError, UsageError
 from kerasland.geometry import Spacing
 from kerasland.image_files import OVERLAYS, find_images
@@ -32,7 +33,6 @@ from kerasland.scale import Scale
 from kerasland.shape_layers import ShapePrior
 from kerasland.threads import WORKERS, ahead
 
-SMALLEST_PX = 32
 SHOWN = 5
 PASSES = 2  # of the network at once: where one waits for its slowest core, the other goes on
 
@@ -235,10 +235,10 @@ class _Found(NamedTuple):
 def _read(path: Path, side: str, frame_shape: tuple[int, int]) -> _Radiograph:
     image = read_image(path)
     height, width = image.shape
-    if min(height, width) < SMALLEST_PX:
+    if min(height, width) < LEAST_PX:
         raise DataError(
             f"{path}: {width} x {height} pixels, too small to find landmarks in; "
-            f"at least {SMALLEST_PX} x {SMALLEST_PX}"
+            f"at least {LEAST_PX} x {LEAST_PX}"
         )
     if image.min() == image.max():
         raise DataError(f"{path}: all pixels are alike, there is nothing to find landmarks in")

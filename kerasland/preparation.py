@@ -20,6 +20,7 @@ from kerasland.folds import check_fold, fold_names, read_fold, write_fold
 from kerasland.images import write_png
 from kerasland.prepared import Prepared, read
 from kerasland.prepared_tables import (
+    ABOUT,
     COLUMNS,
     TABLE,
     UNFINISHED,
@@ -109,7 +110,7 @@ def write(
         "spacing": {i: list(pair) for i, pair in sorted((spacing or {}).items())},
         "folds": sorted(folds or {}),
     }
-    write_text(folder / "dataset.json", json.dumps(about, indent=1) + "\n")
+    write_text(folder / ABOUT, json.dumps(about, indent=1) + "\n")
     (folder / UNFINISHED).unlink()
     return read(folder)
 
@@ -130,7 +131,7 @@ def _start(folder: Path) -> list[str]:
             ) from None
     (folder / "images").mkdir(parents=True, exist_ok=True)
     write_text(noted, "".join(f"{fold}\n" for fold in earlier))
-    (folder / "dataset.json").unlink(missing_ok=True)
+    (folder / ABOUT).unlink(missing_ok=True)
     return earlier
 
 

@@ -22,6 +22,7 @@ import numpy as np
 from kerasland.errors import DataError, UsageError
 from kerasland.folds import fold_names, read_fold
 from kerasland.prepared_tables import (
+    ABOUT,
     TABLE,
     dataset_hash,
     image_ids,
@@ -140,7 +141,7 @@ def examine(folder: str | os.PathLike) -> tuple[Prepared, list[str]]:
     ]
     hashes = about["image_hashes"]
     problems += [
-        f"{folder / TABLE}: image {i} is not in dataset.json: prepare the data set again"
+        f"{folder / TABLE}: image {i} is not in {ABOUT}: prepare the data set again"
         for i in ids
         if i not in hashes
     ]

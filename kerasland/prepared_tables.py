@@ -15,7 +15,7 @@ from kerasland.folds import check_fold_name
 from kerasland.scale import Scale
 
 COLUMNS = ["image_id", "landmark", "x", "y"]
-TABLE = "landmarks.csv"
+ABOUT, TABLE = "dataset.json", "landmarks.csv"
 UNFINISHED = ".unfinished"
 
 
@@ -25,7 +25,7 @@ def read_about(folder: Path) -> dict:
     Raises:
         DataError: missing, unfinished or unusable.
     """
-    path = folder / "dataset.json"
+    path = folder / ABOUT
     if not path.is_file():
         if (folder / UNFINISHED).exists():
             raise DataError(
