@@ -3,6 +3,7 @@
 import functools
 import http.server
 import json
+import os
 import re
 import subprocess
 import sys
@@ -626,6 +627,16 @@ def test_onnx_of_a_network_of_other_settings(normalization, tmp_path):
     found = session.run(["landmarks", "confidence"], {"image": image[None, ..., None]})
     np.testing.assert_allclose(found[0][0], landmarks, atol=0.1)
     np.testing.assert_allclose(found[1][0], confidence, atol=0.01)
+
+
+@pytest.mark.parametrize("asked", ["TRUE", None])
+def test_onnx_leaves_the_environment_as_it_was(asked, monkeypatch, tmp_path):
+    name = "TF2ONNX_CATCH_ERRORS"
+    monkeypatch.setenv(name, asked or "")
+    if asked is None:
+        monkeypatch.delenv(name)
+    export.export(unet(2, (16, 16), width=2, depth=1), tmp_path / "m.onnx")
+    assert os.environ.get(name) == asked
 
 
 @pytest.mark.slow
