@@ -105,10 +105,11 @@ def test_points_csv_numbered(own, header):
         ("image,Label,x\np0,a,1\n", [], 1, "column Label names landmarks, but there are no colu"),
         ("image,a_x,a_y\np0,1\n", [], 1, "line 2: 2 fields, the header has 3 columns"),
         ("image,a_x,a_y\np0,1,z\n", [], 1, "line 2: x, y = '1', 'z'"),
-        ("image,a_x,a_y\np0,1,\n", [], 1, "line 2: x, y = '1', ''"),
+        ("image,a_x,a_y\np0,1,\n", [], 1, "line 2: x, y = '1', '': expected two numbers, or both"),
         ("image,a_x,a_y\np0,1,2\np0,1,2\n", [], 1, "line 3: image p0 again, first in line 2"),
         ("image,a_x,a_y\np0,1,2\np0.png,1,2\n", [], 1, "and 'p0.png' name the same image, p0: ca"),
         ("image,a_x,a_y\n,1,2\n", [], 1, "line 2: no image named"),
+        ("image,landmark,x,y\np0,a,1,2\np0, ,3,4\n", [], 1, "line 3: no landmark named"),
         ("image,landmark,x,y\np0,a,1,2\np0,a,3,4\n", [], 1, "line 3: p0 a again, first in line 2"),
         ("image,landmark,x,y\np0,a,1,2\np0,b,300,4\n", [], 1, "line 3: landmark 1 (b) of p0"),
         (

@@ -268,6 +268,14 @@ REFUSED_COCO = {
         lambda d: d["annotations"][2].update(image_id=77),
         "annotation 102: image_id 77 is not in the file",
     ),
+    "an image without id": (
+        lambda d: d["images"][1].pop("id"),
+        "points.json: image 1, counted from 0, has no id",
+    ),
+    "a category that is a text": (
+        lambda d: d["categories"].append("hand"),
+        "points.json: category 2, counted from 0, has no id",
+    ),
     "an image twice": (
         lambda d: d["images"].append(d["images"][0]),
         "points.json: image 10 comes twice",
