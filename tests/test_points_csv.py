@@ -90,6 +90,21 @@ def test_points_csv_numbered(own, header):
 
 
 @pytest.mark.parametrize(
+    ("header", "landmarks"),
+    [
+        ("p1x,p1y,p2x,p2y", ("p1", "p2")),
+        ("1x,1y,12X,12Y", ("1", "12")),
+        ("aX,aY,tipX,tipY", ("a", "tip")),
+        ("tip.x,tip.y,index-x,index-y", ("tip", "index")),
+    ],
+)
+def test_points_csv_with_the_axis_at_the_end_of_a_name(own, header, landmarks):
+    assert own(f"image,{header}\n{WIDE}") == 0
+    dataset = prepared.read(own.folder / "out")
+    assert dataset.landmarks == landmarks and dataset.points[0].tolist() == [[1, 2], [3.5, 4]]
+
+
+@pytest.mark.parametrize(
     ("table", "options", "status", "expected"),
     [
         ("p0.png,1,2,3,4\n", [], 1, "points.csv: can't tell the columns of 'p0.png,1,2,3,4'"),
