@@ -17,7 +17,6 @@ import pandas as pd
 from kerasland.errors import UsageError
 from kerasland.files import replacing, without_nan, write_text
 from kerasland.geometry import Spacing
-from kerasland.prepared_tables import ABOUT
 
 TABLE, DOCUMENT = "landmarks.csv", "landmarks.json"
 LABELME = "labelme"  # the folder of annotations to correct
@@ -62,7 +61,7 @@ def check_out(out: Path, labelme: bool = False) -> None:
     """
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out}: is a file; --out names the folder to write to")
-    if (out / ABOUT).exists():
+    if (out / "dataset.json").exists():
         raise UsageError(f"{out}: a prepared data set; name another folder with --out")
     for name, beginning in _BEGINNINGS.items():
         if (out / name).is_file():
