@@ -6,8 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasland import resampling, views
-from kerasland.shapes import most_moved
+from kerasland import resampling, shapes, views
 
 # the numbers of looks after the first: three times turned by 90 degrees, closer at what is found in
 # none of these, and closer at what is found
@@ -48,7 +47,7 @@ class Looks(keras.layers.Layer):
         points, confidence = self._found(resampling.letterboxed(image, self.frame_shape), size)
         if self.prior is None:
             return points, confidence
-        few = most_moved(points.shape[1]) // 2  # as in `localizers`
+        few = shapes.most_moved(points.shape[1]) // 2  # as in `localizers`
         turned = views.quarter_turned(size)
 
         def look(points, confidence, number, close):
@@ -125,8 +124,8 @@ class Looks(keras.layers.Layer):
 
     def compute_output_shape(self, image_shape):
         frame = (image_shape[0], *self.frame_shape, 1)
-        shapes = self.network.compute_output_shape(frame)
-        return shapes["landmarks"], shapes["confidence"]
+        found = self.network.compute_output_shape(frame)
+        return found["landmarks"], found["confidence"]
 
     def get_config(self):
         network = keras.saving.serialize_keras_object(self.network)

@@ -12,9 +12,8 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from kerasland import shapes
+from kerasland import resampling, shapes
 from kerasland.closer_look import LEAST_PX, LEAST_SIZE, MOST_TURNED_DEG
-from kerasland.resampling import letterbox_transform
 
 SMALL = 1e-6  # which float16 exports do not turn into 0, as they would cut off numbers over 65504
 MOST_PX = 2000  # squared, of a turned view, which takes ten numbers a pixel while it is made
@@ -60,7 +59,7 @@ def closer(points, confidence, mean, place, image_size, frame_shape):
     c, s = (c * usual_c + s * usual_s) / square, (s * usual_c - c * usual_s) / square
     pixels = ops.sqrt(c * c + s * s)  # of the image, per pixel of the frame
     upright = ops.abs(s) <= math.tan(math.radians(MOST_TURNED_DEG)) * c
-    scale = letterbox_transform(image_size, frame_shape)[0]
+    scale = resampling.letterbox_transform(image_size, frame_shape)[0]
     usual = upright & (pixels * scale >= LEAST_SIZE)
     length = ops.maximum(pixels, SMALL)
     c, s = ops.where(upright, 1.0, c / length), ops.where(upright, 0.0, s / length)

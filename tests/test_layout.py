@@ -116,6 +116,44 @@ def imported(path: Path) -> set[str]:
     return names - {"__version__"}
 
 
+def at_the_top(path: Path) -> tuple[set[str], set[str]]:
+    """What a file imports while it is imported itself, of Keras and of kerasland: as modules, and
+    such of which it takes names."""
+    modules, named = set(), set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Import):
+            modules |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module == "kerasland":
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            first, *rest = (node.module or "").split(".")
+            (named if first == "kerasland" else modules).add(rest[0] if rest else first)
+    return modules, named
+
+
+def test_any_module_can_be_the_first_that_is_imported():
+    """Importing it imports Keras, which imports the modules with layers (see `__init__.py`), and
+    they must not need a name of the one that is half imported."""
+    tops = {path.stem: at_the_top(path) for path in FILES}
+    source = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    (register,) = (node for node in source.body if getattr(node, "name", "") == "_register")
+    names = {node.value for node in ast.walk(register) if isinstance(node, ast.Constant)}
+
+    def closure(grown, grow):
+        while more := grow(grown) - grown:
+            grown = grown | more
+        return grown
+
+    early = closure(
+        names & {*tops}, lambda g: {o for n in g for part in tops[n] for o in part if o in tops}
+    )
+    need_keras = closure(
+        {"keras"}, lambda g: {name for name, (m, n) in tops.items() if (m | n) & g}
+    )
+    assert {"layers", "views", "shapes"} <= early & need_keras and "geometry" not in need_keras
+    assert not {(name, other) for name in early for other in tops[name][1] & need_keras}
+
+
 def test_workers_take_a_file_at_a_time_but_pages_each():
     page = "tests/test_docs.py::test_the_code_of_a_page[data]"
     assert conftest.unit(page) == page
