@@ -18,7 +18,7 @@ BETWEEN = (
     keras.layers.Conv2D,
     keras.layers.BatchNormalization,
     keras.layers.GroupNormalization,
-    keras.layers.SpatialDropout2D,
+    keras.layers.Dropout,
     keras.layers.Activation,
     keras.layers.MaxPooling2D,
     keras.layers.UpSampling2D,
@@ -86,7 +86,7 @@ def with_shapes(
         window = decoder.image_shape, sigma_px, decoder.radius_cells, decoder.beta
         layer = ShapePosterior(*window, name="shape_posterior")
         outputs["landmarks"] = layer(outputs["landmarks"], outputs["heatmaps"])
-    layer.set_weights(known)
+    layer.set_weights(known[: len(layer.weights)])
     return keras.Model(model.inputs[0], outputs, name=model.name)
 
 

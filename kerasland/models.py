@@ -145,7 +145,8 @@ def unet(
             x = block(x, channels[level], f"down{level}_1")
         x = block(x, channels[level], f"down{level}_2")
         if dropout and level >= depth - 2:
-            x = keras.layers.SpatialDropout2D(dropout, **LAST, name=f"down{level}_dropout")(x)
+            # not SpatialDropout2D, which forgets its dtype policy when it is saved
+            x = keras.layers.Dropout(dropout, (None, 1, 1, None), name=f"down{level}_dropout")(x)
         skips.append(x)
     level = depth - 1
     while level > 0 and stem_stride * 2**level > output_stride:

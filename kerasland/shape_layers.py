@@ -27,8 +27,8 @@ class ShapeLayer(keras.layers.Layer):
 class ShapePrior(ShapeLayer):
     """Corrects landmarks that all others contradict, see `kerasland.shapes`.
 
-    Its weights, which are not trained, are the mean shape (K, 2) and the precision (2K, 2K); as
-    they start, nothing is corrected.
+    Its weights, which are not trained, are the mean shape (K, 2), the precision (2K, 2K) and the
+    least distance of each two landmarks (K, K); as they start, nothing is corrected.
 
     Args:
         doubtful: a confidence; points below it are corrected from `far` on.
@@ -43,7 +43,8 @@ class ShapePrior(ShapeLayer):
 
     Returns:
         Landmarks (B, K, 2) and confidence (B, K), float32. The confidence is 0 where a landmark was
-        corrected, and everywhere where the landmarks are no such shape.
+        corrected or is on one spot with another, and everywhere where the landmarks are no such
+        shape.
     """
 
     def __init__(self, doubtful=0.5, far=4.0, absurd=8.0, place=None, **kwargs):
@@ -55,6 +56,14 @@ class ShapePrior(ShapeLayer):
 
     def build(self, landmarks_shape, confidence_shape):
         self._add_shapes(landmarks_shape)
+        self.apart = self.add_weight(
+            shape=2 * landmarks_shape[1:2], name="apart", trainable=False, initializer="zeros"
+        )
+
+    def load_own_variables(self, store):
+        for index, weight in enumerate(self.weights):
+            if str(index) in store:  # older files do not know how far apart landmarks are
+                weight.assign(store[str(index)])
 
     def call(self, landmarks, confidence):
         return shapes.corrected(
@@ -62,6 +71,7 @@ class ShapePrior(ShapeLayer):
             confidence,
             self.mean,
             self.precision,
+            self.apart,
             self.doubtful,
             self.far,
             self.absurd,

@@ -22,10 +22,12 @@ EPSILON = 1e-9
 SMALL = 1e-6  # which float16 exports do not turn into 0
 STEPS = 24  # of conjugate gradients; 20 bring 120 landmarks to 0.01 pixels
 LEAST_SPREAD = 1 / 36  # of the target's variance
+NEAR = 0.5  # of the least distance of two landmarks in training: nearer ones are on one spot
 
 
 class Shapes(NamedTuple):
-    """mean (K, 2) and precision (2K, 2K), the inverse covariance of x0, y0, x1, ...
+    """mean (K, 2), precision (2K, 2K), the inverse covariance of x0, y0, x1, ..., and apart (K, K),
+    the least distance of each two landmarks in any shape.
 
     The unit is the root mean square distance of the mean's points from their centre, so that the
     precision stays within what float16 holds, which exports may store it in: up to 65504, where a
@@ -34,6 +36,7 @@ class Shapes(NamedTuple):
 
     mean: np.ndarray
     precision: np.ndarray
+    apart: np.ndarray
 
 
 def fit(points: np.ndarray) -> Shapes | None:
@@ -61,7 +64,10 @@ def fit(points: np.ndarray) -> Shapes | None:
     covariance, _ = ledoit_wolf(rows)
     if np.trace(covariance) < LEAST_VARIANCE:
         return None
-    return Shapes(rows.mean(axis=0).reshape(-1, 2), np.linalg.inv(covariance))
+    apart = np.full(2 * mean.shape, np.inf)
+    for shape in laid:
+        apart = np.minimum(apart, np.abs(shape[:, None] - shape))
+    return Shapes(rows.mean(axis=0).reshape(-1, 2), np.linalg.inv(covariance), apart)
 
 
 def most_moved(landmarks: int) -> int:
@@ -69,7 +75,9 @@ def most_moved(landmarks: int) -> int:
     return max(1 if landmarks < 6 else 2, landmarks // 6)
 
 
-def corrected(points, confidence, mean, precision, doubtful: float, far: float, absurd: float):
+def corrected(
+    points, confidence, mean, precision, apart, doubtful: float, far: float, absurd: float
+):
     """Points, of which those that all others contradict lie where the others say.
 
     A point contradicts the others if it is more than a limit of standard deviations from its
@@ -83,33 +91,36 @@ def corrected(points, confidence, mean, precision, doubtful: float, far: float, 
     still contradict in the last pass, or more than `most_moved` would move, they are no such shape,
     and none is moved. What becomes of an image does not depend on others in its batch.
 
+    Where a part can't be seen, its heatmaps may have a sure peak on the next such part: a finger
+    that is cut off on its neighbour. But two points can't be on one spot. Of each two that are, the
+    one that is further from where the others say counts as of confidence 0.
+
     Args:
         points: (B, K, 2), pixels.
         confidence: (B, K), within 0..1; also the weights when the shape is laid onto the mean.
-        mean, precision: of `Shapes`.
+        mean, precision, apart: of `Shapes`.
         doubtful: a confidence, below which `far` is the limit.
         far, absurd: in standard deviations.
 
     Returns:
         Points (B, K, 2) and their confidence (B, K), which is 0 for those that were moved, since
-        their heatmaps say otherwise, and for all points of what is no such shape.
+        their heatmaps say otherwise, for those that are still on one spot with another, and for all
+        points of what is no such shape.
     """
     landmarks = points.shape[1]
     precision = ops.convert_to_tensor(precision)  # read once, so that exports hold it once
     xx, xy, yy = own = _own_blocks(precision, landmarks)
     # before the points come in: alone, its determinant is beyond what float16 exports hold
     conditional = _inverse(own)
-    weight = confidence / (ops.sum(confidence, axis=1, keepdims=True) + EPSILON)
-    weight = weight[..., None]
-    middle = ops.sum(weight * mean, axis=1, keepdims=True)
-    target = mean - middle
-    size = ops.sum(weight * target**2, axis=(1, 2))
-    # of two numbers Keras would make its floatx
-    limit = ops.cast(ops.where(confidence < doubtful, far**2, absurd**2), "float32")
     most = most_moved(landmarks)
 
-    def again(found, moved, contradicts):
-        live = ops.any(moved | contradicts, axis=1, keepdims=True)
+    def asked(found, trust):
+        """Where the others, of whom each counts by its trust, expect each point, and how many
+        standard deviations it is from there, squared."""
+        weight = trust / (ops.sum(trust, axis=1, keepdims=True) + EPSILON)
+        weight = weight[..., None]
+        target = mean - ops.sum(weight * mean, axis=1, keepdims=True)
+        size = ops.sum(weight * target**2, axis=(1, 2))
         centre = ops.sum(weight * found, axis=1, keepdims=True)
         shape = found - centre
         # the similarity (c, s) turns and scales (x, y) to (c x - s y, s x + c y); the inverse of
@@ -123,13 +134,24 @@ def corrected(points, confidence, mean, precision, doubtful: float, far: float, 
         residual = _times(conditional, pull)
         back = _turned(residual, c, -s) / (c * c + s * s + EPSILON)[..., None]
         expected = found - back
-        apart = _turned(points - expected, c, s)
-        x, y = apart[..., 0], apart[..., 1]
-        distance = xx * x * x + 2.0 * xy * x * y + yy * y * y  # squared, in standard deviations
+        gap = _turned(points - expected, c, s)
+        x, y = gap[..., 0], gap[..., 1]
+        return expected, xx * x * x + 2.0 * xy * x * y + yy * y * y
+
+    distance = asked(points, confidence)[1]
+    further = distance[:, :, None] >= distance[:, None]
+    misplaced = ops.any(_on_one_spot(points, mean, apart) & further, axis=-1)
+    trust = ops.where(misplaced, 0.0, confidence)
+    # of two numbers Keras would make its floatx
+    limit = ops.cast(ops.where(trust < doubtful, far**2, absurd**2), "float32")
+
+    def again(found, moved, contradicts):
+        live = ops.any(moved | contradicts, axis=1, keepdims=True)
+        expected, distance = asked(found, trust)
         beyond = (distance > limit) & live
         moved = moved & beyond
         contradicts = beyond & ~moved
-        suspicion = ops.where(contradicts, distance * (SURE - confidence) ** 2, 0.0)
+        suspicion = ops.where(contradicts, distance * (SURE - trust) ** 2, 0.0)
         worst = contradicts & (suspicion >= ops.max(suspicion, axis=1, keepdims=True))
         moved = moved | worst
         found = ops.where(moved[..., None], expected, points)
@@ -146,7 +168,17 @@ def corrected(points, confidence, mean, precision, doubtful: float, far: float, 
     amount = ops.sum(ops.cast(moved, "float32"), axis=1, keepdims=True)
     agreed = ~ops.any(contradicts, axis=1, keepdims=True) & (amount <= most)
     found = ops.where((moved & agreed)[..., None], found, points)
-    return found, ops.where(moved | ~agreed, 0.0, confidence)
+    unknown = moved | ~agreed | ops.any(_on_one_spot(found, mean, apart), axis=-1)
+    return found, ops.where(unknown, 0.0, confidence)
+
+
+def _on_one_spot(points, mean, apart):
+    """Which two of the points (B, K, 2) are much nearer than they ever were: (B, K, K)."""
+    centred = points - ops.mean(points, axis=1, keepdims=True)
+    c, s = similarity(centred, mean - ops.mean(mean, axis=0))
+    x, y = (centred[:, :, None, axis] - centred[:, None, :, axis] for axis in (0, 1))
+    squared = (x * x + y * y) * (c * c + s * s)[..., None]
+    return squared < (NEAR * ops.convert_to_tensor(apart)) ** 2
 
 
 def posterior(points, covariance, mean, precision):
