@@ -15,7 +15,7 @@ from kerasland import closeups, files, overlays, plots, tables, tensorboard_log
 from kerasland import experiment as experiments
 from kerasland.errors import DataError, UsageError
 from kerasland.figure_style import shortened
-from kerasland.folds import ALL, ALL_IMAGES, check_list
+from kerasland.folds import ALL, ALL_IMAGES, GIVEN_IDS, check_list
 from kerasland.images import read_image
 from kerasland.model_files import load_model
 from kerasland.point_errors import (
@@ -123,7 +123,7 @@ def _chosen(
         )
     if ids:
         check_list(ids, set(data.ids), data.folder)
-        return ids, "given ids"
+        return ids, GIVEN_IDS
     if fold == ALL:
         return data.ids, ALL_IMAGES
     fold = fold or notes["fold"]
@@ -166,11 +166,11 @@ def write(
     with files.replacing(out / ERRORS) as temporary:
         errors.to_csv(temporary, index=False)
     files.write_text(out / SUMMARY, json.dumps(files.without_nan(summary), indent=2) + "\n")
-    images, in_mm = errors["image_id"].nunique(), errors.dropna(subset=["error_mm"])["image_id"]
-    lacking = images - in_mm.nunique() if len(in_mm) else 0
+    images, lacking = errors["image_id"].nunique(), tables.scale_unknown(errors)
+    left_out = f", unknown in {lacking} of them, which what is in mm leaves out" if lacking else ""
     caption = (
-        f"{images} test images of {data.name}, {summary['subset']}; scale: {summary['scale']}"
-        f"{f', unknown in {lacking} of them' if lacking else ''}."
+        f"{images} test images of {data.name}, {summary['subset']}; scale: "
+        f"{summary['scale']}{left_out}."
     )
     table = pd.DataFrame([{"method": name, **row} for name, row in reversed(rows.items())])
     write_table(table, out / "table", caption)
@@ -192,7 +192,9 @@ def write_figures(
         plots.save(curves, out / "cumulative_error.png")
     # of an image that several trainings were tested on, the one that is furthest off
     one = ["image_id", *(key for key in ("fold", "seed") if key in errors)]
-    worst = errors.sort_values(column, ascending=False, kind="stable").drop_duplicates("image_id")
+    apart = errors[column].fillna(errors["error_px"] * (errors[column] / errors["error_px"]).mean())
+    order = apart.sort_values(ascending=False, kind="stable").index
+    worst = errors.loc[order].drop_duplicates("image_id")
     items = []
     for image_id, *of_training in worst[one].head(WORST_IMAGES).itertuples(index=False):
         rows = errors[(errors[one] == [image_id, *of_training]).all(axis=1)]

@@ -84,6 +84,7 @@ def report(
         far_mm=FAR_MM,
         ellipses=len(names) <= MOST_ELLIPSES,
         scale=data.scale.describe(names),
+        unknown=tables.scale_unknown(runs[0].errors),
         images=_images(runs, data, unit),
         overview=overview,
         summary=report_tables.summary(errors, runs, data, unit),

@@ -94,8 +94,16 @@ def _known(errors: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def unit_of(errors: pd.DataFrame) -> str:
-    """The unit in which a reader wants the errors: "mm" where any is known, else "px"."""
-    return "mm" if _finite(errors["error_mm"]).size else "px"
+    """The unit in which a reader wants the errors: "mm" where most are known so, else "px"."""
+    known = _finite(errors["error_mm"]).size
+    return "mm" if known and 2 * known >= _finite(errors["error_px"]).size else "px"
+
+
+def scale_unknown(errors: pd.DataFrame) -> int:
+    """Of how many images the errors are known in pixels only; 0 where they all are."""
+    images = _known(errors, "error_px")["image_id"].nunique()
+    in_mm = _known(errors, "error_mm")["image_id"].nunique()
+    return images - in_mm if in_mm else 0
 
 
 def _interval_of_mean(errors: pd.DataFrame, name: str, samples: int, seed: int) -> dict[str, float]:

@@ -253,6 +253,16 @@ def test_points_and_images_are_those_of_the_millimetres_beside_them(by_hand):
     assert tables.per_landmark(unscaled)["points"].tolist() == [2, 1]
 
 
+def test_where_most_scales_are_unknown_a_reader_has_pixels(by_hand):
+    """Else a mean over a few images would stand beside the number of all."""
+    few = by_hand.assign(error_mm=by_hand["error_mm"].where(by_hand["image_id"] == "b"))
+    assert (tables.unit_of(few), tables.scale_unknown(few)) == ("px", 2)
+    summary = tables.summarize(few, samples=10)
+    assert (summary["points"], summary["images"], summary["error_mm_mean"]) == (5, 3, 3.0)
+    assert tables.scale_unknown(by_hand) == 0
+    assert tables.scale_unknown(by_hand.assign(error_mm=NAN)) == 0
+
+
 def test_of_one_image_there_is_a_difference_without_interval(tmp_path, by_hand):
     one = by_hand[by_hand["image_id"] == "a"]
     row = tables.paired(one, one.assign(error_mm=one["error_mm"] + 0.25))
