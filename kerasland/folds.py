@@ -10,6 +10,7 @@ from kerasland.files import write_text
 
 ALL = "all"  # stands for a fold where every image is trained on, or every image tested on
 ALL_IMAGES = "all images"
+GIVEN_IDS = "given ids"
 _NOT_ALL = f"a fold can't be called {ALL!r}, which stands for all images: rename it"
 
 
@@ -37,7 +38,8 @@ def read_list(path: Path) -> list[str]:
         DataError: no such file, or no text.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        # by "\n" alone: an id may hold what else Unicode calls the end of a line
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except FileNotFoundError:
         raise DataError(f"{path}: no such list of images") from None
     except UnicodeError:

@@ -85,7 +85,8 @@ class PixelSize(keras.layers.Layer):
         confidence: (B, K).
 
     Returns:
-        (B,), float32; NaN where the confidence of one of the two is 0, see `ShapePrior`.
+        (B,), float32; NaN where the confidence of one of the two is 0, see `ShapePrior`, or both
+        are on one point.
     """
 
     def __init__(self, landmarks, length_mm, **kwargs):
@@ -96,8 +97,9 @@ class PixelSize(keras.layers.Layer):
     def call(self, landmarks, confidence):
         a, b = self.landmarks
         gap = landmarks[:, a] - landmarks[:, b]
-        known = ops.minimum(confidence[:, a], confidence[:, b]) > 0
-        return ops.where(known, self.length_mm / ops.sqrt(ops.sum(gap * gap, axis=-1)), np.nan)
+        length = ops.sqrt(ops.sum(gap * gap, axis=-1))
+        known = (ops.minimum(confidence[:, a], confidence[:, b]) > 0) & (length > 0)
+        return ops.where(known, self.length_mm / length, np.nan)
 
     def compute_output_shape(self, landmarks_shape, confidence_shape):
         return (landmarks_shape[0],)

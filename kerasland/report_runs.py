@@ -16,7 +16,7 @@ from kerasland import experiment as experiments
 from kerasland import prepared
 from kerasland.errors import DataError, UsageError
 from kerasland.experiment import Experiment
-from kerasland.folds import ALL, ALL_IMAGES
+from kerasland.folds import ALL, ALL_IMAGES, GIVEN_IDS
 from kerasland.prepared import Prepared
 from kerasland.table_files import ERRORS, EVALUATION, SUMMARY, read_errors, read_summary
 
@@ -45,7 +45,14 @@ class Run:
 
     def again(self, data: str | os.PathLike) -> str:
         """The command that makes the errors anew, from a prepared folder."""
-        chosen = f" --fold {ALL}" if self.evaluated["subset"].startswith(ALL_IMAGES) else ""
+        subset, notes = self.evaluated["subset"], next(iter(self.models.values()))
+        chosen = ""
+        if subset.startswith(ALL_IMAGES):
+            chosen = f" --fold {ALL}"
+        elif subset == GIVEN_IDS:
+            chosen = " --ids FILE"
+        elif subset.startswith("fold ") and subset != f"fold {notes['fold']}":
+            chosen = f" --{subset}"
         return _command(self.folder, self.folder not in self.models, data, chosen)
 
     @property
@@ -127,8 +134,9 @@ def _check_run(folder: Path) -> None:
 
 
 def _command(folder: Path, pooled: bool, data: str | os.PathLike = "DIR", chosen: str = "") -> str:
-    verb = "crossvalidate" if pooled else f"evaluate {folder}"
-    return f"kerasland {verb} --data {data}{chosen}"
+    if pooled:
+        return f"kerasland crossvalidate --data {data} --out {folder}, with its folds and settings"
+    return f"kerasland evaluate {folder} --data {data}{chosen}"
 
 
 def _check_pair(first: Run, other: Run) -> None:

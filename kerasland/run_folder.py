@@ -116,8 +116,15 @@ def check(
     if not resume:
         raise UsageError(f"{run}: holds a run already; add --resume to go on, or choose another")
     there, notes = experiments.load(path)
+    if "data" not in notes:
+        raise UsageError(f"{path}: holds settings but no run; choose another --out")
     if notes["data"]["hash"] != data.hash:
         raise DataError(f"{run}: was trained on other data than {data.folder}; cannot resume")
+    if notes["data"]["landmarks"] != list(data.landmarks):
+        raise DataError(
+            f"{run}: was trained on other landmarks, or in another order, than {data.folder} has; "
+            "cannot resume"
+        )
     for key, value in asdict(experiment).items():
         if asdict(there)[key] != value:
             raise UsageError(

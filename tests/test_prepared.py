@@ -275,6 +275,13 @@ def test_unknown_fold_and_image(folder):
         prepared.read(folder).index(["im9"])
 
 
+def test_an_id_may_hold_what_unicode_calls_the_end_of_a_line(tmp_path):
+    ids = ["a\u2028b", "c\x85d", "e\x0bf"]
+    made = [(i, *record[1:]) for i, record in zip(ids, records(3), strict=True)]
+    dataset = write(tmp_path / "set", made, folds={"dev": (ids[:2], ids[2:])})
+    assert dataset.fold("dev") == (tuple(ids[:2]), tuple(ids[2:]))
+
+
 def test_what_else_lies_beside_folds_is_no_fold(folder):
     (folder / "folds" / "notes.txt").write_text("dev: by patient")
     (folder / "folds" / ".cache").mkdir()

@@ -925,12 +925,17 @@ def test_an_evaluation_of_images_from_elsewhere_may_be_reported(runs, tmp_path):
     (read,) = report_runs.read([elsewhere])
     assert (read.folder, read.name) == (run, "evaluation_elsewhere") and list(read.models) == [run]
     assert read.again("x") == f"kerasland evaluate {run} --data x --fold all"
+    for subset, chosen in (("given ids", " --ids FILE"), ("fold b", " --fold b"), ("fold dev", "")):
+        note.write_text(json.dumps({**json.loads(note.read_text()), "subset": subset}))
+        again = report_runs.read([elsewhere])[0].again("x")
+        assert again == f"kerasland evaluate {run} --data x{chosen}"
 
     crossed = shutil.copytree(elsewhere, tmp_path / "evaluation_of_folds")  # no run's
     shutil.copytree(run, crossed / "one")
     pd.read_csv(crossed / "errors.csv").assign(fold="one").to_csv(crossed / "errors.csv")
     (read,) = report_runs.read([crossed])
     assert read.folder == crossed and list(read.models) == [crossed / "one"]
+    assert f"kerasland crossvalidate --data x --out {crossed}" in read.again("x")
 
 
 @pytest.mark.slow

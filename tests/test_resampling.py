@@ -14,10 +14,11 @@ def test_graph_geometry_is_that_of_numpy(source, frame):
 
 
 def test_the_size_of_a_pixel_is_known_where_both_landmarks_are():
-    points = np.array([[[0, 0], [9, 9], [30, 40]]] * 4, "float32")
-    confidence = np.array([[0.1, 0, 0.2], [0, 1, 1], [1, 1, 0], [0, 1, 0]], "float32")
+    points = np.array([[[0, 0], [9, 9], [30, 40]]] * 5, "float32")
+    points[4, 2] = points[4, 0]
+    confidence = np.array([[0.1, 0, 0.2], [0, 1, 1], [1, 1, 0], [0, 1, 0], [1, 1, 1]], "float32")
     found = frame_layers.PixelSize((0, 2), 25.0)(points, confidence)
-    np.testing.assert_array_equal(found, [0.5, np.nan, np.nan, np.nan])
+    np.testing.assert_array_equal(found, [0.5, *[np.nan] * 4])
 
 
 def test_memory_is_that_of_the_rows_there_are(monkeypatch):

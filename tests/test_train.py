@@ -194,7 +194,7 @@ def start(hands, run, experiment, *options):
 
 @pytest.mark.slow
 def test_resume_after_kill_goes_on_from_the_last_epoch(hands, tmp_path):
-    experiment = TINY.replace(epochs=8, dropout=0.2)
+    experiment = TINY.replace(epochs=8, dropout=0.2, precision="bfloat16")
     whole = tmp_path / "whole"
     process = start(hands, whole, experiment)
     assert process.wait(timeout=300) == 0, process.stderr.read()[-2000:]
@@ -429,6 +429,14 @@ def test_a_run_is_not_overwritten_nor_mixed(hands, finished, tmp_path):
     listed.write_text(listed.read_text().split("\n", 1)[1])
     with pytest.raises(UsageError, match="other training images than fold dev has today"):
         train.train(prepared.read(tmp_path / "edited"), TINY, finished, "dev", resume=True)
+    about = tmp_path / "edited" / "dataset.json"
+    facts = json.loads(about.read_text())
+    about.write_text(json.dumps({**facts, "landmarks": facts["landmarks"][::-1]}))
+    with pytest.raises(DataError, match="other landmarks, or in another order"):
+        train.train(prepared.read(tmp_path / "edited"), TINY, finished, "dev", resume=True)
+    TINY.save(tmp_path / "settings" / "experiment.json")
+    with pytest.raises(UsageError, match="holds settings but no run"):
+        train.train(hands, TINY, tmp_path / "settings", "dev", resume=True)
     assert not (tmp_path / "new").exists()
 
 
