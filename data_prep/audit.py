@@ -210,9 +210,10 @@ def audit(folder: Path) -> None:
     for line in found.warnings:
         print(f"warning: {line}")
     common.report(found.dataset)
+    warned = f"{len(found.warnings)} warning{'s'[: len(found.warnings) != 1]}"
     if found.wrong:
-        raise DataError(f"{folder}: {len(found.wrong)} wrong, {len(found.warnings)} warnings")
-    print(f"audit: nothing wrong, {len(found.warnings)} warnings")
+        raise DataError(f"{folder}: {len(found.wrong)} wrong, {warned}")
+    print(f"audit: nothing wrong, {warned}")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -68,6 +69,15 @@ def test_a_sound_set_passes(folder, capsys):
     assert status == 0 and "wrong:" not in said
     assert "fold dev: 6 train, 2 test" in said
     assert "8 images, 64 points, 8 landmarks" in said and "n0 to n4 (0, 4) = 50 mm" in said
+
+
+def test_one_warning_is_no_warnings(folder, capsys):
+    assert audited(folder, capsys)[1].endswith("nothing wrong, 0 warnings\n")
+    shutil.rmtree(folder / "folds")
+    assert audited(folder, capsys)[1].endswith("nothing wrong, 1 warning\n")
+    (folder / "images" / "im3.png").unlink()
+    assert audit.main([str(folder)]) == 1
+    assert capsys.readouterr().err.endswith(" wrong, 1 warning\n")
 
 
 def test_another_png_encoder_changes_nothing(folder, capsys):
