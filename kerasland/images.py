@@ -67,6 +67,23 @@ def image_shape(path: str | os.PathLike) -> tuple[int, int]:
     return _header(path, _module(path))[0]
 
 
+def picture_mode(path: str | os.PathLike) -> str | None:
+    """Pillow's mode, such as `L` or `I;16`, of a file that `read_image` reads with Pillow; None of
+    the others.
+
+    Raises:
+        DataError: missing or no image.
+    """
+    path = Path(path)
+    if _module(path):
+        return None
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            return image.mode
+    except Exception as error:
+        raise _unreadable(path, error) from error
+
+
 def pixel_spacing(path: str | os.PathLike) -> geometry.Spacing | None:
     """The pixel spacing that a DICOM, MetaImage or NIfTI file states, from its header alone.
 

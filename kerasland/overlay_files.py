@@ -1,4 +1,4 @@
-"""The pictures of landmarks that `predict` draws: their files, and a name for each."""
+"""The pictures that `predict` makes: of landmarks, with a file and a name each; for labelme."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import numpy as np
 
 from kerasland import files
 from kerasland.image_files import OVERLAYS, image_stem
-from kerasland.pictures import Drawing
+from kerasland.images import picture_mode
+from kerasland.pictures import Drawing, in_8_bits
 
 STEM_BYTES = 200  # file systems take 255
+LABELME_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")  # of pictures that it opens itself
 
 
 class OverlayNames:
@@ -53,6 +55,20 @@ def write(
     picture.save(buffer, "jpeg", quality=85, subsampling=0)
     with files.replacing(path) as temporary:
         temporary.write_bytes(buffer.getvalue())
+
+
+def for_labelme(path: Path, image: np.ndarray) -> bytes | None:
+    """A PNG of an image (H, W), 8 bits with the contrast of the overlays, where labelme can't open
+    its file: DICOM, MetaImage, NIfTI, 16 bits. None where it can.
+
+    Raises:
+        DataError: the file is gone.
+    """
+    if picture_mode(path) in LABELME_MODES:
+        return None
+    buffer = io.BytesIO()
+    in_8_bits(image).save(buffer, "png", compress_level=1)  # 0.03 s a megapixel, 0.15 by default
+    return buffer.getvalue()
 
 
 def _short(stem: str) -> str:

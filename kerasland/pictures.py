@@ -39,7 +39,7 @@ class Drawing:
         longer = max(self.image_shape)
         whole = max(1, round(longer / _DRAWN_PX))
         self._scale = 1.0 / whole if longer > _DRAWN_PX else _DRAWN_PX / longer
-        self._grey = _in_8_bits(_resized(image, self._scale))
+        self._grey = in_8_bits(_resized(image, self._scale))
 
     def marked(
         self,
@@ -173,8 +173,10 @@ def _stretched(values: np.ndarray, dark: float, bright: float) -> np.ndarray:
     return np.clip(grey, 0.0, 1.0, out=grey)
 
 
-def _in_8_bits(image: np.ndarray) -> Image.Image:
-    """As `_stretched`, as a picture; of 8 bits by a table, in a third of the time."""
+def in_8_bits(image: np.ndarray) -> Image.Image:
+    """A radiograph (H, W) as a grey picture of that size, its contrast stretched between two
+    percentiles."""
+    # of 8 bits by a table, in a third of the time
     limits, by_table = _limits(image), image.dtype == np.uint8
     values = np.arange(256) if by_table else image
     grey = (255 * _stretched(values, *limits) + 0.5).astype(np.uint8)

@@ -107,7 +107,7 @@ def predict_files(
         raise UsageError("no image named")
     names, overlays, notes = landmark_names(model), overlay_files.OverlayNames(), _Notes()
     tells_shapes = layer_of(model, ShapePrior) is not None
-    read = partial(_read, side=side, frame_shape=model.input_shape[1:3])
+    read = partial(_read, side=side, frame_shape=model.input_shape[1:3], labelme=labelme)
 
     def located(batch: list[_Radiograph]) -> list[_Found]:
         frames = np.stack([seen.frame for seen in batch])
@@ -129,6 +129,7 @@ def predict_files(
             spacing,
             overlay=overlays.of(seen.path),
             shape_found=bool(found.confidence.any()) if tells_shapes else None,
+            embedded=seen.embedded,
             **expected_errors.rescaled(found.errors, scale, derived, spacing),
         )
 
@@ -171,12 +172,14 @@ def without_shape(count: int) -> str:
 class _Notes:
     """What a call has to say of its images beside their table.
 
-    failed: reasons. other_side: images whose files state the side that was not used. renamed: whose
-    overlays are not called as they are. without_shape, with_spacing: how many.
+    failed: reasons. other_side: images whose files state the side that was not used. embedded:
+    files for labelme that hold a picture. renamed: those without, called otherwise than their
+    images. without_shape, with_spacing: how many.
     """
 
     failed: list[str] = field(default_factory=list)
     other_side: list[str] = field(default_factory=list)
+    embedded: list[str] = field(default_factory=list)
     renamed: list[str] = field(default_factory=list)
     without_shape: int = 0
     with_spacing: int = 0
@@ -186,8 +189,9 @@ class _Notes:
         self.with_spacing += seen.spacing is not None
         if made.shape_found is not None and seen.side not in (None, made.side):
             self.other_side.append(made.image)
-        if (name := Path(made.overlay).stem) != seen.path.stem:
-            self.renamed.append(f"{name}.json of {seen.path}")
+        if seen.embedded or Path(made.overlay).stem != seen.path.stem:
+            listed = self.embedded if seen.embedded else self.renamed
+            listed.append(f"{Path(made.overlay).stem}.json of {seen.path}")
 
     def say(self, count: int, labelme: Path | None, mm_per_px: float | None) -> None:
         """On stderr, once for all images.
@@ -202,6 +206,10 @@ class _Notes:
             print(
                 f"DICOM laterality: {which} (--side): {_all_of(self.other_side)}", file=sys.stderr
             )
+        if self.embedded:
+            how = "hold a picture each, of images that labelme can't open: open these files instead"
+            keeps = "with --with-image-data, or it drops the picture when it saves"
+            print(f"{labelme}: {how} ({keeps}): {_all_of(self.embedded)}", file=sys.stderr)
         if self.renamed and labelme:
             how = "not called as their images, so that labelme opens them by their own names alone"
             print(f"{labelme}: {how}: {_all_of(self.renamed)}", file=sys.stderr)
@@ -212,13 +220,14 @@ class _Notes:
 
 class _Radiograph(NamedTuple):
     """What is kept of an image: frame: of the network, (h, w). spacing, side: that the file
-    states."""
+    states. embedded: a PNG for labelme, see `overlay_files.for_labelme`."""
 
     path: Path
     drawing: Drawing
     frame: np.ndarray
     spacing: Spacing | None
     side: str | None
+    embedded: bytes | None
 
 
 class _Found(NamedTuple):
@@ -232,7 +241,7 @@ class _Found(NamedTuple):
     errors: dict[str, np.ndarray]
 
 
-def _read(path: Path, side: str, frame_shape: tuple[int, int]) -> _Radiograph:
+def _read(path: Path, side: str, frame_shape: tuple[int, int], labelme: bool) -> _Radiograph:
     image = read_image(path)
     height, width = image.shape
     if min(height, width) < LEAST_PX:
@@ -243,7 +252,8 @@ def _read(path: Path, side: str, frame_shape: tuple[int, int]) -> _Radiograph:
     if image.min() == image.max():
         raise DataError(f"{path}: all pixels are alike, there is nothing to find landmarks in")
     frame = in_frame(image, frame_shape, side)
-    return _Radiograph(path, Drawing(image), frame, pixel_spacing(path), dicom.side(path))
+    embedded = overlay_files.for_labelme(path, image) if labelme else None
+    return _Radiograph(path, Drawing(image), frame, pixel_spacing(path), dicom.side(path), embedded)
 
 
 def _again(path: Path) -> np.ndarray | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import json
 import os
@@ -35,7 +36,7 @@ class Prediction(NamedTuple):
     and the radius within which 95 % of errors lie, of a calibrated model, by the same scale; NaN
     where the confidence is 0 or no scale joins the two. overlay: the picture of it, below the
     folder that is written to. shape_found: whether the landmarks form a shape like those trained
-    on, of a model that knows such shapes.
+    on, of a model that knows such shapes. embedded: a PNG of the image, for its labelme file.
     """
 
     image: str
@@ -48,6 +49,7 @@ class Prediction(NamedTuple):
     error_mm_95: np.ndarray | None = None
     overlay: str = ""
     shape_found: bool | None = None
+    embedded: bytes | None = None
 
 
 def check_out(out: Path, labelme: bool = False) -> None:
@@ -168,6 +170,7 @@ def labelme_document(found: Prediction, names: Sequence[str], folder: Path) -> d
 
     labelme measures from the corner of the image, and takes no point outside of it. The flag
     `REVIEWED` is off: `data_prep.points_csv` leaves the image out until someone has ticked it.
+    Where it can't open the image, it shows the picture that is `embedded`.
 
     Args:
         found: of which `image` must be there.
@@ -201,7 +204,7 @@ def labelme_document(found: Prediction, names: Sequence[str], folder: Path) -> d
         "flags": {REVIEWED: False},
         "shapes": shapes,
         "imagePath": lies,
-        "imageData": None,
+        "imageData": found.embedded and base64.b64encode(found.embedded).decode(),
         "imageHeight": height,
         "imageWidth": width,
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import os
 import re
@@ -384,6 +386,59 @@ def test_predictions_to_correct_in_labelme(hand, model, tmp_path, capsys):
     capsys.readouterr()
     predict.predict([tmp_path / "a.b.png", folder], model, tmp_path / "same", labelme=True)
     assert f"by their own names alone: a.b_2.json of {folder}/a.b.png\n" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_labelme_gets_a_picture_of_what_it_cannot_open(hand, model, tmp_path, capsys):
+    """The JSON holds it, of the same size and orientation; labelme saves it again."""
+    for module in ("SimpleITK", "nibabel", "pydicom"):
+        pytest.importorskip(module)
+    import nibabel
+    import SimpleITK as sitk
+
+    folder, out = tmp_path / "rest", tmp_path / "found"
+    folder.mkdir()
+    deep, grey = hand[0], (hand[0] // 16).astype(np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(deep).save(folder / "deep.png")
+    Image.fromarray(np.rot90(deep)).save(folder / "turned.tif", exif=exif)
+    write_dicom(folder / "film.dcm", deep, BitsStored=12)
+    sitk.WriteImage(sitk.GetImageFromArray(deep), folder / "meta.mha")
+    volume = nibabel.Nifti1Image(deep.T[:, ::-1], np.diag([-1, 1, 1, 1]))
+    nibabel.save(volume, folder / "nii.nii.gz")
+    Image.fromarray(grey).convert("CMYK").save(folder / "print.jpg")
+    for mode in ("L", "RGB", "P", "1"):
+        Image.fromarray(grey).convert(mode).save(folder / f"own_{mode}.png")
+    Image.fromarray(grey).save(folder / "own.tif")
+    table = predict.predict([folder], model, out, labelme=True)
+    said = capsys.readouterr().err
+    documents = {path.stem: json.loads(path.read_text()) for path in (out / "labelme").iterdir()}
+    own = {name for name, document in documents.items() if document["imageData"] is None}
+    assert own == {"own", "own_1", "own_L", "own_P", "own_RGB"} and len(documents) == 11
+    assert "labelme: hold a picture each, of images that labelme can't open" in said
+    assert f"when it saves): deep.json of {folder}/deep.png; film.json of" in said
+    assert "; and 1 more\n" in said and "not called as" not in said
+    for name in documents.keys() - own:
+        document = documents[name]
+        picture = Image.open(io.BytesIO(base64.b64decode(document["imageData"], validate=True)))
+        assert (picture.format, picture.mode, picture.size) == ("PNG", "L", deep.shape[::-1]), name
+        image = read_image(out / "labelme" / document["imagePath"])
+        assert (document["imageHeight"], document["imageWidth"]) == image.shape
+        shown = np.asarray(picture).astype(float)
+        assert np.corrcoef(shown.ravel(), image.ravel())[0, 1] > 0.95, name
+        assert shown.min() == 0 and shown.max() == 255
+        document["flags"]["reviewed"] = True
+        (out / "labelme" / f"{name}.json").write_text(json.dumps(document))
+    told = ["--images", folder, "--points", out / "labelme", "--out", tmp_path / "data"]
+    assert points_csv.main(list(map(str, told))) == 0
+    data = prepared.read(tmp_path / "data")
+    assert set(data.ids) == documents.keys() - own
+    rows = table[table["image"].str.endswith("film.dcm")].set_index("landmark")
+    kept = rows.loc[list(data.landmarks), ["x", "y"]].to_numpy()
+    np.testing.assert_allclose(data.points[data.ids.index("film")], kept, atol=1e-4)
+    predict.predict([folder / "deep.png"], model, tmp_path / "other")
+    assert capsys.readouterr().err == ""
 
 
 def test_labelme_finds_an_image_on_another_drive(hand, model, tmp_path, monkeypatch):
