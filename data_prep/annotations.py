@@ -20,9 +20,9 @@ class Annotations:
     source: the file or folder, or what to call several. first_pixel: the coordinates, in x and in y
     alike, that the file gives the centre of the first pixel. places: where the file names each
     image. shapes: (H, W) of each image, where the file states it. ignored: what the file holds and
-    nobody reads; people: columns of those that seem to say of whom an image is, several of the
-    same. said: of each column that was asked for and is there, what it says of each image and
-    where, if it says anything.
+    nobody reads; people: columns of those that seem to say of whom an image is, with what each says
+    of the images. said: of each column that was asked for and is there, what it says of each image
+    and where, if it says anything.
     """
 
     def __init__(self, source: Path | str, landmarks: Iterable[str] = (), first_pixel: float = 0.0):
@@ -31,7 +31,7 @@ class Annotations:
         self.places: dict[str, str] = {}
         self.shapes: dict[str, tuple[int, int]] = {}
         self.ignored: list[str] = []
-        self.people: list[str] = []
+        self.people: dict[str, dict[str, str]] = {}
         self.said: dict[str, dict[str, tuple[str, str]]] = {}
         self._number = {name: k for k, name in enumerate(landmarks)}
         self._points: dict[str, dict[str, tuple[float, float]]] = {}
@@ -85,6 +85,11 @@ class Annotations:
                 f"{self._short(before)}"
             )
 
+    def add_people(self, column: str, cells: dict[str, str]):
+        """Notes whose images are, by a column that another file may spell in other letters."""
+        same = (known for known in self.people if known.casefold() == column.casefold())
+        self.people.setdefault(next(same, column), {}).update(cells)
+
     def points(self) -> dict[str, np.ndarray]:
         """(K, 2) by image, pixels with (0, 0) the centre of the first; NaN where not annotated.
 
@@ -117,7 +122,8 @@ class Annotations:
                     point = tuple(moved[image][k] + self.first_pixel)
                     self.add_point(image, landmark, point, other.place(image, k))
         self.ignored += other.ignored
-        self.people += other.people
+        for column, cells in other.people.items():
+            self.add_people(column, cells)
         for column, said in other.said.items():
             self.said.setdefault(column, {}).update(said)
 

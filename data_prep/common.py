@@ -156,7 +156,10 @@ def check_spacings(ids: Collection[str], known: Collection[str], nothing: str) -
     if not known:
         raise DataError(f"{nothing}: give it in mm, or two landmarks and their distance")
     if lacking := [image_id for image_id in ids if image_id not in known]:
-        print(f"{len(lacking)} of {len(ids)} images without pixel spacing: {some(lacking)}")
+        print(
+            f"{len(lacking)} of {len(ids)} images without pixel spacing: {some(lacking)}; "
+            "their errors will be in pixels alone"
+        )
 
 
 def some(names: Iterable[str], at_most: int = 5) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -13,8 +12,10 @@ import numpy as np
 from data_prep import common, points_checks, points_folds
 from data_prep.annotations import Annotations
 from data_prep.matching import image_ids, left_out, match_images, other_ending
+from data_prep.points_about import add_about, read_about
 from data_prep.points_files import read_points
 from data_prep.points_folds import FILE
+from data_prep.points_headers import BY_FOLDER
 from kerasland import preparation, prepared
 from kerasland.command import leave, run
 from kerasland.errors import DataError, UsageError
@@ -64,6 +65,7 @@ def prepare(
     sets: int | None = None,
     seed: int | None = None,
     group: str | None = None,
+    about: Path | None = None,
 ) -> prepared.Prepared:
     """Prepares the images that points are of; says what it left out.
 
@@ -74,7 +76,7 @@ def prepare(
         name: of the data set; by default that of its folder.
         first_pixel: coordinate of the centre of the first pixel; by default as the format has it.
         mm_per_px: millimetres a pixel; "file" for what each image file states; or a column of the
-            CSV that says it of each image.
+            CSV, or of `about`, that says it of each image.
         scale_landmarks: two landmarks, by name or counted from zero.
         length_mm: the distance between those.
         lists: folds (name, train list, test list), instead of "dev".
@@ -82,9 +84,11 @@ def prepare(
         sets: also so many folds that test each image once.
         seed: of folds that are drawn, 0 by default. Without it and a fraction, images that `out`
             has in such a fold stay on their side, and new ones are drawn.
-        group: a column of the CSV, such as patient: images alike in it are all trained on or all
-            tested on, in every fold. "folder": those of one folder; "file": of one PatientID, as
-            DICOM files state it.
+        group: a column of the CSV, or of `about`, such as patient: images alike in it are all
+            trained on or all tested on, in every fold. "folder": those of one folder; "file": of
+            one PatientID, as DICOM files state it.
+        about: a CSV without points that has those columns, for images whose own file has no such
+            column or an empty cell.
 
     Returns:
         The data set as `kerasland.prepared.read` opens it.
@@ -95,7 +99,11 @@ def prepare(
     """
     asked = {"--group": group, "--mm-per-px": mm_per_px}
     columns = {o: c for o, c in asked.items() if isinstance(c, str) and c != FILE}
-    table = read_points(sources, first_pixel, columns)
+    optional = {o for o, c in columns.items() if (o, c) == BY_FOLDER}
+    if about is not None:
+        told = read_about(about, columns)
+        optional |= {o for o, c in columns.items() if c in told.said}
+    table = read_points(sources, first_pixel, columns, optional)
     scale = choose_scale(table.landmarks, mm_per_px, scale_landmarks, length_mm)
     points = table.points()
     if not points:
@@ -127,21 +135,22 @@ def prepare(
     for doubt in points_checks.doubts(stacked, shapes.values(), table.landmarks):
         print(doubt, file=sys.stderr)
     ids = image_ids(matched, images)
+    if about is not None:
+        add_about(table, told, images, found, matched)
     spacing = None
     if scale.files == FILE:
         spacing, said_by = common.stated_spacing({ids[n]: path for n, path in matched.items()})
     elif scale.files:
-        spacing, said_by = _spacings(table, ids, scale.files), f"column {scale.files}"
+        spacing, said_by = (
+            _spacings(table, ids, scale.files, about or table.source),
+            f"column {scale.files}",
+        )
     if spacing is not None:
         scale = Scale(files=said_by)
     groups = None if group is None else points_folds.groups_of(table, ids, matched, group)
     chosen, drawn = points_folds.choose_folds(ids, lists, test_fraction, sets, seed, groups, out)
-    if drawn and group is None and (likely := points_folds.likely_group(table, matched)):
-        print(
-            f"images are split one by one: --group {shlex.quote(likely[0])} would keep those of "
-            f"one {likely[1]} together",
-            file=sys.stderr,
-        )
+    if drawn and group is None and (advice := points_folds.advice(table, matched, sets)):
+        print(advice, file=sys.stderr)
     records = ((ids[image], path, points[image]) for image, path in matched.items())
     dataset = preparation.write(
         out,
@@ -161,7 +170,7 @@ def prepare(
 
 
 def _spacings(
-    table: Annotations, ids: Mapping[str, str], column: str
+    table: Annotations, ids: Mapping[str, str], column: str, source: Path | str
 ) -> dict[str, tuple[float, float]]:
     """The pixel spacing (x, y) of each image that has one in a column, by id."""
     found = {}
@@ -174,7 +183,7 @@ def _spacings(
                     "millimetres a pixel, a number above 0"
                 )
             found[ids[name]] = (value, value)
-    nothing = f"{table.source}: column {column} gives no image a pixel spacing"
+    nothing = f"{source}: column {column} gives no image a pixel spacing"
     common.check_spacings(ids.values(), found, nothing)
     return found
 
@@ -225,7 +234,7 @@ def main(argv: list[str] | None = None) -> int:
         type=_mm_per_px,
         metavar="MM|file|COLUMN",
         help="millimetres per pixel; 'file': as each DICOM, MetaImage or NIfTI file states; or the "
-        "column of the CSV that has it for each image",
+        "column of the CSV, or of --about, that has it for each image",
     )
     add("--scale-landmarks", nargs=2, metavar=("A", "B"), help="two landmarks, by name or number")
     add("--length-mm", type=float, help="the distance between those two")
@@ -249,9 +258,16 @@ def main(argv: list[str] | None = None) -> int:
     add(
         "--group",
         metavar="COLUMN|folder|file",
-        help="keep images with the same text in this column of the CSV, such as patient, in one "
-        "list, in dev and in --sets; a --fold that separates them is refused. 'folder': images of "
-        "one folder; 'file': of one PatientID, as DICOM files state it",
+        help="keep images with the same text in this column of the CSV, or of --about, such as "
+        "patient, in one list, in dev and in --sets; a --fold that separates them is refused. "
+        "'folder': images of one folder; 'file': of one PatientID, as DICOM files state it",
+    )
+    add(
+        "--about",
+        type=Path,
+        metavar="FILE.csv",
+        help="a CSV without points, with the column image and those that --group or --mm-per-px "
+        "name, where the files of points have none",
     )
     add(
         "--fold",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -11,7 +11,6 @@ from data_prep.common import some
 from data_prep.points_checks import check_placeholders
 from data_prep.points_coco import read_coco
 from data_prep.points_cvat import read_cvat
-from data_prep.points_headers import BY_FOLDER
 from data_prep.points_labelme import read_labelme
 from data_prep.points_tables import read_table
 from kerasland.errors import DataError, UsageError
@@ -21,6 +20,7 @@ def read_points(
     paths: Sequence[Path],
     first_pixel: float | None = None,
     columns: Mapping[str, str] = MappingProxyType({}),
+    optional: Collection[str] = (),
 ) -> Annotations:
     """Points of CSV files, COCO keypoints files, CVAT's XML, and labelme's files or folders.
 
@@ -30,6 +30,7 @@ def read_points(
             if not those that are usual for its kind; of several files, of CSV and COCO, for which
             there is more than one usage.
         columns: of a CSV that say something of each image, by the option that asks for each.
+        optional: the options whose column need not be there.
 
     Returns:
         Landmarks in the order of the first file, then those that only others have.
@@ -42,15 +43,16 @@ def read_points(
     if first_pixel is not None and not 0 <= first_pixel <= 1:
         raise UsageError(f"--first-pixel {first_pixel}: 0, 0.5 or 1")
     for option, column in columns.items():
-        if (option, column) != BY_FOLDER and not any(map(_is_table, paths)):
+        if option not in optional and not any(map(_is_table, paths)):
             other = "; or folder, or file, see --help" if option == "--group" else ""
             raise UsageError(
                 f"{option} {column}: needs a CSV, of which it is a column; not "
-                f"{some(map(str, paths))}{other}"
+                f"{some(map(str, paths))}; give one, with a row an image, by --about FILE.csv "
+                f"(image,{column}){other}"
             )
     found = []
     for path in paths:
-        found.append(_read(path, columns))
+        found.append(_read(path, columns, optional))
         if first_pixel is not None and (len(paths) == 1 or not found[-1].first_pixel):
             found[-1].first_pixel = first_pixel
         check_placeholders(found[-1])
@@ -66,9 +68,9 @@ def _is_table(path: Path) -> bool:
     return not path.is_dir() and path.suffix.lower() not in (".xml", ".json")
 
 
-def _read(path: Path, columns: Mapping[str, str]) -> Annotations:
+def _read(path: Path, columns: Mapping[str, str], optional: Collection[str]) -> Annotations:
     if _is_table(path):
-        return read_table(path, columns)
+        return read_table(path, columns, optional)
     if path.is_dir():
         return read_labelme(path)
     return read_cvat(path) if path.suffix.lower() == ".xml" else _read_json(path)

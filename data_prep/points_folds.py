@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import shlex
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from data_prep import common
@@ -100,22 +101,53 @@ def groups_of(
         return {ids[name]: patient for name, patient in stated.items()}
     if group == FOLDER and group not in table.said:
         return {ids[name]: str(path.parent) for name, path in matched.items()}
-    column = group
-    for name in ids:
-        if name not in table.said.get(column, {}):
-            raise DataError(
-                f"{table.places[name]}: image {name} has no {column}: fill the cell, with a name "
-                "of its own where it is unknown"
+    said = table.said.get(group, {})
+    if lacking := [name for name in ids if name not in said]:
+        others = f" (and {len(lacking) - 1} more have none)" if len(lacking) > 1 else ""
+        raise DataError(
+            f"{table.places[lacking[0]]}: image {lacking[0]} has no {group}{others}: fill the "
+            f"cell, or name the image in --about FILE.csv (image,{group}), with a {group} of its "
+            "own where it is unknown"
+        )
+    return {image_id: said[name][0] for name, image_id in ids.items()}
+
+
+def advice(table: Annotations, matched: Mapping[str, Path], sets: int | None = None) -> str:
+    """What to say of images that are drawn one by one and seem to be several of some patients;
+    empty if they don't. It names a `--group` only where every image has one, for so many `sets`.
+    """
+    alone, incomplete = "images are split one by one", ""
+    for option, what, of in _seeming(table, matched):
+        known = [of[name] for name in matched if name in of]
+        count = len(set(known))
+        if not 1 < count < len(known):
+            continue
+        if len(known) == len(matched):
+            most = f", with --sets {count} at most" if sets and sets > count else ""
+            return (
+                f"{alone}: --group {shlex.quote(option)} would keep those of one {what} "
+                f"together{most}"
             )
-    return {image_id: table.said[column][name][0] for name, image_id in ids.items()}
-
-
-def likely_group(table: Annotations, matched: Mapping[str, Path]) -> tuple[str, str] | None:
-    """What `--group` may be called and what it keeps together, where images seem to be of some."""
-    if table.people:
-        return table.people[0], table.people[0]
-    patients = [p for p in map(dicom.patient_id, matched.values()) if p is not None]
-    if 1 < len(set(patients)) < len(patients):
-        return FILE, PATIENT
+        lacking = [name for name in matched if name not in of]
+        mend = "name all" if option == FILE else "fill the cells, or name these"
+        incomplete = incomplete or (
+            f"{alone}, though some share a {what}; {len(lacking)} of {len(matched)} have none "
+            f"({common.some(lacking)}): for --group {shlex.quote(what)}, {mend} in "
+            f"--about FILE.csv (image,{what})"
+        )
+    if incomplete:
+        return incomplete
     folders = [path.parent for path in matched.values()]
-    return (FOLDER, FOLDER) if 2 < len(set(folders)) < len(folders) else None
+    if 2 < len(set(folders)) < len(folders):
+        return f"{alone}: --group {FOLDER} would keep those of one {FOLDER} together"
+    return ""
+
+
+def _seeming(
+    table: Annotations, matched: Mapping[str, Path]
+) -> Iterator[tuple[str, str, Mapping[str, str]]]:
+    """What `--group` may be called, what that keeps together, and what it is of each image."""
+    for column, cells in table.people.items():
+        yield column, column, cells
+    stated = {name: dicom.patient_id(path) for name, path in matched.items()}
+    yield FILE, PATIENT, {name: of for name, of in stated.items() if of is not None}

@@ -45,8 +45,14 @@ EXPECTED = (
 )
 
 
-def asked_column(path: Path, header: list[str], option: str, name: str) -> int:
-    """The column that an option names.
+def asked_column(
+    path: Path,
+    header: list[str],
+    option: str,
+    name: str,
+    elsewhere: str = "; or a column of --about FILE.csv",
+) -> int:
+    """The column that an option names; `elsewhere`: where else one may be.
 
     Raises:
         UsageError: there is none, or several.
@@ -62,7 +68,7 @@ def asked_column(path: Path, header: list[str], option: str, name: str) -> int:
     lower = {text.lower(): text for text in header if text}
     near = difflib.get_close_matches(name.lower(), lower, 1)
     hint = f"did you mean {lower[near[0]]}?" if near else f"there: {common.some(lower.values())}"
-    hint += "; or folder, or file, see --help" if option == "--group" else ""
+    hint += elsewhere + ("; or folder, or file, see --help" if option == "--group" else "")
     raise UsageError(f"{option} {name}: no such column in {path}; {hint}")
 
 

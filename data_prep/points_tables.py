@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from data_prep import common, points_headers
 from data_prep.annotations import Annotations, finite
-from data_prep.points_headers import BY_FOLDER, EXPECTED, IMAGE_COLUMNS
+from data_prep.points_headers import EXPECTED, IMAGE_COLUMNS
 from kerasland.errors import DataError, UsageError
 
 PEOPLE_COLUMNS = (
@@ -27,20 +27,60 @@ PEOPLE_COLUMNS = (
     "participant_id",
 )
 MISSING = {"", "nan", "na", "n/a", "none", "null"}
+Rows = list[tuple[int, list[str]]]  # each with its line
 _COMMA, _POINT = re.compile(r"[-+]?\d+,\d+"), re.compile(r"[-+]?\d+\.\d+")
 
 
-def read_table(path: Path, columns: Mapping[str, str] = MappingProxyType({})) -> Annotations:
+def read_table(
+    path: Path,
+    columns: Mapping[str, str] = MappingProxyType({}),
+    optional: Collection[str] = (),
+) -> Annotations:
     """A table of points, wide or tidy; (0, 0) is the centre of the first pixel.
 
     Args:
         path: the file.
-        columns: that say something of each image, by the option that asks for each; that of
-            `BY_FOLDER` need not be there.
+        columns: that say something of each image, by the option that asks for each.
+        optional: the options whose column need not be there.
 
     Raises:
         DataError: no such file, a header that can't be told, a row that can't be read (its line).
         UsageError: no such column, or it holds something else.
+    """
+    header, rows, delimiter = read_rows(path)
+    image_column = column_of_images(header)
+    asked = {
+        option: points_headers.asked_column(path, header, option, name)
+        for option, name in columns.items()
+        if option not in optional or has_column(header, name)
+    }
+    if delimiter != ",":
+        rows = with_points(path, {image_column, asked.get("--group")}, rows)
+    tidy = points_headers.tidy_columns(header, image_column)
+    if tidy is not None:
+        lower = [column.lower() for column in header]
+        table, used = _tidy(path, lower, image_column, tidy, rows)
+    else:
+        table, used = _wide(path, header, image_column, rows, {*asked.values()})
+    if not table.places:
+        raise DataError(f"{path}: no points")
+    for option, column in asked.items():
+        if column in used:
+            raise UsageError(
+                f"{option} {columns[option]}: that column holds the images or points of {path}"
+            )
+    taken = {*used, *asked.values()}
+    spare = [c for c in range(len(header)) if c not in taken]
+    table.ignored = [f"column {header[c] or f'{c + 1} without a name'}" for c in spare]
+    note_columns(table, header, rows, {columns[o]: c for o, c in asked.items()}, spare)
+    return table
+
+
+def read_rows(path: Path) -> tuple[list[str], Rows, str]:
+    """The header of a table, its rows that are not blank, and what separates the columns.
+
+    Raises:
+        DataError: no such file, no text, or a row that is not as long as the header.
     """
     with common.open_table(path) as file:
         start, first, before = 0, file.readline(), 0
@@ -61,53 +101,50 @@ def read_table(path: Path, columns: Mapping[str, str] = MappingProxyType({})) ->
             raise DataError(
                 f"{path}, line {line}: {len(row)} fields, the header has {len(header)} columns"
             )
+    return header, rows, delimiter
+
+
+def column_of_images(header: list[str]) -> int:
+    """The column that names images: by its header, otherwise the first."""
     lower = [column.lower() for column in header]
-    image_column = next((lower.index(c) for c in IMAGE_COLUMNS if c in lower), 0)
-    asked = {
-        option: points_headers.asked_column(path, header, option, name)
-        for option, name in columns.items()
-        if (option, name) != BY_FOLDER or name in lower
-    }
-    if delimiter != ",":
-        rows = _with_points(path, {image_column, asked.get("--group")}, rows)
-    tidy = points_headers.tidy_columns(header, image_column)
-    if tidy is not None:
-        table, used = _tidy(path, lower, image_column, tidy, rows)
-    else:
-        table, used = _wide(path, header, image_column, rows, {*asked.values()})
-    if not table.places:
-        raise DataError(f"{path}: no points")
-    for option, column in asked.items():
-        if column in used:
-            raise UsageError(
-                f"{option} {columns[option]}: that column holds the images or points of {path}"
-            )
-    taken = {*used, *asked.values()}
-    spare = [c for c in range(len(header)) if c not in taken]
-    table.ignored = [f"column {header[c] or f'{c + 1} without a name'}" for c in spare]
-    table.people = [
-        header[c]
-        for c in spare
-        if re.sub(r"\W", "_", lower[c]) in PEOPLE_COLUMNS and _some_share(rows, image_column, c)
-    ]
-    for option, column in asked.items():
-        table.said[columns[option]] = {}
-        for line, row in rows:
-            if (text := row[column].strip()).lower() not in MISSING:
-                image, place = row[image_column].strip(), f"{path}, line {line}"
-                table.say(columns[option], image, text, place)
-    return table
+    return next((lower.index(c) for c in IMAGE_COLUMNS if c in lower), 0)
 
 
-def _some_share(rows: list, image_column: int, column: int) -> bool:
-    """Whether several images have the same in a column."""
-    pairs = {(row[column].strip(), row[image_column].strip()) for _, row in rows}
-    values = [value for value, _ in pairs if value.lower() not in MISSING]
-    return len(set(values)) < len(values)
+def has_column(header: list[str], name: str) -> bool:
+    """Whether a column is called so, in whatever letters."""
+    return name.casefold() in map(str.casefold, header)
+
+
+def note_columns(
+    table: Annotations, header: list[str], rows: Rows, asked: Mapping[str, int], spare: list[int]
+) -> None:
+    """Notes what the columns `asked` for, by name, say of each image, and the `spare` ones that
+    seem to say whose images are.
+
+    Raises:
+        DataError: an image of which a column that was asked for says two things.
+    """
+    image_column = column_of_images(header)
+    for name, column in asked.items():
+        table.said[name] = {}
+        for line, image, text in _cells(rows, image_column, column):
+            table.say(name, image, text, f"{table.source}, line {line}")
+    for column in spare:
+        if re.sub(r"\W", "_", header[column].lower()) in PEOPLE_COLUMNS:
+            cells = {(image, text) for _, image, text in _cells(rows, image_column, column)}
+            if len(dict(cells)) == len(cells):  # else of two people
+                table.add_people(header[column], dict(cells))
+
+
+def _cells(rows: Rows, image_column: int, column: int) -> Iterator[tuple[int, str, str]]:
+    """Line, image and text of the cells of a column that say something."""
+    for line, row in rows:
+        if (text := row[column].strip()).lower() not in MISSING:
+            yield line, row[image_column].strip(), text
 
 
 def _tidy(
-    path: Path, lower: list[str], image_column: int, columns: tuple[int, int, int], rows: list
+    path: Path, lower: list[str], image_column: int, columns: tuple[int, int, int], rows: Rows
 ) -> tuple[Annotations, set[int]]:
     name, x, y = columns
     if image_column in (name, x, y) or not lower[image_column]:
@@ -115,7 +152,7 @@ def _tidy(
     table = Annotations(path)
     for line, row in rows:
         place = f"{path}, line {line}"
-        image, landmark = _image(row, image_column, place), row[name].strip()
+        image, landmark = image_named(row, image_column, place), row[name].strip()
         if not landmark:
             raise DataError(f"{place}: no landmark named")
         if image not in table.places:
@@ -125,14 +162,14 @@ def _tidy(
 
 
 def _wide(
-    path: Path, header: list[str], image_column: int, rows: list, asked: set[int]
+    path: Path, header: list[str], image_column: int, rows: Rows, asked: set[int]
 ) -> tuple[Annotations, set[int]]:
     pairs = points_headers.pairs(path, header, image_column, asked)
     lacking = points_headers.without_axes(header)
     table = Annotations(path, pairs)
     for line, row in rows:
         place = f"{path}, line {line}"
-        image = _image(row, image_column, place)
+        image = image_named(row, image_column, place)
         try:
             table.add_image(image, place)
         except DataError as error:
@@ -142,7 +179,12 @@ def _wide(
     return table, {image_column, *(column for pair in pairs.values() for column in pair)}
 
 
-def _image(row: list[str], column: int, place: str) -> str:
+def image_named(row: list[str], column: int, place: str) -> str:
+    """The image that a row is about.
+
+    Raises:
+        DataError: the cell is empty.
+    """
     if not row[column].strip():
         raise DataError(f"{place}: no image named")
     return row[column].strip()
@@ -157,7 +199,7 @@ def _point(x: str, y: str, place: str) -> tuple[float, float]:
     return finite(x, y, place)
 
 
-def _with_points(path: Path, names: set[int | None], rows: list) -> list:
+def with_points(path: Path, names: set[int | None], rows: Rows) -> Rows:
     """Rows of a table without commas between its columns, whose `10,5` become `10.5`, but in the
     columns of names.
 

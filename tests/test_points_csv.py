@@ -493,6 +493,137 @@ def test_points_csv_groups_need_a_table(tmp_path, capsys):
         assert "--mm-per-px mm: needs a CSV" in capsys.readouterr().err
 
 
+ABOUT = "image,patient,mm\n" + "".join(f"p{i},{of},0.{i + 1}\n" for i, of in enumerate(OF))
+POINTS = "image,a_x,a_y\n" + "".join(f"p{i}.png,1,2\n" for i in range(8))
+
+
+@pytest.fixture
+def about(own):
+    """A function that prepares a table of points beside one that says whose the images are."""
+
+    def prepare(table: str, told: str, *options: str) -> int:
+        (own.folder / "about.csv").write_text(told)
+        return own(table, "--about", str(own.folder / "about.csv"), *options)
+
+    prepare.folder = own.folder
+    return prepare
+
+
+def test_points_csv_takes_groups_and_spacings_of_another_table(about, capsys):
+    both = ["--group", "Patient", "--mm-per-px", "MM", "--seed", "1"]
+    assert about(POINTS, ABOUT, *both) == 0
+    said = capsys.readouterr()
+    assert said.err == "" and "seed 1, no Patient in both\n" in said.out
+    dataset = prepared.read(about.folder / "out")
+    np.testing.assert_allclose(dataset.mm_per_px, 0.1 * np.arange(1, 9))
+    for part in dataset.fold("dev"):
+        assert {i for i in dataset.ids if OF[int(i[1:])] in {OF[int(j[1:])] for j in part}} == {
+            *part
+        }
+    fold = dataset.fold("dev")
+    semicolons = ABOUT.replace(",", ";").replace("0.", "0,")
+    more = "sep=;\n" + semicolons.replace("p1;", "C:\\films\\P1.PNG;") + "p99;P9;0,1\n"
+    assert about(POINTS, more, *both) == 0
+    dataset = prepared.read(about.folder / "out")
+    assert dataset.fold("dev") == fold and dataset.mm_per_px[1] == 0.2
+    mixed = PATIENTS.replace("p3.png,1,2,P3", "p3.png,1,2,")  # its own cells, where it has some
+    assert about(mixed, ABOUT, *both) == 0
+    assert prepared.read(about.folder / "out").fold("dev") == fold
+    assert about(mixed, "image,patient\np3,P3\n", "--group", "patient", "--seed", "1") == 0
+    assert prepared.read(about.folder / "out").fold("dev") == fold
+
+
+def test_points_csv_warns_of_patients_of_another_table(about, capsys):
+    assert about(POINTS, ABOUT, "--mm-per-px", "mm") == 0
+    assert "--group patient would keep those of one patient together\n" in capsys.readouterr().err
+    few = "".join(f"{line}\n" for line in ABOUT.splitlines()[:5])
+    assert about(POINTS, few, "--mm-per-px", "mm") == 0
+    said = capsys.readouterr()
+    assert "though some share a patient; 4 of 8 have none (p4.png, p5.png" in said.err
+    assert "4 of 8 images without pixel spacing: p4, p5, p6, p7; their errors" in said.out
+
+
+@pytest.mark.parametrize(
+    ("told", "options", "status", "expected"),
+    [
+        (ABOUT, [], 2, "about.csv: has no column that --group or --mm-per-px names; there: image"),
+        (ABOUT, ["--group", "folder"], 2, "has no column that --group or --mm-per-px names; there"),
+        (ABOUT, ["--group", "patients"], 2, "no such column in {}/about.csv; did you mean patient"),
+        (ABOUT, ["--group", "a", "--mm-per-px", "b"], 2, "about.csv: has no a nor b; there: image"),
+        (ABOUT, ["--group", "image"], 2, "about.csv: image is the column of images there"),
+        (ABOUT, ["--group", "ward", "--mm-per-px", "mm"], 2, "points.csv; there: image, a_x, a_y"),
+        ("image,who\n,A\n", ["--group", "who"], 1, "about.csv, line 2: no image named"),
+        ("image,who\np0\n", ["--group", "who"], 1, "about.csv, line 2: 1 fields, the header has 2"),
+        ("image,who\nq0,A\n", ["--group", "who"], 1, "names none of the 8 images that have points"),
+        (
+            "image,who\np0,A\np0,B\n",
+            ["--group", "who"],
+            1,
+            "about.csv, line 3: who of image p0 is 'B', but 'A' in line 2",
+        ),
+        (
+            "image,who\np0,A\np0.png,B\n",
+            ["--group", "who"],
+            1,
+            "about.csv, line 3: who of image p0.png is 'B', but 'A' in {}/about.csv, line 2",
+        ),
+        (
+            "image,who\np0,A\n",
+            ["--group", "who"],
+            1,
+            "points.csv, line 3: image p1.png has no who (and 6 more have none): fill the cell, or "
+            "name the image in --about FILE.csv (image,who)",
+        ),
+        ("image,mm\np0,\n", ["--mm-per-px", "mm"], 1, "about.csv: column mm gives no image"),
+    ],
+)
+def test_points_csv_refuses_another_table(about, capsys, told, options, status, expected):
+    assert about(POINTS, told, *options) == status
+    said = capsys.readouterr().err
+    assert expected.format(about.folder) in said and said.count("\n") == 1, said
+    assert not (about.folder / "out").exists()
+
+
+def test_points_csv_refuses_two_tables_that_differ(about, capsys):
+    assert about(PATIENTS, ABOUT.replace("p2,P1", "p2,P9"), "--group", "patient") == 1
+    said = capsys.readouterr().err
+    first, second = (about.folder / name for name in ("about.csv, line 4", "points.csv, line 4"))
+    assert f"{first}: patient of image p2.png is 'P9', but 'P1' in {second}: correct" in said
+    noise(about.folder / "mine" / "left" / "hand.png", seed=20)
+    noise(about.folder / "mine" / "right" / "hand.png", seed=21)
+    told = "image,patient\nhand,A\n"
+    assert about("image,a_x,a_y\nleft/hand.png,1,2\n", told, "--group", "patient") == 1
+    assert "about.csv: image 'hand' may be" in capsys.readouterr().err
+
+
+def test_points_csv_recommends_a_group_only_where_it_works(own, capsys):
+    """Not a column with empty cells, of which there is one group, or of which an image has two."""
+    assert own(PATIENTS.replace("2,P5", "2,")) == 0
+    said = capsys.readouterr().err
+    assert "split one by one, though some share a Patient; 1 of 8 have none (p7.png)" in said
+    assert "fill the cells, or name these in --about FILE.csv (image,Patient)\n" in said
+    for patients in ("A", "A" * 8):
+        rows = "".join(f"p{i},a,1,2,{patients[0]}\n" for i in range(8))
+        if len(patients) == 1:
+            rows += "p0,b,1,2,B\n"
+        assert own("image,landmark,x,y,patient\n" + rows) == 0
+        assert capsys.readouterr().err == ""
+    assert own(PATIENTS, "--sets", "6") == 0
+    assert "of one Patient together, with --sets 5 at most\n" in capsys.readouterr().err
+    assert own(PATIENTS, "--sets", "5", "--group", "patient") == 0
+
+
+def test_points_csv_recommends_no_patient_id_that_some_files_lack(own, capsys):
+    pytest.importorskip("pydicom")
+    pixels = np.arange(8000, dtype=np.uint16).reshape(100, 80)
+    for i in range(4):
+        write_dicom(own.folder / "mine" / f"d{i}.dcm", pixels + i, PatientID=f"P{i // 2}")
+    assert own("image,a_x,a_y\n" + "".join(f"d{i},1,2\n" for i in range(4)) + "p0,1,2\n") == 0
+    said = capsys.readouterr().err
+    assert "though some share a PatientID; 1 of 5 have none (p0): for --group" in said
+    assert "name all in --about FILE.csv (image,PatientID)\n" in said
+
+
 def test_points_csv_of_very_many_landmarks(tmp_path):
     columns = ",".join(f"l{k}_x,l{k}_y" for k in range(20_000))
     (tmp_path / "points.csv").write_text(f"image,{columns}\np0{',1,2' * 20_000}\n")

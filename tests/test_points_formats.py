@@ -155,6 +155,16 @@ def test_every_kind_may_be_grouped_by_folder(mine, capsys, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_may_be_grouped_by_another_table(mine, kind):
+    (mine.folder / "about.csv").write_text("image,patient,mm\np0,A,1\np1.png,B,2\np2,A,3\n")
+    told = ["--about", str(mine.folder / "about.csv"), "--group", "patient", "--mm-per-px", "mm"]
+    assert mine(write(mine.folder, kind), *told) == 0
+    dataset = prepared.read(mine.folder / "out")
+    assert dataset.mm_per_px.tolist() == [1, 2, 3]
+    assert sorted(map(sorted, dataset.fold("dev"))) == [["p0", "p2"], ["p1"]]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("first_pixel", [0, 0.5, 1])
 def test_the_first_pixel_may_be_stated(mine, kind, first_pixel):
     name = write(mine.folder, kind, shift=first_pixel)
@@ -446,9 +456,29 @@ def test_several_files_of_points(mine, capsys):
     assert np.nanmax(by_id["p2"]) == -0.5
 
     assert mine("points.csv labels points.json", "--group", "patient") == 1
-    assert "p0.json: image p0.png has no patient" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "p0.json: image p0.png has no patient (and 1 more have none)" in said
+    assert "or name the image in --about FILE.csv (image,patient)" in said
     assert mine("labels points.json", "--group", "patient") == 2
-    assert "needs a CSV, of which it is a column; not" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "needs a CSV, of which it is a column; not" in said
+    assert "by --about FILE.csv (image,patient); or folder" in said
+    (mine.folder / "about.csv").write_text("image,patient,mm\np0,B,0.5\nsub/p1.png,A,0.2\n")
+    told = ["--about", str(mine.folder / "about.csv")]
+    assert mine("points.csv labels points.json", "--group", "patient", *told) == 0
+    parts = prepared.read(mine.folder / "out").fold("dev")
+    assert sorted(map(sorted, parts)) == [["p0"], ["p1", "p2"]]
+    assert mine("labels points.json", "--mm-per-px", "mm", *told) == 0
+    assert prepared.read(mine.folder / "out").mm_per_px.tolist() == [0.5, 0.2]
+    by_folder = ["--group", "folder", "--mm-per-px", "mm", *told]
+    assert mine("labels points.json", *by_folder) == 2  # which is read, and is one for all
+    assert "can't split 2 images that are all of one group" in capsys.readouterr().err
+    for i, name in enumerate(("Patient", "patient")):  # as --group takes them together
+        table = f"image,a_x,a_y,{name}\np{2 * i},3,4,A\np{2 * i + 1},3,4,{name}\n"
+        (mine.folder / f"{name}.csv").write_text(table)
+    shutil.copy(mine.folder / "mine" / "sub" / "p2.png", mine.folder / "mine" / "p3.png")
+    assert mine("Patient.csv patient.csv") == 0
+    assert "--group Patient would keep" in capsys.readouterr().err
 
     write_labelme(mine.folder / "more", {"p0": TRUTH["p0"]})
     assert mine("labels more") == 1
