@@ -7,6 +7,7 @@ import codecs
 import csv
 import zipfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
@@ -15,8 +16,11 @@ import numpy as np
 
 from kerasland.errors import DataError, UsageError
 from kerasland.image_files import LOSSLESS, SUFFIXES, image_stem, image_suffix, is_image
-from kerasland.images import content_hash, pixel_spacing
+from kerasland.images import content_hash, image_shape, pixel_spacing, read_image
+from kerasland.preparation import unreadable
 from kerasland.prepared import Prepared
+from kerasland.progress import track
+from kerasland.threads import WORKERS
 
 
 def parser(module: str, description: str, example: str) -> argparse.ArgumentParser:
@@ -92,6 +96,32 @@ def best_file(paths: Sequence[Path]) -> Path:
 def _rank(path: Path) -> int:
     suffix = image_suffix(path)
     return LOSSLESS.index(suffix) if suffix in LOSSLESS else len(LOSSLESS)
+
+
+def image_shapes(paths: Mapping[str, Path]) -> dict[str, tuple[int, int]]:
+    """(H, W) of each image, from the headers of their files.
+
+    Raises:
+        DataError: files that can't be read: all of them, also those whose header can.
+    """
+    try:
+        return {name: image_shape(path) for name, path in paths.items()}
+    except DataError:
+        with ThreadPoolExecutor(WORKERS) as pool:
+            reasons = pool.map(_reason, paths.values())
+            reasons = list(track(reasons, "reading images", len(paths)))
+    failed = {str(p): why for p, why in zip(paths.values(), reasons, strict=True) if why}
+    raise unreadable(failed, len(paths))
+
+
+def _reason(path: Path) -> str:
+    """Why a file can't be read; empty if it can."""
+    try:
+        image_shape(path)
+        read_image(path)
+    except DataError as error:
+        return str(error)
+    return ""
 
 
 def outside(points: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

@@ -16,7 +16,6 @@ from kerasland.errors import DataError
 from kerasland.fold_draws import disjoint_folds, split
 from kerasland.folds import read_list
 from kerasland.image_files import image_suffix
-from kerasland.images import image_shape
 from kerasland.phantom import LANDMARK_NAMES
 from kerasland.progress import track
 from kerasland.scale import Scale
@@ -149,8 +148,8 @@ def prepare(
         raise DataError(f"{images}: none of its images is named as an id of {table}")
     where = {i: f"{table}, line {rows[i].line}" for i in chosen}
     placed = (
-        (rows[i].points, image_shape(path), path, lambda _, i=i: where[i])
-        for i, path in chosen.items()
+        (rows[i].points, shape, chosen[i], lambda _, i=i: where[i])
+        for i, shape in common.image_shapes(chosen).items()
     )
     common.check_inside(placed, LANDMARK_NAMES, "to leave the image out, remove the row")
     lists = listed_folds(OWN_FOLDS, set(rows), set(chosen))

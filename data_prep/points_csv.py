@@ -19,7 +19,6 @@ from data_prep.points_headers import BY_FOLDER
 from kerasland import preparation, prepared
 from kerasland.command import leave, run
 from kerasland.errors import DataError, UsageError
-from kerasland.images import image_shape
 from kerasland.progress import track
 from kerasland.scale import Scale
 
@@ -125,7 +124,7 @@ def prepare(
     if not matched:
         hint = other_ending(lacking, found)
         raise DataError(f"{images}: none of the images that {table.source} names is below it{hint}")
-    shapes = {image: image_shape(path) for image, path in matched.items()}
+    shapes = common.image_shapes(matched)
     for image, path in matched.items():
         stated, place = table.shapes.get(image), table.places[image]
         points_checks.check_shape(path, shapes[image], stated, place)

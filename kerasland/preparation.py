@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -31,6 +32,7 @@ from kerasland.prepared_tables import (
 from kerasland.scale import Scale
 from kerasland.threads import WORKERS, ahead
 
+SHOWN = 10  # of images that can't be read
 Record = tuple[str, "np.ndarray | str | os.PathLike", np.ndarray]
 
 
@@ -62,8 +64,8 @@ def write(
 
     Raises:
         UsageError: the folder holds something else.
-        DataError: a record or a fold can't be used. Images written so far stay, each of them whole;
-            dataset.json is absent.
+        DataError: a record or a fold can't be used; see `unreadable`, where files can't be read.
+            Images written so far stay, each of them whole; dataset.json is absent.
     """
     folder, scale = Path(folder), scale or Scale()
     if len(set(landmarks)) != len(landmarks) or not landmarks:
@@ -153,14 +155,45 @@ def _write_images(
             points[image_id] = _checked_points(image_id, of_image, count)
             yield image_id, image
 
+    failed: dict[str, str] = {}
+
     def written(record: tuple[str, np.ndarray | str | os.PathLike]) -> tuple[str, str]:
         image_id, image = record
-        return image_id, write_png(image_path(folder, image_id), image)
+        try:
+            return image_id, write_png(image_path(folder, image_id), image)
+        except DataError as error:
+            if isinstance(image, np.ndarray):
+                raise
+            failed[str(image)] = str(error)
+            return image_id, ""
 
     with ThreadPoolExecutor(WORKERS) as pool:
         jobs = ahead(pool, written, checked())
         hashes = dict(job.result() for job in jobs)
+    if failed:
+        raise unreadable(failed, len(points))
     return points, hashes
+
+
+def unreadable(failed: Mapping[str, str], count: int) -> DataError:
+    """What to say where files can't be read: all at once. The reasons of several go to stderr, a
+    line each, ten at most.
+
+    Args:
+        failed: the reasons by file.
+        count: of all images.
+    """
+    mend = "out of the folder of images, or delete their rows in the table"
+    if len(failed) == 1:
+        return DataError(f"{next(iter(failed.values()))}, move it {mend.replace('their', 'its')}")
+    paths = sorted(failed)
+    for path in paths[:SHOWN]:
+        print(f"unreadable: {' '.join(failed[path].split())}", file=sys.stderr)
+    more = len(paths) - SHOWN
+    named = ", ".join(paths[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+    return DataError(
+        f"{len(paths)} of {count} images can't be read: {named}: get fresh copies, move them {mend}"
+    )
 
 
 def _check_id(image_id: str) -> None:

@@ -17,6 +17,7 @@ from PIL import Image
 from data_prep import audit, points_csv
 from data_prep.points_tables import read_table
 from kerasland import fold_draws, preparation, prepared
+from kerasland.images import image_shape
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -622,6 +623,54 @@ def test_points_csv_recommends_no_patient_id_that_some_files_lack(own, capsys):
     said = capsys.readouterr().err
     assert "though some share a PatientID; 1 of 5 have none (p0): for --group" in said
     assert "name all in --about FILE.csv (image,PatientID)\n" in said
+
+
+def cut(path: Path, size: int) -> None:
+    path.write_bytes(path.read_bytes()[:size])
+
+
+@pytest.mark.parametrize("shortest", [2900, 9])  # a header that can be read, and one that can't
+def test_points_csv_names_all_images_that_cannot_be_read(own, capsys, shortest):
+    broken = [own.folder / "mine" / f"p{i}.jpg" for i in (1, 3, 6)]
+    for i, path in enumerate(broken):
+        noise(path, seed=i)
+        path.with_suffix(".png").unlink()
+        cut(path, 2900 + i)
+        image_shape(path)
+    cut(broken[1], shortest)
+    table = POINTS.replace(".png", "")
+    assert own(table) == 1
+    *lines, last = capsys.readouterr().err.splitlines()
+    assert [line.split(": ")[:2] for line in lines] == [["unreadable", str(p)] for p in broken]
+    assert all("get a fresh copy" in line for line in lines)
+    named = ", ".join(map(str, broken))
+    assert last == (
+        f"error: 3 of 8 images can't be read: {named}: get fresh copies, move them out of the "
+        "folder of images, or delete their rows in the table"
+    )
+    assert not (own.folder / "out" / "dataset.json").exists()
+
+    broken[0].rename(own.folder / "p1.jpg")  # what the message says
+    rows = [line for line in table.splitlines(keepends=True) if line[:2] not in ("p3", "p6")]
+    assert own("".join(rows)) == 0
+    assert prepared.read(own.folder / "out").ids == ("p0", "p2", "p4", "p5", "p7")
+
+    (own.folder / "p1.jpg").rename(broken[0])
+    assert own("".join(rows)) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {broken[0]}: can't be read as an image")
+    assert "copy, move it out of the folder of images, or delete its rows in the table\n" in said
+
+
+def test_points_csv_names_ten_images_that_cannot_be_read(own, capsys):
+    for i in range(12):
+        noise(own.folder / "mine" / f"q{i:02}.png", seed=i)
+        cut(own.folder / "mine" / f"q{i:02}.png", 900)
+    assert own(POINTS + "".join(f"q{i:02},1,2\n" for i in range(12))) == 1
+    *lines, last = capsys.readouterr().err.splitlines()
+    assert len(lines) == 10 and lines[-1].startswith(f"unreadable: {own.folder}/mine/q09.png: ")
+    assert last.startswith("error: 12 of 20 images can't be read: ")
+    assert f"{own.folder}/mine/q09.png and 2 more: get fresh copies" in last
 
 
 def test_points_csv_of_very_many_landmarks(tmp_path):

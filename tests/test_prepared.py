@@ -166,7 +166,7 @@ def test_write_refuses_a_folder_of_something_else(tmp_path):
         (("b", np.zeros((9, 9), np.uint8), np.full((3, 2), np.inf)), "image b"),
         (("b", np.zeros((9, 9), np.uint8), np.full((3, 2), np.nan)), "image b.*no annotated"),
         (("b", np.zeros((9, 9, 3), np.uint8), np.ones((3, 2))), "b.png.*9, 9, 3"),
-        (("b", np.full((9, 9), 0.5), np.ones((3, 2))), "b.png.*float64"),
+        (("b", np.full((9, 9), 0.5), np.ones((3, 2))), "b.png.*float64, expected .* or uint16$"),
     ],
 )
 def test_write_refuses_a_record(tmp_path, record, said):
