@@ -20,7 +20,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from benchmarks.shape_prior import hidden, on_a_plate, turned
+from benchmarks.shape_prior import hidden, on_a_plate, turned, without_a_finger
 from kerasland import (
     __version__,
     export,
@@ -252,6 +252,32 @@ def test_alone_it_puts_a_hidden_fingertip_where_the_others_say(
         assert near < 0.5 * far and table["confidence"][tip] == 0
         sure.append(bool(confidence[tip] > 0.5))
     assert sure == [False, True]  # one that is moved for its doubt, one for its distance
+
+
+@pytest.mark.slow
+@ACCURATE
+def test_alone_it_does_not_believe_a_finger_on_its_neighbour(
+    name, weights, limit, exported, model, tmp_path
+):
+    image, points = phantom.hand(10, (1400, 1003))
+    mm_per_px = 50 / np.linalg.norm(points[0] - points[4])
+    pictures = {what: rest for what, *rest in without_a_finger(image, points, mm_per_px)}
+    paths, truths = [], []
+    for what in ("its index finger painted over", "its left 20% cut off"):
+        picture, truth = pictures[what]
+        paths.append(tmp_path / f"{len(paths)}.png")
+        truths.append(truth)
+        Image.fromarray(picture).save(paths[-1])
+    assert gap_px(name, exported[name, weights], model, paths, tmp_path) < limit
+    prior = model.get_layer("shape_prior")
+    mean, precision, apart = prior.get_weights()
+    for known, most in ((0.0 * apart, None), (apart, 0)):
+        prior.set_weights([mean, precision, known])
+        table = predict.predict(paths, model, tmp_path / str(most))
+        found = table[["x", "y"]].to_numpy().reshape(2, -1, 2)
+        off_mm = np.linalg.norm(found - truths, axis=-1) * mm_per_px
+        wrong = (off_mm > 10) & (table["confidence"].to_numpy().reshape(2, -1) > 0.5)
+        assert wrong.any(axis=1).all() if most is None else wrong.sum() == most
 
 
 @pytest.mark.slow
