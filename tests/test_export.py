@@ -1,5 +1,6 @@
 """The exported artefacts, run without kerasland, against what `predict` finds."""
 
+import contextlib
 import functools
 import http.server
 import json
@@ -533,6 +534,28 @@ def test_every_format_says_what_it_is(exported, model):
             text = (path / "assets.extra" / "kerasland.json").read_text()
         said = export_notes.about(model, weights, source="pretrained")
         assert json.loads(text) == json.loads(json.dumps(said)) and said["weights"] == weights
+
+
+@pytest.mark.slow
+def test_the_programs_of_the_page_refuse_what_is_no_left_hand(exported, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for format, name in [
+        ("onnx", "hand.onnx"),
+        ("litert", "hand.tflite"),
+        ("saved_model", "saved_model"),
+    ]:
+        Path(name).symlink_to(exported[format, "float32"])
+    page = (pages.ROOT / "docs" / "export.md").read_text(encoding="utf-8")
+    programs = [block.code for block in pages.blocks(page) if "not recognised" in block.code]
+    programs = [code for code in programs if "SystemExit" in code]
+    assert len(programs) == 3
+    left = phantom.hand(10, (700, 500))[0]
+    for picture in (left, left[:, ::-1]):
+        Image.fromarray(picture).save("hand.png")
+        for code in programs:
+            refused = contextlib.nullcontext() if picture is left else pytest.raises(SystemExit)
+            with refused:
+                exec(code, {})
 
 
 def test_what_an_export_says_of_itself(model, tmp_path):

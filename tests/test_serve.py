@@ -133,8 +133,9 @@ def test_other_kinds_of_picture(address):
         status, answer = curl(f"{address}/landmarks", body)
         assert status == 200
         np.testing.assert_allclose(points(answer), points(plain), atol=0.5)
+    assert plain["recognised"] is True
     status, right = curl(f"{address}/landmarks", encoded(image[:, ::-1]))
-    assert status == 200
+    assert status == 200 and right["recognised"] is False
     assert all(e["confidence"] == 0 and e["error_mm"] is None for e in right["landmarks"])
     assert right["mm_per_px"] is right["landmarks"][0]["error_mm_95"] is None
     exif = Image.Exif()

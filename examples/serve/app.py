@@ -64,7 +64,9 @@ class Localizer:
         height, width = pixels.shape
         scale = (self.about["scale"] or {}).get("text")
         size = {"width": width, "height": height, "mm_per_px": mm_per_px, "scale": scale}
-        return {**size, "landmarks": landmarks}
+        # of no such shape: a model with a shape prior then gives each landmark the confidence 0
+        recognised = bool(found["confidence"].any())
+        return {"recognised": recognised, **size, "landmarks": landmarks}
 
 
 def known(value: np.floating) -> float | None:
