@@ -13,6 +13,7 @@ from kerasland.models import landmark_names
 from kerasland.scale import Scale
 
 ABOUT = "kerasland.json"
+LICENCE, CARD = "Apache-2.0", "docs/model_card.md of kerasland"
 
 
 def about(
@@ -47,6 +48,8 @@ def about(
         "scale": _millimetres(trained, names),
         "error_mm_95_factor": errors.ratio(0.95) if errors and errors.levels else None,
         "use": "research use only" if shipped else None,
+        "licence": LICENCE if shipped else None,
+        "card": CARD if shipped else None,
     }
 
 

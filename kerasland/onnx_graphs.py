@@ -7,9 +7,12 @@ can fuse nothing into them, and which would store them again once they are halve
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 
 import numpy as np
+
+from kerasland import __version__
 
 
 def name_axes(graph, landmarks: int) -> None:
@@ -52,7 +55,7 @@ def halve(graph) -> str | None:
 
 
 def save(model, path: Path) -> None:
-    """Writes a model with one network, checked.
+    """Writes a model with one network, signed and checked.
 
     The network within a loop becomes a copy of that before it, with the same weights; what a loop
     hands on unchanged is read where it is from; what nothing needs then is left out.
@@ -67,8 +70,19 @@ def save(model, path: Path) -> None:
     _prune(model.graph)
     _merge(model.graph, {})
     _number(model.graph)
+    _sign(model)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, str(path))
+
+
+def _sign(model) -> None:
+    """Says in ONNX's own fields what the entry `kerasland` of the metadata says, for programs that
+    show these; nothing of the conversion, whose names change with each."""
+    said = json.loads({entry.key: entry.value for entry in model.metadata_props}["kerasland"])
+    keys = ("model", "weights_sha256", "use", "licence", "card")
+    model.doc_string = "; ".join(f"{key}: {said[key]}" for key in keys if said[key])
+    model.producer_name, model.producer_version = "kerasland", __version__
+    model.graph.name, model.graph.doc_string = "kerasland", ""
 
 
 def _graft(graph, body) -> None:

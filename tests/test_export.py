@@ -525,8 +525,13 @@ def test_every_format_says_what_it_is(exported, model):
 
     for (format, weights), path in exported.items():
         if format == "onnx":
-            properties = onnx.load(path, load_external_data=False).metadata_props
-            text = {entry.key: entry.value for entry in properties}["kerasland"]
+            loaded = onnx.load(path, load_external_data=False)
+            text = {entry.key: entry.value for entry in loaded.metadata_props}["kerasland"]
+            assert (loaded.producer_name, loaded.producer_version) == ("kerasland", __version__)
+            assert loaded.doc_string == "; ".join(
+                f"{key}: {json.loads(text)[key]}"
+                for key in ("model", "weights_sha256", "use", "licence", "card")
+            )
         elif format == "litert":
             with zipfile.ZipFile(path) as archive:
                 text = archive.read("kerasland.json").decode()
@@ -569,6 +574,7 @@ def test_what_an_export_says_of_itself(model, tmp_path):
     assert said["scale"] == {"text": text, "landmarks": (0, 4), "length_mm": 50}
     assert said["error_mm_95_factor"] == model.get_layer("expected_error").ratio(0.95) > 1
     assert (said["side"], said["use"]) == ("left", "research use only")
+    assert said["licence"] == "Apache-2.0" and said["card"].startswith("docs/model_card.md")
     assert "bones bright" in said["input"] and "first pixel is (0, 0)" in said["output"]
 
     # the same file elsewhere, of which nobody says where it is from
@@ -576,7 +582,7 @@ def test_what_an_export_says_of_itself(model, tmp_path):
     (tmp_path / "run").mkdir()
     for path in (tmp_path / "mine.keras", tmp_path / "run" / "model.keras"):
         path.write_bytes(whole)
-    unknown = dict.fromkeys(("data", "scale", "side", "use"))
+    unknown = dict.fromkeys(("data", "scale", "side", "use", "licence", "card"))
     copied = export_notes.about(model, source=tmp_path / "mine.keras")
     assert copied == {**said, "model": "mine", **unknown}
     assert export_notes.about(model) == {**copied, "model": None}
@@ -598,6 +604,12 @@ def test_what_an_export_says_of_itself(model, tmp_path):
     assert said["scale"]["text"] == "a to b (0, 1) = 9 mm" and said["error_mm_95_factor"] is None
     again = unet(["a", "b"], (16, 16), width=2, depth=2)
     assert export_notes.about(again)["weights_sha256"] != said["weights_sha256"]
+
+
+def test_the_model_card_says_which_weights_ship(model):
+    page = (pages.ROOT / "docs" / "model_card.md").read_text(encoding="utf-8")
+    digest = export_notes.about(model)["weights_sha256"]
+    assert re.findall(r"`([0-9a-f]{64})`", page) == [digest], f"docs/model_card.md: `{digest}`"
 
 
 def test_two_litert_files_of_a_model_are_alike(tmp_path):

@@ -19,7 +19,7 @@ from PIL import Image
 from tiff_files import write_tiff
 
 from benchmarks.shape_prior import hidden, on_a_plate
-from kerasland import export, localizers, model_files, phantom
+from kerasland import export, export_notes, localizers, model_files, phantom
 from kerasland.layers import ExpectedError
 from kerasland.models import landmark_names, unet
 
@@ -90,8 +90,12 @@ def points(answer: dict) -> np.ndarray:
     return np.array([[entry["x"], entry["y"]] for entry in answer["landmarks"]])
 
 
-def test_healthz(address):
-    assert curl(f"{address}/healthz") == (200, {"status": "ok", "landmarks": 37})
+def test_it_says_which_model_it_has(address, model):
+    said = export_notes.about(model, source="pretrained")
+    which = {key: said[key] for key in ("model", "weights_sha256")}
+    assert curl(f"{address}/healthz") == (200, {"status": "ok", **which, "landmarks": 37})
+    _, answer = curl(f"{address}/landmarks", encoded(phantom.hand(0, (350, 250))[0]))
+    assert which.items() <= answer.items()
 
 
 def test_landmarks_are_those_of_predict(address, model):

@@ -44,6 +44,7 @@ class Localizer:
         loaded = tf.saved_model.load(str(folder))  # kept: it holds the graph
         self.loaded, self.serve = loaded, loaded.signatures["serving_default"]
         self.about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        self.which = {key: self.about[key] for key in ("model", "weights_sha256")}
         self.turn = threading.Lock()
 
     def __call__(self, data: bytes) -> dict:
@@ -66,7 +67,7 @@ class Localizer:
         size = {"width": width, "height": height, "mm_per_px": mm_per_px, "scale": scale}
         # of no such shape: a model with a shape prior then gives each landmark the confidence 0
         recognised = bool(found["confidence"].any())
-        return {"recognised": recognised, **size, "landmarks": landmarks}
+        return {**self.which, "recognised": recognised, **size, "landmarks": landmarks}
 
 
 def known(value: np.floating) -> float | None:
@@ -141,7 +142,8 @@ def application(folder: Path) -> Starlette:
     room = asyncio.Semaphore(MOST_BODIES)
 
     async def healthz(_: Request) -> JSONResponse:
-        return JSONResponse({"status": "ok", "landmarks": len(localizer.about["landmarks"])})
+        count = len(localizer.about["landmarks"])
+        return JSONResponse({"status": "ok", **localizer.which, "landmarks": count})
 
     async def landmarks(request: Request) -> JSONResponse:
         if room.locked():
