@@ -612,6 +612,13 @@ def test_the_model_card_says_which_weights_ship(model):
     assert re.findall(r"`([0-9a-f]{64})`", page) == [digest], f"docs/model_card.md: `{digest}`"
 
 
+def test_one_licence():
+    said = {"docs/model_card.md": "of the weights is {}.", "CITATION.cff": "\nlicense: {}\n"}
+    for name, words in said.items():
+        text = (pages.ROOT / name).read_text(encoding="utf-8")
+        assert words.format(export_notes.LICENCE) in text, name
+
+
 def test_two_litert_files_of_a_model_are_alike(tmp_path):
     model = unet(2, (16, 16), width=2, depth=2)
     paths = [tmp_path / f"{name}.tflite" for name in "ab"]
