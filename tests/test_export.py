@@ -12,6 +12,7 @@ import threading
 import time
 import timeit
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import keras
@@ -227,6 +228,24 @@ def test_of_a_batch_it_looks_again_at_those_that_need_it(name, exported, model):
             points, confidence = localize(picture)
             np.testing.assert_allclose(found["landmarks"][i], points, atol=0.1)
             np.testing.assert_allclose(found["confidence"][i], confidence, atol=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_threads_find_what_one_finds(name, exported):
+    """They share a SavedModel or a session; of LiteRT each call has an interpreter of its own."""
+    path = exported[name, "float32"]
+    shared = started(path)
+    run = shared if name != "litert" else lambda image: started(path)(image)
+    image, _ = phantom.hand(4, (500, 380))
+    pictures = [image, image[::-1, ::-1], phantom.hand(10, (300, 211))[0]]
+    pictures = [picture[None, ..., None] for picture in pictures]
+    alone = [shared(picture) for picture in pictures]
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(run, pictures * 4))
+    for found, wanted in zip(together, alone * 4, strict=True):
+        for output, values in wanted.items():
+            np.testing.assert_allclose(found[output], values, atol=1e-3)
 
 
 @pytest.mark.slow
