@@ -327,6 +327,29 @@ def test_alone_it_says_what_is_no_left_hand(name, exported, model, tmp_path):
         assert np.isnan(alone["mm_per_px_0"])
 
 
+def refused(pictures, path: Path) -> list[bool]:
+    run = started(path)
+    return [not run(picture[None, ..., None])["confidence"].any() for picture in pictures]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_no_blank_picture_is_a_hand(name, exported):
+    noise = np.random.default_rng(0).integers(0, 256, (700, 500)).astype(np.uint8)
+    ramp = np.tile(np.arange(500) // 2, (700, 1)).astype(np.uint8)
+    hand = phantom.hand(4, (700, 500))[0]
+    blank = [np.full((700, 500), grey, np.uint8) for grey in (0, 255)]
+    pictures = [*blank, noise, ramp, ramp.T, hand[:1, :1], hand[350:351], hand[:, 250:251], hand]
+    assert refused(pictures, exported[name, "float32"]) == [True] * 8 + [False]
+
+
+@pytest.mark.slow
+def test_no_chest_is_a_hand(exported, chest):
+    paths = sorted((chest / "images").iterdir())[::12]
+    pictures = [np.asarray(Image.open(path).convert("L")) for path in paths]
+    assert len(pictures) == 10 and all(refused(pictures, exported["onnx", "float32"]))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RUNTIMES)
 def test_alone_on_real_radiographs(name, exported, model, hand_atlas, tmp_path):
