@@ -561,6 +561,29 @@ def test_a_hot_pixel_leaves_a_hand_its_grey_levels(model):
         assert not eight_bit(np.full((40, 40), 7, np.uint16)).any()
 
 
+def test_the_recipe_for_dicom_shows_what_predict_shows(model, tmp_path):
+    """In its file, whose bones are dark and whose window is no straight line."""
+    page = (pages.ROOT / "docs" / "export.md").read_text(encoding="utf-8")
+    pytest.importorskip("pydicom")
+    shown = []
+
+    def localize(image):
+        shown.append(image.numpy()[0, ..., 0])
+        return {"landmarks": tf.zeros((1, 37, 2))}
+
+    recipe = {"np": np, "tf": tf, "picture": phantom.hand(3, (560, 400))[0], "localize": localize}
+    exec(re.search(r"^def eight_bit.*?\n\n", page, re.M | re.S)[0], recipe)
+    (code,) = (block.code for block in pages.blocks(page) if "pydicom" in block.code)
+    exec(code, recipe)
+    file = recipe["file"]
+    file.SOPClassUID, file.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.1", "1.2.3"
+    file.save_as(tmp_path / "hand.dcm", enforce_file_format=True)
+    table = predict.predict([tmp_path / "hand.dcm"], model, tmp_path / "out")
+    found, sure = localizers.localizer(model)(shown[0])
+    assert sure.mean() > 0.9
+    np.testing.assert_allclose(found, table[["x", "y"]], atol=0.5)
+
+
 @pytest.mark.slow
 def test_every_format_says_what_it_is(exported, model):
     import onnx
