@@ -192,8 +192,23 @@ def test_a_model_without_the_radius_of_95_percent(tmp_path):
     outputs["error_mm"] = ExpectedError([0.0, 0.0], 0.3)(outputs["confidence"])
     export.export(keras.Model(model.inputs[0], outputs), tmp_path / "saved")
     picture = encoded(phantom.hand(0, (350, 250))[0])
-    found = as_module().Localizer(tmp_path / "saved")(picture)["landmarks"]
-    assert all(e["error_mm"] > 0 and "error_mm_95" not in e for e in found)
+    answer = as_module().Localizer(tmp_path / "saved")(picture)
+    assert all(e["error_mm"] > 0 and "error_mm_95" not in e for e in answer["landmarks"])
+
+
+def test_a_model_trained_with_the_spacing_of_its_images(tmp_path):
+    """Where no scale is known of the picture, none is stated."""
+    (tmp_path / "run").mkdir()
+    unet(2, (64, 64), width=4, depth=2).save(tmp_path / "run" / "model.keras")
+    scale = {"landmarks": None, "length_mm": None, "mm_per_px": 0.35}
+    notes = {"experiment": {}, "data": {"name": "a", "hash": "b", "scale": scale}}
+    (tmp_path / "run" / "experiment.json").write_text(json.dumps(notes))
+    model = model_files.load_model(tmp_path / "run")
+    export.export(model, tmp_path / "saved", source=tmp_path / "run")
+    localizer = as_module().Localizer(tmp_path / "saved")
+    assert localizer.about["scale"]["text"] == "pixel spacing of the training images"
+    answer = localizer(encoded(phantom.hand(0, (350, 250))[0]))
+    assert answer["width"] == 250 and not {"mm_per_px", "scale"} & set(answer)
 
 
 def test_a_body_that_does_not_arrive_is_not_waited_for(monkeypatch):

@@ -57,14 +57,16 @@ class Localizer:
         if factor is not None:  # a model that states errors need not hold it
             found["error_mm_95"] = factor * found["error_mm"]
         points = [map(known, point) for point in found.pop("landmarks")]
-        mm_per_px = known(found.pop("mm_per_px", np.float32(np.nan)))
+        size = {"width": pixels.shape[1], "height": pixels.shape[0]}
+        if "mm_per_px" in found:  # without, errors are in the millimetres of the training images
+            size |= {
+                "mm_per_px": known(found.pop("mm_per_px")),
+                "scale": self.about["scale"]["text"],
+            }
         landmarks = [
             {"landmark": name, "x": x, "y": y, **{key: known(found[key][k]) for key in found}}
             for k, (name, (x, y)) in enumerate(zip(self.about["landmarks"], points, strict=True))
         ]
-        height, width = pixels.shape
-        scale = (self.about["scale"] or {}).get("text")
-        size = {"width": width, "height": height, "mm_per_px": mm_per_px, "scale": scale}
         # of no such shape: a model with a shape prior then gives each landmark the confidence 0
         recognised = bool(found["confidence"].any())
         return {**self.which, "recognised": recognised, **size, "landmarks": landmarks}
