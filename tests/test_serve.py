@@ -158,24 +158,59 @@ def test_a_client_that_leaves_is_no_error(address):
     assert curl(f"{address}/healthz")[0] == 200
 
 
-def test_no_more_pictures_than_memory_holds(address):
-    """Sixteen that arrive slowly; connections that send nothing count for nothing."""
+def test_clients_that_stall_are_in_nobodys_way(address):
     host, port = address.removeprefix("http://").split(":")
     with ExitStack() as clients:
-        idle = [socket.create_connection((host, int(port))) for _ in range(20)]
-        for client in idle:
-            clients.enter_context(client)
-        for count in range(17):
-            status, answer = curl(f"{address}/landmarks", b"no picture")
-            assert status == (400 if count < 16 else 503), answer
+        for _ in range(40):
             client = clients.enter_context(socket.create_connection((host, int(port))))
             client.sendall(b"POST /landmarks HTTP/1.1\r\nHost: a\r\nContent-Length: 99\r\n\r\nhalf")
-            time.sleep(0.05)  # for the server to have begun with it
-        assert "ask again" in answer["error"]
-        assert curl(f"{address}/healthz")[0] == 200
-    until = time.monotonic() + SECONDS
-    while curl(f"{address}/landmarks", b"no picture")[0] != 400:
-        assert time.monotonic() < until
+        time.sleep(0.5)  # for the server to have begun with them
+        assert curl(f"{address}/landmarks", encoded(phantom.hand(0, (350, 250))[0]))[0] == 200
+
+
+def test_no_more_than_sixteen_pictures_wait(address):
+    host, port = address.removeprefix("http://").split(":")
+    noise = encoded(np.random.default_rng(0).integers(0, 256, (300, 200)).astype(np.uint8))
+    head = f"POST /landmarks HTTP/1.0\r\nContent-Length: {len(noise)}\r\n\r\n".encode()
+    with ExitStack() as clients:
+        sent = []
+        for _ in range(20):
+            sent.append(clients.enter_context(socket.create_connection((host, int(port)))))
+            sent[-1].sendall(head + noise)
+        answers = [client.makefile("rb").read() for client in sent]
+    statuses = [int(answer.split()[1]) for answer in answers]
+    assert set(statuses) == {200, 503} and statuses.count(200) >= 16
+    assert all(b"ask again" in a for a in answers if b" 503 " in a[:20])
+    assert curl(f"{address}/landmarks", noise)[0] == 200
+
+
+def test_no_more_than_memory_holds(monkeypatch):
+    """Of bodies that arrive and of those that have arrived; room that one leaves is free again."""
+    from starlette.exceptions import HTTPException
+    from starlette.requests import Request
+
+    app = as_module()
+    monkeypatch.setattr(app, "MOST_HELD", 100)
+    bodies = app.Bodies()
+
+    def request(size):
+        async def receive():
+            return {"type": "http.request", "body": bytes(size)}
+
+        return Request({"type": "http"}, receive)
+
+    async def scenario():
+        async with bodies.of(request(60)) as data:
+            assert len(data) == bodies.held == 60
+            with pytest.raises(HTTPException) as caught:
+                async with bodies.of(request(41)):
+                    pass
+            assert caught.value.status_code == 503 and bodies.held == 60
+            async with bodies.of(request(40)):
+                assert bodies.held == 100
+        assert bodies.held == 0
+
+    asyncio.run(scenario())
 
 
 def as_module():
@@ -218,8 +253,13 @@ def test_a_body_that_does_not_arrive_is_not_waited_for(monkeypatch):
     app = as_module()
     monkeypatch.setattr(app, "MOST_SECONDS", 0.05)
     never = Request({"type": "http"}, lambda: asyncio.sleep(SECONDS))
+
+    async def wait():
+        async with app.Bodies().of(never):
+            pass
+
     with pytest.raises(HTTPException, match="the body took more than") as caught:
-        asyncio.run(app.body_of(never))
+        asyncio.run(wait())
     assert caught.value.status_code == 408
 
 

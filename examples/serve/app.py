@@ -14,6 +14,7 @@ import contextlib
 import io
 import json
 import threading
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,8 @@ MOST_BYTES = 32 * 2**20
 MOST_PIXELS = 50_000_000
 LONGEST_SIDE = 20_000  # memory grows with its square where the other side is short
 SMALLEST_SIDE = 32
-MOST_BODIES = 16  # in memory at once
+MOST_WAITING = 16  # pictures that have arrived
+MOST_HELD = 16 * MOST_BYTES  # in memory at once, with those that arrive
 MOST_SECONDS = 60  # for a body to arrive
 
 
@@ -47,7 +49,7 @@ class Localizer:
         self.which = {key: self.about[key] for key in ("model", "weights_sha256")}
         self.turn = threading.Lock()
 
-    def __call__(self, data: bytes) -> dict:
+    def __call__(self, data: bytes | bytearray) -> dict:
         """Landmarks of an image file, in pixels of the picture as viewers show it."""
         with self.turn:  # a picture uses all cores; memory stays that of one
             pixels = as_grey(data)
@@ -77,7 +79,7 @@ def known(value: np.floating) -> float | None:
     return float(f"{value:.7g}") if np.isfinite(value) else None
 
 
-def as_grey(data: bytes) -> np.ndarray:
+def as_grey(data: bytes | bytearray) -> np.ndarray:
     """(H, W), uint8, of an image file; of 16 bit all but the outermost grey values, as 0 to 255."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
@@ -120,39 +122,57 @@ def as_grey(data: bytes) -> np.ndarray:
     return ((pixels - low) * (255 / ((high - low) or 1))).clip(0, 255).round().astype(np.uint8)
 
 
-async def body_of(request: Request) -> bytes:
-    """The request's body, refused as soon as it is too long or has taken too long."""
-    try:
-        return await asyncio.wait_for(_arriving(request), MOST_SECONDS)
-    except TimeoutError:
-        late = f"the body took more than {MOST_SECONDS} s"
-        raise HTTPException(408, late, {"Connection": "close"}) from None
+class Bodies:
+    """The bodies of requests, whose bytes count while they are in memory, not the clients."""
+
+    def __init__(self):
+        self.held = 0
+
+    @contextlib.asynccontextmanager
+    async def of(self, request: Request) -> AsyncIterator[bytearray]:
+        """One, refused as soon as it is too long, has taken too long or finds no room."""
+        data = bytearray()
+        try:
+            try:
+                await asyncio.wait_for(self._arrive(request, data), MOST_SECONDS)
+            except TimeoutError:
+                late = f"the body took more than {MOST_SECONDS} s"
+                raise HTTPException(408, late, {"Connection": "close"}) from None
+            yield data
+        finally:
+            self.held -= len(data)
+
+    async def _arrive(self, request: Request, data: bytearray) -> None:
+        async for chunk in request.stream():
+            data += chunk
+            self.held += len(chunk)
+            if len(data) > MOST_BYTES:
+                raise HTTPException(413, f"more than {MOST_BYTES} bytes")
+            if self.held > MOST_HELD:
+                raise busy()
 
 
-async def _arriving(request: Request) -> bytes:
-    data = bytearray()
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > MOST_BYTES:
-            raise HTTPException(413, f"more than {MOST_BYTES} bytes")
-    return bytes(data)
+def busy() -> HTTPException:
+    """For one more picture than there is room for."""
+    detail = "too many pictures wait already; ask again a little later"
+    return HTTPException(503, detail, {"Retry-After": "5", "Connection": "close"})
 
 
 def application(folder: Path) -> Starlette:
     """GET /healthz, and POST /landmarks with an image file as the body."""
     localizer = Localizer(folder)
-    room = asyncio.Semaphore(MOST_BODIES)
+    bodies, room = Bodies(), asyncio.Semaphore(MOST_WAITING)
 
     async def healthz(_: Request) -> JSONResponse:
         count = len(localizer.about["landmarks"])
         return JSONResponse({"status": "ok", **localizer.which, "landmarks": count})
 
     async def landmarks(request: Request) -> JSONResponse:
-        if room.locked():
-            busy = f"{MOST_BODIES} pictures wait already; ask again a little later"
-            raise HTTPException(503, busy, {"Retry-After": "5", "Connection": "close"})
-        async with room:
-            return JSONResponse(await run_in_threadpool(localizer, await body_of(request)))
+        async with bodies.of(request) as data:
+            if room.locked():
+                raise busy()
+            async with room:
+                return JSONResponse(await run_in_threadpool(localizer, data))
 
     async def refused(_: Request, error: HTTPException) -> JSONResponse:
         return JSONResponse({"error": error.detail}, error.status_code, error.headers)
