@@ -717,6 +717,23 @@ def test_litert_is_checked_under_a_path_of_any_letters(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+def test_what_runtimes_say_of_a_wrong_picture(exported):
+    """As in the table of docs/export.md."""
+    page = (pages.ROOT / "docs" / "export.md").read_text(encoding="utf-8")
+    table = page.split("| `image` is |")[1].split("\n\n")[0].splitlines()[2:]
+    image = phantom.hand(0, (350, 250))[0][None, ..., None]
+    wrong = [np.repeat(image, 3, -1), image[0, ..., 0], image.astype(np.float32), image[:0]]
+    for row, picture in zip(table, wrong, strict=True):
+        for format, said in zip(RUNTIMES, row.strip("| ").split(" | ")[1:], strict=True):
+            run = started(exported[format, "float32"])
+            if said.startswith("nothing"):
+                assert run(picture)["landmarks"].shape == (0, 37, 2)
+                continue
+            with pytest.raises(Exception, match=re.escape(said.strip("`"))):
+                run(picture)
+
+
+@pytest.mark.slow
 def test_onnx_takes_batches(exported):
     import onnxruntime
 
