@@ -92,8 +92,9 @@ def corrected(
     and none is moved. What becomes of an image does not depend on others in its batch.
 
     Where a part can't be seen, its heatmaps may have a sure peak on the next such part: a finger
-    that is cut off on its neighbour. But two points can't be on one spot. Of each two that are, the
-    one that is further from where the others say counts as of confidence 0.
+    that is cut off on its neighbour. But two points can't be on one spot. Where two still are when
+    the others agree, the one that is further from where they say is not trusted any more, as if its
+    confidence were 0, and all is asked once more.
 
     Args:
         points: (B, K, 2), pixels.
@@ -138,36 +139,47 @@ def corrected(
         x, y = gap[..., 0], gap[..., 1]
         return expected, xx * x * x + 2.0 * xy * x * y + yy * y * y
 
-    distance = asked(points, confidence)[1]
+    def settled(trust, live):
+        """Points, which of them were moved, and whether the others then agree, of images that are
+        `live`, (B, 1); of others nothing is moved."""
+        # of two numbers Keras would make its floatx
+        limit = ops.cast(ops.where(trust < doubtful, far**2, absurd**2), "float32")
+
+        def again(found, moved, contradicts):
+            live = ops.any(moved | contradicts, axis=1, keepdims=True)
+            expected, distance = asked(found, ops.where(moved, confidence, trust))
+            beyond = (distance > limit) & live
+            moved = moved & beyond
+            contradicts = beyond & ~moved
+            suspicion = ops.where(contradicts, distance * (SURE - trust) ** 2, 0.0)
+            worst = contradicts & (suspicion >= ops.max(suspicion, axis=1, keepdims=True))
+            moved = moved | worst
+            found = ops.where(moved[..., None], expected, points)
+            return found, moved, contradicts
+
+        def unsettled(_, moved, contradicts):
+            return ops.any(moved | contradicts)  # of most batches nothing from the first pass on
+
+        nothing = ops.zeros_like(confidence) > 1.0
+        found, moved, contradicts = ops.while_loop(
+            unsettled,
+            again,
+            (points, nothing, ~nothing & live),
+            maximum_iterations=most + MORE_PASSES,
+        )
+        amount = ops.sum(ops.cast(moved, "float32"), axis=1, keepdims=True)
+        agreed = ~ops.any(contradicts, axis=1, keepdims=True) & (amount <= most)
+        return ops.where((moved & agreed)[..., None], found, points), moved, agreed
+
+    first = settled(confidence, ops.ones_like(confidence[:, :1]) > 0)
+    found, moved, agreed = first
+    distance = asked(found, confidence)[1]
     further = distance[:, :, None] >= distance[:, None]
-    misplaced = ops.any(_on_one_spot(points, mean, apart) & further, axis=-1)
-    trust = ops.where(misplaced, 0.0, confidence)
-    # of two numbers Keras would make its floatx
-    limit = ops.cast(ops.where(trust < doubtful, far**2, absurd**2), "float32")
-
-    def again(found, moved, contradicts):
-        live = ops.any(moved | contradicts, axis=1, keepdims=True)
-        expected, distance = asked(found, trust)
-        beyond = (distance > limit) & live
-        moved = moved & beyond
-        contradicts = beyond & ~moved
-        suspicion = ops.where(contradicts, distance * (SURE - trust) ** 2, 0.0)
-        worst = contradicts & (suspicion >= ops.max(suspicion, axis=1, keepdims=True))
-        moved = moved | worst
-        found = ops.where(moved[..., None], expected, points)
-        return found, moved, contradicts
-
-    def unsettled(_, moved, contradicts):
-        return ops.any(moved | contradicts)  # of most batches nothing from the first pass on
-
-    nothing = ops.zeros_like(confidence) > 1.0
-    state = (points, nothing, ~nothing)
-    found, moved, contradicts = ops.while_loop(
-        unsettled, again, state, maximum_iterations=most + MORE_PASSES
-    )
-    amount = ops.sum(ops.cast(moved, "float32"), axis=1, keepdims=True)
-    agreed = ~ops.any(contradicts, axis=1, keepdims=True) & (amount <= most)
-    found = ops.where((moved & agreed)[..., None], found, points)
+    misplaced = ops.any(_on_one_spot(found, mean, apart) & further, axis=-1) & agreed
+    anew = ops.any(misplaced, axis=1, keepdims=True)
+    second = settled(ops.where(misplaced, 0.0, confidence), anew)
+    found = ops.where(anew[..., None], second[0], first[0])
+    moved, agreed = (ops.where(anew, b, a) for a, b in zip(first[1:], second[1:], strict=True))
     unknown = moved | ~agreed | ops.any(_on_one_spot(found, mean, apart), axis=-1)
     return found, ops.where(unknown, 0.0, confidence)
 
