@@ -104,8 +104,8 @@ def test_a_whole_finger_on_its_neighbour_is_not_believed(hands, prior):
     # one of the 20 is taken for no hand
     assert (np.delete(confidence, little + ring, axis=1) == 1).mean() > 0.93
     before, after = (np.linalg.norm(p - hands[60:], axis=2) for p in (wrong, found))
-    assert np.median(after[:, little]) < 0.3 * np.median(before[:, little])
-    assert after[:, ring].max() < 6 and np.median(after[:, ring]) == 0
+    assert after[:, little].mean() < 0.65 * before[:, little].mean()
+    assert after[:, ring].max() < 6 and np.median(after[:, ring]) < 1e-4
 
 
 def test_of_two_on_one_spot_that_the_others_can_not_tell_neither_is_believed():
