@@ -172,12 +172,14 @@ def without_shape(count: int) -> str:
 class _Notes:
     """What a call has to say of its images beside their table.
 
-    failed: reasons. other_side: images whose files state the side that was not used. embedded:
-    files for labelme that hold a picture. renamed: those without, called otherwise than their
-    images. without_shape, with_spacing: how many.
+    failed: reasons. not_found: how many landmarks of which image, of a hand that was. other_side:
+    images whose files state the side that was not used. embedded: files for labelme that hold a
+    picture. renamed: those without, called otherwise than their images. without_shape,
+    with_spacing: how many.
     """
 
     failed: list[str] = field(default_factory=list)
+    not_found: list[str] = field(default_factory=list)
     other_side: list[str] = field(default_factory=list)
     embedded: list[str] = field(default_factory=list)
     renamed: list[str] = field(default_factory=list)
@@ -187,6 +189,8 @@ class _Notes:
     def add(self, seen: _Radiograph, made: predictions.Prediction) -> None:
         self.without_shape += made.shape_found is False
         self.with_spacing += seen.spacing is not None
+        if made.shape_found and (missing := np.count_nonzero(made.confidence == 0)):
+            self.not_found.append(f"{missing} of {made.image}")
         if made.shape_found is not None and seen.side not in (None, made.side):
             self.other_side.append(made.image)
         if seen.embedded or Path(made.overlay).stem != seen.path.stem:
@@ -201,6 +205,9 @@ class _Notes:
             labelme: folder of the files for it, if they were asked for.
             mm_per_px: spacing that was given.
         """
+        if self.not_found:
+            which = f"{len(self.not_found)} of {count} images have landmarks that were not found"
+            print(f"{which}, with confidence 0: {_all_of(self.not_found)}", file=sys.stderr)
         if self.other_side:
             which = f"{len(self.other_side)} of {count} images are of the other side than was used"
             print(

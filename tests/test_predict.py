@@ -13,7 +13,7 @@ import tensorflow as tf
 from PIL import Image
 
 from benchmarks import predict_folder
-from benchmarks.shape_prior import on_a_plate, turned
+from benchmarks.shape_prior import on_a_plate, turned, without_a_finger
 from kerasland import geometry, localizers, model_files, model_notes, phantom, predict
 from kerasland.errors import DataError, UsageError
 from kerasland.images import read_image
@@ -134,6 +134,21 @@ def test_of_what_is_no_left_hand_it_says_so(tmp_path, capsys):
     assert document[1]["landmarks"][0]["error_mm"] is None
     predict.predict(paths[1:2], model, tmp_path / "mirrored", side="right")
     assert "doubtful" not in capsys.readouterr().err
+
+
+def test_it_says_in_which_images_landmarks_were_not_found(tmp_path, capsys):
+    image, points = phantom.hand(10, (1400, 1003))
+    covered = without_a_finger(image, points, 50 / np.linalg.norm(points[0] - points[4]))
+    pictures = {"whole": image, **{what.split()[1]: picture for what, picture, _ in covered}}
+    paths = [tmp_path / f"{name}.png" for name in ("whole", "index")]
+    for path in paths:
+        Image.fromarray(pictures[path.stem]).save(path)
+    table = predict.predict(paths, model_files.load_pretrained(), tmp_path / "out")
+    (line,) = (x for x in capsys.readouterr().err.splitlines() if "not found" in x)
+    missing = (table["confidence"][37:] == 0).sum()
+    assert missing >= 3 and table["confidence"][:37].all()
+    said = "1 of 2 images have landmarks that were not found, with confidence 0"
+    assert line == f"{said}: {missing} of {paths[1]}"
 
 
 @pytest.mark.parametrize(("images", "batches"), [(1, [1]), (4, [4]), (5, [4, 1])])
