@@ -193,8 +193,8 @@ def write_figures(
     # of an image that several trainings were tested on, the one that is furthest off
     one = ["image_id", *(key for key in ("fold", "seed") if key in errors)]
     apart = errors[column].fillna(errors["error_px"] * (errors[column] / errors["error_px"]).mean())
-    order = apart.sort_values(ascending=False, kind="stable").index
-    worst = errors.loc[order].drop_duplicates("image_id")
+    order = np.argsort(-apart.to_numpy(), kind="stable")  # what is not known comes last
+    worst = errors.iloc[order].drop_duplicates("image_id")
     items = []
     for image_id, *of_training in worst[one].head(WORST_IMAGES).itertuples(index=False):
         rows = errors[(errors[one] == [image_id, *of_training]).all(axis=1)]

@@ -811,7 +811,8 @@ def test_it_holds_the_network_once(format, exported, model):
         assert len(large) == len(set(large)) > 8
         bits = {"int8": 8, "float32": 32}.get(weights, 16)
         share = size(path) / (model.count_params() * bits / 8)
-        assert 1 < share < {8: 1.25, 16: 1.2, 32: 1.1}[bits], (weights, share)
+        # the rest are the operations, with their names: of a SavedModel 0.6 MB
+        assert 1 < share < {8: 1.25, 16: 1.2, 32: 1.15}[bits], (weights, share)
 
 
 def constants(path: Path) -> list[bytes]:
