@@ -28,15 +28,14 @@ from kerasland import expected_errors, geometry, prepared, shapes, table_files
 from kerasland.images import read_image
 from kerasland.localizers import localizer
 from kerasland.model_files import load_model
-from kerasland.phantom import LANDMARK_NAMES
+from kerasland.phantom import FINGERS, LANDMARK_NAMES
 from kerasland.pictures import Drawing
 from kerasland.progress import track
 from kerasland.shape_layers import ShapePrior
 
-FINGERS = {"little": "dip", "index": "dip", "thumb": "ip", "middle": "dip"}
+TIPS = ("little", "index", "thumb", "middle")  # that are blacked out, by turns
+JOINTS = {"thumb": ("mcp", "ip", "tip"), **dict.fromkeys(FINGERS, ("mcp", "pip", "dip", "tip"))}
 FAR_MM, BELIEVED = 10, 0.5
-JOINTS = {finger: ("mcp", "pip", "dip", "tip") for finger in ("index", "middle", "ring", "little")}
-JOINTS = {"thumb": ("mcp", "ip", "tip"), **JOINTS}
 PAINT_MM, BEYOND_MM = 20, 8
 SHOWN = ("2.5 times as high", "beside its mirror", "turned by 90°", "turned by 35° in the middle")
 SHOWN_PX = 360  # height
@@ -139,9 +138,9 @@ def rows_of(run: Path, data: prepared.Prepared, expected) -> Iterator[dict]:
         image = read_image(data.image_path(image_id))
         (row,) = data.index((image_id,))
         points, mm_per_px = data.points[row], data.mm_per_px[row]
-        finger = list(FINGERS)[n % len(FINGERS)]
+        finger = TIPS[n % len(TIPS)]
         tip = data.landmarks.index(f"{finger}_tip")
-        joint = data.landmarks.index(f"{finger}_{FINGERS[finger]}")
+        joint = data.landmarks.index(f"{finger}_{JOINTS[finger][-2]}")
         pictures = [
             ("as it is", image, points),
             ("a tip and its joint blacked out", hidden(image, points, tip, joint), None),
