@@ -13,10 +13,9 @@ import wrapt
 
 if TYPE_CHECKING:
     from kerasland.experiment import Experiment
-    from kerasland.frame_layers import FrameToImage, Letterbox, PixelSize
     from kerasland.image_layers import BatchNormalization, DepthToSpace, ImageStandardization
     from kerasland.inference_models import pipeline
-    from kerasland.layers import ExpectedError, HeatmapDecoder, SpatialEmbedding
+    from kerasland.layers import ExpectedError, HeatmapDecoder, PixelSize, SpatialEmbedding
     from kerasland.looks import Looks
     from kerasland.losses import HeatmapLoss, SpatialConfigurationLoss
     from kerasland.metrics import RadialError, SuccessDetectionRate
@@ -38,9 +37,7 @@ _HOMES = {
     "ImageStandardization": "image_layers",
     "BatchNormalization": "image_layers",
     "DepthToSpace": "image_layers",
-    "Letterbox": "frame_layers",
-    "FrameToImage": "frame_layers",
-    "PixelSize": "frame_layers",
+    "PixelSize": "layers",
     "Looks": "looks",
     "HeatmapLoss": "losses",
     "SpatialConfigurationLoss": "losses",
@@ -56,11 +53,9 @@ __all__ = [
     "DepthToSpace",
     "ExpectedError",
     "Experiment",
-    "FrameToImage",
     "HeatmapDecoder",
     "HeatmapLoss",
     "ImageStandardization",
-    "Letterbox",
     "Looks",
     "PixelSize",
     "RadialError",
@@ -95,7 +90,7 @@ def _register(keras) -> None:
 
     Keras looks among the registered classes only, and to register them needs Keras: so they are
     imported as soon as Keras is. A module of kerasland may be half imported at that moment, so
-    the eight below use no contents of others that need Keras while they are imported themselves.
+    the seven below use no contents of others that need Keras while they are imported themselves.
 
     Raises:
         ImportError: if Keras computes with anything but TensorFlow.
@@ -105,6 +100,6 @@ def _register(keras) -> None:
             f"kerasland needs Keras on TensorFlow, here it is on {keras.config.backend()}: set "
             "KERAS_BACKEND=tensorflow in the environment before Keras is imported"
         )
-    with_layers = ("layers", "shape_layers", "image_layers", "frame_layers", "looks")
+    with_layers = ("layers", "shape_layers", "image_layers", "looks")
     for home in (*with_layers, "losses", "metrics", "optimizers"):
         importlib.import_module(f"{__name__}.{home}")

@@ -7,8 +7,7 @@ import numpy as np
 
 from kerasland import shapes
 from kerasland.closer_look import usual_place
-from kerasland.frame_layers import PixelSize
-from kerasland.layers import ExpectedError, HeatmapDecoder, layer_of
+from kerasland.layers import ExpectedError, HeatmapDecoder, PixelSize, layer_of
 from kerasland.looks import Looks
 from kerasland.scale import Scale
 from kerasland.shape_layers import ShapePosterior, ShapePrior

@@ -1,4 +1,4 @@
-"""Keras layers after heatmaps: spatial feature vectors, landmarks, and how far off these may be."""
+"""Keras layers after heatmaps: spatial feature vectors, landmarks, their errors, millimetres."""
 
 from __future__ import annotations
 
@@ -189,3 +189,40 @@ class ExpectedError(keras.layers.Layer):
 def layer_of(model, kind):
     """The layer of a kind, such as `ShapePrior`, of which models have one; None without."""
     return next((layer for layer in model.layers if isinstance(layer, kind)), None)
+
+
+@_register
+class PixelSize(keras.layers.Layer):
+    """Millimetres a pixel, from two landmarks of a known distance.
+
+    Args:
+        landmarks: the two, counted from 0.
+        length_mm: their distance.
+
+    Call arguments:
+        landmarks: (B, K, 2), pixels.
+        confidence: (B, K).
+
+    Returns:
+        (B,), float32; NaN where the confidence of one of the two is 0, see `ShapePrior`, or both
+        are on one point.
+    """
+
+    def __init__(self, landmarks, length_mm, **kwargs):
+        super().__init__(**{**kwargs, "dtype": "float32"})  # whatever the policy
+        self.landmarks = tuple(landmarks)
+        self.length_mm = length_mm
+
+    def call(self, landmarks, confidence):
+        a, b = self.landmarks
+        gap = landmarks[:, a] - landmarks[:, b]
+        length = ops.sqrt(ops.sum(gap * gap, axis=-1))
+        known = (ops.minimum(confidence[:, a], confidence[:, b]) > 0) & (length > 0)
+        return ops.where(known, self.length_mm / length, np.nan)
+
+    def compute_output_shape(self, landmarks_shape, confidence_shape):
+        return (landmarks_shape[0],)
+
+    def get_config(self):
+        config = {"landmarks": self.landmarks, "length_mm": self.length_mm}
+        return {**super().get_config(), **config}

@@ -16,7 +16,7 @@ from kerasland.closer_look import Place, View, closer, laid_onto, quarter_turned
 from kerasland.errors import UsageError
 from kerasland.layers import layer_of
 from kerasland.shape_layers import ShapePrior
-from kerasland.shapes import most_moved
+from kerasland.shape_prior import most_moved
 from kerasland.volumes import is_nifti
 
 SIDES = ("left", "right")

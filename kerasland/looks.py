@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasland import resampling, shapes, views
+from kerasland import resampling, shape_prior, views
 
 # the numbers of looks after the first: three times turned by 90 degrees, closer at what is found in
 # none of these, and closer at what is found
@@ -47,7 +47,7 @@ class Looks(keras.layers.Layer):
         points, confidence = self._found(resampling.letterboxed(image, self.frame_shape), size)
         if self.prior is None:
             return points, confidence
-        few = shapes.most_moved(points.shape[1]) // 2  # as in `localizers`
+        few = shape_prior.most_moved(points.shape[1]) // 2  # as in `localizers`
         turned = views.quarter_turned(size)
 
         def look(points, confidence, number, close):

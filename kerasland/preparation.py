@@ -18,7 +18,7 @@ import numpy as np
 from kerasland.errors import DataError, UsageError
 from kerasland.files import write_text
 from kerasland.folds import check_fold, fold_names, read_fold, write_fold
-from kerasland.images import write_png
+from kerasland.image_copies import write_png
 from kerasland.prepared import Prepared, read
 from kerasland.prepared_tables import (
     ABOUT,

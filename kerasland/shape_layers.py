@@ -1,10 +1,10 @@
-"""Keras layers that know shapes: thin classes over `kerasland.shapes`."""
+"""Keras layers that know shapes: thin classes over `shape_prior` and `shape_posterior`."""
 
 from __future__ import annotations
 
 import keras
 
-from kerasland import heatmaps, settings, shapes
+from kerasland import heatmaps, settings, shape_posterior, shape_prior
 
 _register = keras.saving.register_keras_serializable(package="kerasland")
 
@@ -25,7 +25,7 @@ class ShapeLayer(keras.layers.Layer):
 
 @_register
 class ShapePrior(ShapeLayer):
-    """Corrects landmarks that all others contradict, see `kerasland.shapes`.
+    """Corrects landmarks that all others contradict, see `shape_prior.corrected`.
 
     Its weights, which are not trained, are the mean shape (K, 2), the precision (2K, 2K) and the
     least distance of each two landmarks (K, K); as they start, nothing is corrected.
@@ -66,7 +66,7 @@ class ShapePrior(ShapeLayer):
                 weight.assign(store[str(index)])
 
     def call(self, landmarks, confidence):
-        return shapes.corrected(
+        return shape_prior.corrected(
             landmarks,
             confidence,
             self.mean,
@@ -87,7 +87,7 @@ class ShapePrior(ShapeLayer):
 
 @_register
 class ShapePosterior(ShapeLayer):
-    """Weighs each landmark against all others, for those along contours: `shapes.posterior`.
+    """Weighs each landmark against all others, for those along contours, see `shape_posterior`.
 
     Its weights, which are not trained, are the mean shape (K, 2) and the precision (2K, 2K); as
     they start, no landmark moves.
@@ -119,8 +119,8 @@ class ShapePosterior(ShapeLayer):
         seen = heatmaps.peak_covariance(
             logits, landmarks, self.image_shape, self.radius_cells, self.beta
         )
-        covariance = shapes.unblurred(seen, self.sigma_px**2)
-        return shapes.posterior(landmarks, covariance, self.mean, self.precision)
+        covariance = shape_posterior.unblurred(seen, self.sigma_px**2)
+        return shape_posterior.posterior(landmarks, covariance, self.mean, self.precision)
 
     def compute_output_shape(self, landmarks_shape, logits_shape):
         return landmarks_shape

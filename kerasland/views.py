@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from kerasland import resampling, shapes
+from kerasland import resampling, shape_algebra
 from kerasland.closer_look import LEAST_PX, LEAST_SIZE, MOST_TURNED_DEG
 
 SMALL = 1e-6  # which float16 exports do not turn into 0, as they would cut off numbers over 65504
@@ -50,7 +50,7 @@ def closer(points, confidence, mean, place, image_size, frame_shape):
     weight = ops.where(seen, confidence, 1.0)
     weight = (weight / ops.sum(weight, axis=1, keepdims=True))[..., None]
     middle, centre = (ops.sum(weight * p, axis=1, keepdims=True) for p in (mean, points))
-    c, s = (n[:, 0] for n in shapes.similarity(mean - middle, points - centre, weight))
+    c, s = (n[:, 0] for n in shape_algebra.similarity(mean - middle, points - centre, weight))
     middle_x, middle_y = middle[:, 0, 0], middle[:, 0, 1]
     x = centre[:, 0, 0] - c * middle_x + s * middle_y
     y = centre[:, 0, 1] - s * middle_x - c * middle_y

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from kerasland import frame_layers, image_layers, layers, looks, losses, metrics, shape_layers
+from kerasland import image_layers, layers, looks, losses, metrics, shape_layers
 
 SHAPE = (12, 16)
 _rng = np.random.default_rng(0)
@@ -55,12 +55,10 @@ LAYERS = {
     "standardization": (image_layers.ImageStandardization, (IMAGES,)),
     "batch normalization": (image_layers.BatchNormalization, (LOGITS,)),
     "depth to space": (lambda: image_layers.DepthToSpace(2), (LOGITS,)),
-    "letterbox": (lambda: frame_layers.Letterbox(SHAPE), (RAW,)),
     "pixel size": (
-        lambda: frame_layers.PixelSize((0, 3), 50.0),
+        lambda: layers.PixelSize((0, 3), 50.0),
         (FOUND, np.array([[1, 1, 1, 1], [0, 1, 1, 1], [0.5, 0, 0, 0.2]], "float32")),
     ),
-    "frame to image": (lambda: frame_layers.FrameToImage(SHAPE), (FOUND, RAW)),
     "looks": (lambda: looks.Looks(_network(), "shape_prior"), (RAW,)),
 }
 HALF_LAYERS = ("standardization", "batch normalization", "depth to space")

@@ -7,10 +7,9 @@ import tensorflow as tf
 from drawing import centroid, disc
 from scipy import ndimage
 
-from kerasland import geometry
+from kerasland import geometry, resampling
 from kerasland.augmentation import augment, bilinear
 from kerasland.experiment import Experiment
-from kerasland.frame_layers import FrameToImage, Letterbox
 from kerasland.geometry import letterboxed
 
 # source (H, W), frame (H, W): down, up, odd, not square, wider than high in a high frame
@@ -156,12 +155,12 @@ def test_disc_and_point_move_together_into_the_frame_and_back(source, frame):
         image = disc(source, point, radius=max(4.0, 4.0 / fit.scale))
         np.testing.assert_allclose(centroid(image), point, atol=0.02)
         in_numpy = letterboxed(image, frame)
-        in_graph = Letterbox(frame)(image[None, ..., None])
+        in_graph = resampling.letterboxed(image[None, ..., None], frame)
         assert in_numpy.shape == frame and in_graph.shape == (1, *frame, 1)
         np.testing.assert_allclose(in_graph[0, ..., 0], in_numpy, atol=2e-4)
         seen = centroid(in_numpy)
         np.testing.assert_allclose(seen, fit.apply(point), atol=0.05)
-        back = FrameToImage(frame)(seen[None, None].astype("float32"), image[None, ..., None])
+        back = resampling.out_of_frame(seen[None, None].astype("float32"), source, frame)
         np.testing.assert_allclose(back[0, 0], point, atol=0.05 * max(1.0, 1 / fit.scale))
         np.testing.assert_allclose(back[0, 0], fit.invert(seen), atol=1e-3)
 

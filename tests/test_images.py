@@ -12,7 +12,7 @@ from PIL import Image, TiffImagePlugin
 from tiff_files import write_tiff
 
 from data_prep.common import best_file
-from kerasland import dicom, image_files, images, volumes
+from kerasland import dicom, image_copies, image_files, images, volumes
 from kerasland.errors import DataError
 
 RNG = np.random.default_rng(0)
@@ -250,9 +250,9 @@ def test_a_header_whose_pixels_are_elsewhere_stands_for_those(tmp_path):
     assert a.read_bytes() == b.read_bytes()
     with pytest.raises(DataError, match="differ: remove the one"):
         best_file([a, b])
-    images.write_png(tmp_path / "kept.png", a)
+    image_copies.write_png(tmp_path / "kept.png", a)
     (tmp_path / "b" / "x.raw").rename(tmp_path / "a" / "x.raw")
-    images.write_png(tmp_path / "kept.png", a)
+    image_copies.write_png(tmp_path / "kept.png", a)
     np.testing.assert_array_equal(images.read_image(tmp_path / "kept.png"), first + 1)
 
 

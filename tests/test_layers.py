@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerasland import frame_layers, image_layers, layers, shape_layers
-from kerasland.geometry import letterboxed
+from kerasland import image_layers, layers, shape_layers
 
 
 def test_embedding_is_that_of_the_oracle_and_beta_is_learnt():
@@ -171,7 +170,6 @@ def test_what_is_finer_than_half_precision_computes_in_single():
         (lambda: layers.HeatmapDecoder((8, 8, 1)), "expected .height, width. in pixels"),
         (lambda: shape_layers.ShapePosterior((8, 8), 0.0), "sigma_px must be above 0"),
         (lambda: image_layers.DepthToSpace(0), "factor must be a whole number, 1 or more, not 0"),
-        (lambda: frame_layers.Letterbox((8, 0)), "expected .height, width. in pixels"),
     ],
 )
 def test_impossible_settings_are_refused(make, said):
@@ -198,34 +196,11 @@ def test_landmarks_of_another_number_are_refused(layer, shape, said):
         layers.HeatmapDecoder((8, 8), names="abc"),
         image_layers.ImageStandardization(),
         image_layers.DepthToSpace(2),
-        frame_layers.Letterbox((8, 8)),
     ],
 )
 def test_an_image_that_is_no_batch_is_refused_by_its_shape(layer):
     with pytest.raises(ValueError, match=r"expected ndim=4, found ndim=3.*\(8, 6, 4\)"):
         layer(np.ones((8, 6, 4), "float32"))
-
-
-def test_images_of_several_channels_are_not_fitted_into_a_frame():
-    with pytest.raises(ValueError, match=r"expected axis -1 .* value 1, .*\(2, 8, 6, 3\)"):
-        frame_layers.Letterbox((8, 8))(np.ones((2, 8, 6, 3), "float32"))
-
-
-@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32", "int32"])
-def test_letterbox_is_that_of_numpy(dtype):
-    raw = np.random.default_rng(4).integers(0, 255, (2, 50, 31, 1)).astype(dtype)
-    found = frame_layers.Letterbox((24, 32))(raw)
-    assert found.dtype == tf.float32
-    for image, frame in zip(raw, found, strict=True):
-        np.testing.assert_allclose(frame[..., 0], letterboxed(image[..., 0], (24, 32)), atol=2e-3)
-    assert np.abs(found[:, :, :8]).max() == 0 and np.abs(found[:, :, -8:]).max() == 0
-
-
-def test_a_model_of_layers_takes_part_in_a_functional_model_with_open_sizes():
-    image = keras.Input((None, None, 1), dtype="uint8")
-    model = keras.Model(image, frame_layers.Letterbox((8, 8))(image))
-    assert model.output_shape == (None, 8, 8, 1)
-    assert model.predict(np.full((2, 13, 40, 1), 9, "uint8"), verbose=0).max() == pytest.approx(9)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])

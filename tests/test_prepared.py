@@ -16,7 +16,8 @@ from PIL import Image
 from kerasland import files, fold_draws, folds, images, preparation, prepared
 from kerasland.command import run
 from kerasland.errors import DataError, KeraslandError, UsageError
-from kerasland.images import pixel_hash, write_png
+from kerasland.image_copies import write_png
+from kerasland.images import pixel_hash
 from kerasland.scale import Scale
 
 NAMES = ("wrist_a", "wrist_b", "tip")

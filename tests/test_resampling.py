@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kerasland import frame_layers, geometry, resampling
+from kerasland import geometry, layers, resampling
 
 
 @pytest.mark.parametrize(("source", "frame"), [((37, 91), (64, 48)), ((400, 13), (32, 32))])
@@ -13,11 +13,22 @@ def test_graph_geometry_is_that_of_numpy(source, frame):
     np.testing.assert_allclose([float(value) for value in found], fit, rtol=1e-6, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32", "int32"])
+def test_letterbox_is_that_of_numpy(dtype):
+    raw = np.random.default_rng(4).integers(0, 255, (2, 50, 31, 1)).astype(dtype)
+    found = np.array(resampling.letterboxed(raw, (24, 32)))
+    assert found.dtype == np.float32
+    for image, frame in zip(raw, found, strict=True):
+        in_numpy = geometry.letterboxed(image[..., 0], (24, 32))
+        np.testing.assert_allclose(frame[..., 0], in_numpy, atol=2e-3)
+    assert np.abs(found[:, :, :8]).max() == 0 and np.abs(found[:, :, -8:]).max() == 0
+
+
 def test_the_size_of_a_pixel_is_known_where_both_landmarks_are():
     points = np.array([[[0, 0], [9, 9], [30, 40]]] * 5, "float32")
     points[4, 2] = points[4, 0]
     confidence = np.array([[0.1, 0, 0.2], [0, 1, 1], [1, 1, 0], [0, 1, 0], [1, 1, 1]], "float32")
-    found = frame_layers.PixelSize((0, 2), 25.0)(points, confidence)
+    found = layers.PixelSize((0, 2), 25.0)(points, confidence)
     np.testing.assert_array_equal(found, [0.5, *[np.nan] * 4])
 
 

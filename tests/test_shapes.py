@@ -13,6 +13,7 @@ from kerasland import (
     models,
     phantom,
     shape_layers,
+    shape_posterior,
     shapes,
     synthetic,
     train,
@@ -303,7 +304,9 @@ def test_the_posterior_is_that_of_solved_equations(hands):
     blocks, three = some_covariances(rng, 20, K)
 
     def posterior(*arguments):
-        return np.array(shapes.posterior(*(np.float32(argument) for argument in arguments)))
+        return np.array(
+            shape_posterior.posterior(*(np.float32(argument) for argument in arguments))
+        )
 
     found = posterior(points, three, *told)
     wanted = [by_solving(known, *pair) for pair in zip(points, blocks, strict=True)]
@@ -318,9 +321,9 @@ def test_the_posterior_is_that_of_solved_equations(hands):
 def test_the_targets_own_spread_is_taken_off():
     blocks, three = some_covariances(np.random.default_rng(0), 5, 7)
     three[0, 0], blocks[0, 0] = (9, 0, 9), 9 * np.eye(2)
-    xx, xy, yy = np.moveaxis(np.array(shapes.unblurred(np.float32(three), 4.0)), -1, 0)
+    xx, xy, yy = np.moveaxis(np.array(shape_posterior.unblurred(np.float32(three), 4.0)), -1, 0)
     values, vectors = np.linalg.eigh(blocks - 4.0 * np.eye(2))
-    values = np.maximum(values, 4.0 * shapes.LEAST_SPREAD)
+    values = np.maximum(values, 4.0 * shape_posterior.LEAST_SPREAD)
     wanted = (vectors * values[..., None, :]) @ vectors.swapaxes(-1, -2)
     found = np.stack([np.stack([xx, xy], axis=-1), np.stack([xy, yy], axis=-1)], axis=-1)
     np.testing.assert_allclose(found, wanted, atol=1e-3)

@@ -1,0 +1,56 @@
+"""Algebra of shapes within a graph: similarities of the plane, symmetric blocks of 2 x 2."""
+
+from __future__ import annotations
+
+import numpy as np
+from keras import ops
+
+EPSILON = 1e-9
+
+
+def similarity(points, others, weight=1.0):
+    """The similarity of least squares that lays points onto others, both less their centres.
+
+    Args:
+        points, others: (B, K, 2) or (K, 2).
+        weight: (B, K, 1), of their squares.
+
+    Returns:
+        c and s, (B, 1): it turns and scales (x, y) to (c x - s y, s x + c y).
+    """
+    size = ops.sum(weight * points * points, axis=(-2, -1)) + EPSILON
+    c = ops.sum(weight * points * others, axis=(-2, -1)) / size
+    s = ops.sum(weight * cross(points, others)[..., None], axis=(-2, -1)) / size
+    return c[:, None], s[:, None]
+
+
+def own_blocks(precision, landmarks: int):
+    """xx, xy, yy of each landmark's block (2, 2) on the diagonal of (2K, 2K)."""
+    blocks = ops.reshape(precision, (landmarks, 2, landmarks, 2))
+    own = ops.sum(blocks * np.eye(landmarks, dtype="float32")[:, None, :, None], axis=2)
+    return own[:, 0, 0], own[:, 0, 1], own[:, 1, 1]
+
+
+def inverse(blocks):
+    """Of symmetric blocks (2, 2) as xx, xy, yy."""
+    xx, xy, yy = blocks
+    determinant = xx * yy - xy * xy
+    return yy / determinant, -xy / determinant, xx / determinant
+
+
+def times(blocks, points):
+    """Points (B, K, 2), each multiplied by a symmetric block."""
+    xx, xy, yy = blocks
+    x, y = points[..., 0], points[..., 1]
+    return ops.stack([xx * x + xy * y, xy * x + yy * y], axis=-1)
+
+
+def turned(points, c, s):
+    """Points (B, K, 2) turned and scaled by the similarities (c, s), each (B, 1)."""
+    x, y = points[..., 0], points[..., 1]
+    return ops.stack([c * x - s * y, s * x + c * y], axis=-1)
+
+
+def cross(a, b):
+    """x y' - y x' of points (..., 2)."""
+    return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
