@@ -24,6 +24,7 @@ def say(
     ids: tuple[str, ...],
     steps: int,
     notes: dict,
+    test: tuple[str, ...] = (),
 ) -> None:
     """Says on stderr what may be a mistake, a line each.
 
@@ -34,12 +35,19 @@ def say(
         ids: images to train on.
         steps: of an epoch.
         notes: `run_folder.notes_of`.
+        test: images that the fold holds back.
     """
     points, said = data.points[data.index(ids)], []
     if not notes.get("pixel_hashes_complete", True):
         said.append(
             f"--init {notes['init']}: no experiment.json beside it tells all images that it was "
             "trained on, so evaluate can't refuse them as test images"
+        )
+    behind = set(notes.get("pixel_hashes", ()))
+    if known := [image_id for image_id in test if data.pixel_hashes[image_id] in behind]:
+        said.append(
+            f"--init {notes['init']}: was trained on {len(known)} of the {len(test)} test images, "
+            f"such as {known[0]}; evaluate will refuse them"
         )
     wanted = [key for key in ("shape_prior", "shape_posterior") if getattr(experiment, key)]
     if wanted and shapes.fit(points) is None:

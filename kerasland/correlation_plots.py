@@ -32,8 +32,8 @@ def correlation_maps(
     labels = [str(k if names is None else names[k]) for k in ticks]
     for i, (axes, matrix) in enumerate(zip(all_axes, _compared(predicted, annotated), strict=True)):
         drawn = _draw_matrix(axes, matrix, 8)
-        axes.set_xticks(ticks, labels, rotation=90 if names is not None else 0)
-        axes.set_yticks(ticks if i == 0 else [], labels if i == 0 else [])
+        axes.set_xticks(ticks, labels, rotation=90 if names is not None else 0, parse_math=False)
+        axes.set_yticks(*((ticks, labels) if i == 0 else ([], [])), parse_math=False)
         if i > 0:
             where = all_axes[:2] if i == 1 else axes
             _draw_bar(figure, drawn, {"ax": where, "shrink": 0.95, "aspect": 25}, 8)

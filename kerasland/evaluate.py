@@ -112,9 +112,9 @@ def _chosen(
 ) -> tuple[tuple[str, ...], str]:
     """The images to evaluate, and what they are called; see `evaluate`. `own`: the data set has
     images that the run was trained on."""
-    if not (ids or fold) and notes["fold"] == ALL:
+    if not ids and fold is None and notes["fold"] == ALL:
         raise UsageError(f"{run}: was trained on all images; say what to evaluate: --fold or --ids")
-    if not (ids or fold or own):
+    if not (ids or own) and fold is None:
         alike = len(set(data.ids) & set(notes["train_ids"]))
         same = f" ({alike} are called so: if those are the same, --fold {notes['fold']})"
         raise UsageError(
@@ -126,7 +126,7 @@ def _chosen(
         return ids, GIVEN_IDS
     if fold == ALL:
         return data.ids, ALL_IMAGES
-    fold = fold or notes["fold"]
+    fold = notes["fold"] if fold is None else fold
     return data.fold(fold)[1], f"fold {fold}"
 
 
@@ -166,11 +166,9 @@ def write(
     with files.replacing(out / ERRORS) as temporary:
         errors.to_csv(temporary, index=False)
     files.write_text(out / SUMMARY, json.dumps(files.without_nan(summary), indent=2) + "\n")
-    images, lacking = errors["image_id"].nunique(), tables.scale_unknown(errors)
-    left_out = f", unknown in {lacking} of them, which what is in mm leaves out" if lacking else ""
     caption = (
-        f"{images} test images of {data.name}, {summary['subset']}; scale: "
-        f"{summary['scale']}{left_out}."
+        f"{errors['image_id'].nunique()} test images of {data.name}, {summary['subset']}; "
+        f"{scale_of(data, errors)}."
     )
     table = pd.DataFrame([{"method": name, **row} for name, row in reversed(rows.items())])
     write_table(table, out / "table", caption)
@@ -179,6 +177,14 @@ def write(
     write_figures(out, data, errors, by_method)
     plots.save(plots.per_landmark_bars(per_landmark), out / "per_landmark.png")
     return summary
+
+
+def scale_of(data: Prepared, errors: pd.DataFrame) -> str:
+    """How the errors became millimetres, and in how many of their images they could not."""
+    known = f"scale: {data.scale.describe(data.landmarks)}"
+    lacking = tables.scale_unknown(errors)
+    so = "which what is in mm leaves out" if tables.unit_of(errors) == "mm" else "hence pixels"
+    return f"{known}, unknown in {lacking} of the images, {so}" if lacking else known
 
 
 def write_figures(

@@ -30,5 +30,5 @@ def shortened(name: str, most: int = 40) -> str:
 
 
 def title(axes: Axes, text: str, size_pt: float = 11) -> None:
-    """A title at the left."""
-    axes.set_title(text, fontsize=size_pt, color=INK, loc="left")
+    """A title at the left; what it says is no formula, whatever signs a name has."""
+    axes.set_title(text, fontsize=size_pt, color=INK, loc="left", parse_math=False)

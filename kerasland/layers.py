@@ -170,8 +170,11 @@ class ExpectedError(keras.layers.Layer):
 
     def ratio(self, level):
         """The multiple of the expected error within which a share `level` of errors lies; NaN
-        where no `levels` are known."""
-        return float(np.interp(level, self.levels, self.ratios)) if self.levels else math.nan
+        beyond the `levels` that are known."""
+        if not self.levels:
+            return math.nan
+        known = np.interp(level, self.levels, self.ratios, left=math.nan, right=math.nan)
+        return float(known)
 
     def compute_output_shape(self, input_shape):
         return input_shape

@@ -20,9 +20,10 @@ def location(source: str | os.PathLike) -> Path:
     """Where a model is: the folder of a run or of a release, or a `.keras` file.
 
     Args:
-        source: that path, or "pretrained" for the release hand_atlas, or "drawn_hands".
+        source: that path, or "pretrained" for the release hand_atlas, or "drawn_hands", as a text:
+            a `Path` of that name is a folder.
     """
-    name = RELEASES.get(str(source))
+    name = RELEASES.get(source) if isinstance(source, str) else None
     return PRETRAINED / name if name else Path(source)
 
 

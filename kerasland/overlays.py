@@ -27,7 +27,7 @@ class Overlay(NamedTuple):
 
     image: (H, W) or (H, W, 1), any number type. points, truth: (K, 2), pixels of the image, NaN
     where there is none; either may be None. names: K labels. mm_per_px: millimetres a pixel, along
-    x and y where they differ.
+    x and y where they differ. shrunk: pixels of the original a pixel of the image.
     """
 
     image: np.ndarray
@@ -36,6 +36,7 @@ class Overlay(NamedTuple):
     names: Sequence[str] | None = None
     mm_per_px: float | tuple[float, float] | None = None
     title: str | None = None
+    shrunk: float = 1.0
 
 
 def _millimetres(mm_per_px: float | tuple[float, float] | None) -> bool:
@@ -53,7 +54,7 @@ def _errors(item: Overlay) -> tuple[np.ndarray, str]:
         return np.full(len(_shown(item)), np.nan), "px"
     known = _millimetres(item.mm_per_px)
     apart = np.asarray(item.points) - np.asarray(item.truth)
-    error = np.linalg.norm(apart * (item.mm_per_px if known else 1.0), axis=-1)
+    error = np.linalg.norm(apart * (item.mm_per_px if known else item.shrunk), axis=-1)
     return error, "mm" if known else "px"
 
 
@@ -134,6 +135,7 @@ def _draw_labels(axes: Axes, item: Overlay, size_pt: float) -> None:
                     color=color,
                     fontsize=letters_pt,
                     path_effects=_stroke(letters_pt * 0.25),
+                    parse_math=False,
                 )
 
 
@@ -187,6 +189,7 @@ def overlay(
     names: Sequence[str] | None = None,
     mm_per_px: float | tuple[float, float] | None = None,
     title: str | None = None,
+    shrunk: float = 1.0,
 ) -> Figure:
     """The radiograph in grey with its landmarks and, if known, the annotated ones.
 
@@ -202,11 +205,12 @@ def overlay(
         mm_per_px: millimetres a pixel, along x and y where they differ, for errors in mm and a bar
             of 10 mm.
         title: above the image, shortened to what there is room for.
+        shrunk: pixels of the original a pixel of the image, for errors where no scale is known.
 
     Returns:
         A figure in the shape of the image, its longer side 8 inches.
     """
-    item = Overlay(image, points, truth, names, mm_per_px, title)
+    item = Overlay(image, points, truth, names, mm_per_px, title, shrunk)
     height, width = np.shape(image)[:2]
     long_in, head_in = 8.0, 0.4 if title else 0.0
     note = _error_note(item)
@@ -225,6 +229,7 @@ def overlay(
             va="center",
             fontsize=12,
             color=INK,
+            parse_math=False,
         )
     figure.legend(
         loc="lower center",
@@ -265,7 +270,7 @@ def overlay_grid(items: Sequence[Overlay]) -> Figure:
         _draw_overlay(axes, item, 1.1 * cell_in * max(1.0, height / width))
         axes.set_ylim(tallest[k // columns] * width - 0.5, -0.5)
         lines = [line for line in (shortened(item.title or ""), _error_note(item)) if line]
-        axes.set_title("\n".join(lines), fontsize=9, color=INK)
+        axes.set_title("\n".join(lines), fontsize=9, color=INK, parse_math=False)
     for axes in grid[len(items) :]:
         axes.set_axis_off()
     handles, labels = max(

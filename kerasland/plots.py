@@ -122,7 +122,7 @@ def per_landmark_bars(table: pd.DataFrame) -> Figure:
             color=CYCLE[0],
             label="median",
         )
-    axes.set_yticks(place, table["landmark"].astype(str).map(shortened))
+    axes.set_yticks(place, table["landmark"].astype(str).map(shortened), parse_math=False)
     axes.set(ylim=(len(table) - 0.4, -0.6))
     axes.set_xlabel(f"error, {'mm' if mm else 'px'}", fontsize=10, color=INK)
     clean(axes, grid="x")

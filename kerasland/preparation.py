@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import os
 import shutil
@@ -63,7 +64,7 @@ def write(
         The data set as `read` opens it.
 
     Raises:
-        UsageError: the folder holds something else.
+        UsageError: the folder holds something else, or a data set of other landmarks and images.
         DataError: a record or a fold can't be used; see `unreadable`, where files can't be read.
             Images written so far stay, each of them whole; dataset.json is absent.
     """
@@ -77,7 +78,10 @@ def write(
         )
     for fold, lists in (folds or {}).items():
         check_fold(fold, lists)
-    earlier = _start(folder)
+    records = iter(records)
+    first = list(itertools.islice(records, 1))
+    earlier = _start(folder, landmarks, {image_id for image_id, *_ in first})
+    records = itertools.chain(first, records)
     points, hashes = _write_images(folder, records, len(landmarks))
     if not points:
         raise DataError(f"{folder}: no image with points to write")
@@ -117,7 +121,7 @@ def write(
     return read(folder)
 
 
-def _start(folder: Path) -> list[str]:
+def _start(folder: Path, landmarks: Sequence[str], some_ids: set[str]) -> list[str]:
     """Makes a folder ready to be written; the folds that an earlier call wrote there."""
     noted, earlier = folder / UNFINISHED, []
     if noted.exists():  # the table of an earlier call is gone, its folds are not
@@ -126,7 +130,9 @@ def _start(folder: Path) -> list[str]:
     elif folder.exists():
         try:
             if not folder.is_dir() or any(folder.iterdir()):
-                earlier = list(read_about(folder).get("folds", fold_names(folder)))
+                about = read_about(folder)
+                _check_same(folder, about, landmarks, some_ids)
+                earlier = list(about.get("folds", fold_names(folder)))
         except DataError:
             raise UsageError(
                 f"{folder}: not empty and no prepared data set: choose a new folder"
@@ -135,6 +141,17 @@ def _start(folder: Path) -> list[str]:
     write_text(noted, "".join(f"{fold}\n" for fold in earlier))
     (folder / ABOUT).unlink(missing_ok=True)
     return earlier
+
+
+def _check_same(folder: Path, about: dict, landmarks: Sequence[str], some_ids: set[str]) -> None:
+    """Raises where what is in the folder would be lost: none of its landmarks, and none of some of
+    its images, is to be written."""
+    known = {*about.get("landmarks", ())}, {*about.get("image_hashes", ())}
+    if known[0].isdisjoint(landmarks) and known[1].isdisjoint(some_ids) and all(known):
+        raise UsageError(
+            f"{folder}: holds a data set of other images and landmarks, which would be lost; "
+            "choose a new folder, or delete this one first"
+        )
 
 
 def _write_images(

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 
-import numpy as np
 import pandas as pd
 
 from kerasland import tables
 from kerasland.prepared import Prepared
 from kerasland.report_runs import Run
 from kerasland.table_text import Grid, grid
+
+LEAST_IMAGES = 6  # of fewer no signed-rank test can have p < 0.05, whatever their errors
 
 
 def summary(
@@ -74,9 +75,9 @@ def comparison(first: Run, other: Run, unit: str) -> dict:
 def verdict(paired: dict[str, float], name: str, unit: str) -> str:
     """Whether a run differs from the first by more than the choice of the images explains."""
     low, high = (paired[f"difference_{unit}_{end}"] for end in ("low", "high"))
-    if np.isnan(low):
+    if paired["images"] < LEAST_IMAGES:
         return "Too few images to tell"
-    if low <= 0 <= high:
+    if low <= 0 <= high or paired["wilcoxon_p"] >= 0.05:
         return "No difference beyond chance"
     return f"{name} is {'better' if high < 0 else 'worse'}"
 

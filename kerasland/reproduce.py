@@ -89,10 +89,11 @@ def reproduce(
     table = pd.DataFrame(rows)
     trained_on = " + ".join(str(len(p.train) + len(p.validation)) for p in splits.values())
     held = " + ".join(str(len(p.validation)) for p in splits.values())
+    tested = pooled["mean_shape"]["image_id"].nunique()
     caption = (
         f"Ablation on {data.name}, fold {', '.join(folds)}: {trained_on} training images "
-        f"({held} of them held out for validation), {rows[0]['images']} test images, {seeds} "
-        f"seed{'s' if seeds > 1 else ''}; scale: {data.scale.describe(data.landmarks)}."
+        f"({held} of them held out for validation), {tested} test images, {seeds} "
+        f"seed{'s' if seeds > 1 else ''}; {evaluate.scale_of(data, pooled['mean_shape'])}."
     )
     write_table(table, out / "ablation", caption)
     unit = tables.unit_of(pooled["mean_shape"])

@@ -22,7 +22,7 @@ from kerasland.errors import DataError, UsageError
 from kerasland.experiment import EXPERIMENT, Experiment
 from kerasland.folds import ALL
 from kerasland.inference_models import bare, with_shapes
-from kerasland.model_notes import BEST, MODEL
+from kerasland.model_notes import BEST, MODEL, RELEASES
 from kerasland.prepared import Prepared
 from kerasland.scale import Scale
 
@@ -54,7 +54,7 @@ def split(data: Prepared, fold: str | None, experiment: Experiment) -> Split:
     Raises:
         DataError: if the fold is not sound.
     """
-    train, test = data.fold(fold) if fold else (data.ids, ())
+    train, test = (data.ids, ()) if fold is None else data.fold(fold)
     held = min(experiment.validation_images, len(train) // 3)
     order = np.random.default_rng(20231201).permutation(len(train))
     validation = tuple(train[i] for i in sorted(order[:held]))
@@ -67,7 +67,7 @@ def split(data: Prepared, fold: str | None, experiment: Experiment) -> Split:
                 f"{data.folder}: images {same} and {image_id} have the same pixels; one is in the "
                 f"train list of {fold}, the other in its test list"
             )
-    return Split(fold or ALL, kept, validation, tuple(test))
+    return Split(ALL if fold is None else fold, kept, validation, tuple(test))
 
 
 def splits(data: Prepared, folds: Sequence[str], experiment: Experiment) -> dict[str, Split]:
@@ -110,6 +110,8 @@ def check(
     """Raises unless the folder is free for this run, or holds this very run to be resumed."""
     path = run / EXPERIMENT
     if not path.exists():
+        if str(run) in RELEASES:
+            raise UsageError(f"{run}: is what a model that ships is called; choose another --out")
         if run.exists() and (not run.is_dir() or any(run.iterdir())):
             raise UsageError(f"{run}: not empty and not a run; choose another --out")
         return

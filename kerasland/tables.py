@@ -99,6 +99,13 @@ def unit_of(errors: pd.DataFrame) -> str:
     return "mm" if known and 2 * known >= _finite(errors["error_px"]).size else "px"
 
 
+def _in_unit(errors: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows known in `unit_of`, and those known in mm if it is mm; else none."""
+    unit = unit_of(errors)
+    known = _known(errors, f"error_{unit}")
+    return known, known if unit == "mm" else known[:0]
+
+
 def scale_unknown(errors: pd.DataFrame) -> int:
     """Of how many images the errors are known in pixels only; 0 where they all are."""
     images = _known(errors, "error_px")["image_id"].nunique()
@@ -139,17 +146,17 @@ def summarize(errors: pd.DataFrame, samples: int = 10_000, seed: int = 0) -> dic
         (over the mean error of each image, each seed for itself); of pixels error_px_median,
         ..._mean, ..._sd, ..._mean_low, ..._mean_high, ipe_px_mean, ipe_px_sd; points (with an
         error in `unit_of`), images (with such a point), seeds. What is in millimetres covers the
-        points whose scale is known, and is NaN if there are none.
+        points whose scale is known, and is NaN if `unit_of` is px.
     """
-    known = _known(errors, f"error_{unit_of(errors)}")
+    known, in_mm = _in_unit(errors)
     seeds = errors["seed"] if "seed" in errors else pd.Series(0, index=errors.index)
-    error_mm, error_px = _finite(errors["error_mm"]), _finite(errors["error_px"])
+    error_mm, error_px = _finite(in_mm["error_mm"]), _finite(errors["error_px"])
     return {
         **_statistics(error_mm, "error_mm"),
-        **_interval_of_mean(errors, "error_mm", samples, seed),
+        **_interval_of_mean(in_mm, "error_mm", samples, seed),
         **{f"outliers_{_radius_name(r)}": _outliers(error_mm, r) for r in OUTLIERS_MM},
         **{f"sdr_{_radius_name(r)}": _sdr(error_mm, r) for r in THRESHOLDS_MM},
-        **_of_images(errors, "mm"),
+        **_of_images(in_mm, "mm"),
         **_statistics(error_px, "error_px"),
         **_interval_of_mean(errors, "error_px", samples, seed),
         **_of_images(errors, "px"),
@@ -168,11 +175,13 @@ def per_landmark(errors: pd.DataFrame) -> pd.DataFrame:
     Returns:
         A row a landmark, in the order of first appearance: landmark, points (with an error in
         `unit_of` the table), error_mm_median, error_mm_mean, error_mm_sd, sdr_2mm, sdr_10mm
-        (percent), outliers_10mm (count), error_mm_max, error_px_mean. NaN where nothing is known.
+        (percent), outliers_10mm (count), error_mm_max, error_px_mean. NaN where nothing is known,
+        and what is in millimetres if `unit_of` is px.
     """
     rows, unit = [], unit_of(errors)
     for landmark, group in errors.groupby("landmark", sort=False):
-        error_mm, error_px = _finite(group["error_mm"]), _finite(group["error_px"])
+        in_mm = group if unit == "mm" else group[:0]
+        error_mm, error_px = _finite(in_mm["error_mm"]), _finite(group["error_px"])
         rows.append(
             {
                 "landmark": landmark,

@@ -62,7 +62,8 @@ class TensorBoardLog(keras.callbacks.Callback):
         self.ids = frames.ids[:IMAGES]
         self.images = frames.images[:IMAGES]
         self.points = frames.points[:IMAGES]
-        self.spacing = data.spacing[data.index(self.ids)] * frames.shrunk[:IMAGES, None]
+        self.shrunk = frames.shrunk[:IMAGES]
+        self.spacing = data.spacing[data.index(self.ids)] * self.shrunk[:, None]
 
     def on_train_begin(self, logs=None):
         from tensorboard.plugins.hparams import api as hparams
@@ -129,13 +130,14 @@ class TensorBoardLog(keras.callbacks.Callback):
         images = self.images.astype("float32")[..., None]
         outputs = {k: np.asarray(v) for k, v in self.model(images, training=False).items()}
         overlaid = [
-            overlays.overlay(image, found, truth, mm_per_px=scale, title=image_id)
-            for image, found, truth, scale, image_id in zip(
+            overlays.overlay(image, found, truth, None, scale, image_id, shrunk)
+            for image, found, truth, scale, image_id, shrunk in zip(
                 self.images,
                 outputs["landmarks"],
                 self.points,
                 self.spacing,
                 self.ids,
+                self.shrunk,
                 strict=True,
             )
         ]

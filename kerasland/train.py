@@ -69,8 +69,8 @@ def compile_model(
         steps: of the whole training.
         scale: of the data set, for the metrics.
         shrunk: pixels of an original image a pixel of the network's input, for a scale that is a
-            spacing. Where images differ in size, their mean serves the curves; `evaluate` is
-            exact.
+            spacing, or where there is none. Where images differ in size, their mean serves the
+            curves; `evaluate` is exact.
     """
     e = experiment
     losses = {"heatmaps": HeatmapLoss(e.image_shape, e.sigma_px, e.heatmap_loss)}
@@ -80,9 +80,15 @@ def compile_model(
             e.image_shape, e.maps, e.angle, e.correlation
         )
         weights["embedding"] = e.configuration_weight
-    in_mm = {"scale_landmarks": scale.landmarks, "length_mm": scale.length_mm}
-    if scale.mm_per_px is not None:
-        in_mm = {"scale_landmarks": None, "mm_per_px": scale.mm_per_px * shrunk}
+    if scale.landmarks:
+        scaled = {"scale_landmarks": scale.landmarks, "length_mm": scale.length_mm}
+    else:
+        scaled = {"scale_landmarks": None, "mm_per_px": (scale.mm_per_px or 1.0) * shrunk}
+    unit = "mm" if scale.landmarks or scale.mm_per_px else "px"  # of the original image
+    metrics = [
+        RadialError(**scaled, name=f"radial_error_{unit}"),
+        SuccessDetectionRate(2.0, **scaled, name=f"sdr_2{unit}"),
+    ]
     optimizer = _optimizer(e, steps)
     if keras.config.dtype_policy().compute_dtype == "float16":
         optimizer = optimizers.LossScaleOptimizer(optimizer)
@@ -90,7 +96,7 @@ def compile_model(
         optimizer=optimizer,
         loss=losses,
         loss_weights=weights,
-        metrics={"landmarks": [RadialError(**in_mm), SuccessDetectionRate(2.0, **in_mm)]},
+        metrics={"landmarks": metrics},
         jit_compile=e.xla,
     )
 
@@ -221,7 +227,7 @@ def _train(
         Checkpoint(run / CHECKPOINTS, run / run_folder.HISTORY, first_epoch),
     ]
     if not quiet:
-        advice.say(experiment, name, data, parts.train, steps, notes)
+        advice.say(experiment, name, data, parts.train, steps, notes, parts.test)
         own.append(Progress(name, first_epoch))
     batches = dataset.with_targets(dataset.training(frames, experiment, first_epoch), model)
     held_out = None

@@ -214,6 +214,21 @@ def test_without_a_scale_errors_are_pixels_and_there_is_no_bar():
         assert not figure.axes[0].texts
         assert "error: mean 5.0 px, largest 5.0 px" in {text.get_text() for text in figure.texts}
 
+    smaller = plots.overlay(hand(), points, points + [3, 4], shrunk=4.0)
+    assert "error: mean 20.0 px" in smaller.texts[-1].get_text()
+
+
+def test_a_name_with_dollars_is_no_formula():
+    name, point = "a_$1_$2", np.full((1, 2), 30.0)
+    item = overlays.Overlay(np.eye(90, 60), point, point, [name], title=name)
+    close = closeups.Closeup(np.eye(90, 60), point[0], point[0], 20.0, name)
+    table = tables.per_landmark(errors(1.0).assign(landmark=name))
+    maps = plots.correlation_maps(np.eye(2), np.eye(2), [name, name])
+    for figure in (plots.overlay(*item), plots.overlay_grid([item]), closeups.closeups([close])):
+        rendered(figure)
+    rendered(maps)
+    rendered(plots.per_landmark_bars(table))
+
 
 def test_nothing_to_draw_is_still_a_picture():
     points = np.full((2, 2), np.nan)

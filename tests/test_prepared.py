@@ -153,6 +153,17 @@ def test_write_refuses_a_folder_of_something_else(tmp_path):
         write(tmp_path / "landmarks.csv")
 
 
+def test_another_data_set_is_not_lost(folder):
+    """Images and landmarks of which none is in what is there."""
+    before = {path: path.read_bytes() for path in folder.rglob("*.*")}
+    others = [(f"other{i}", image, points) for i, (_, image, points) in enumerate(records(2))]
+    names = [f"x{k}" for k in range(len(prepared.read(folder).landmarks))]
+    with pytest.raises(UsageError, match="other images and landmarks, which would be lost"):
+        preparation.write(folder, name="other", landmarks=names, records=others)
+    assert {path: path.read_bytes() for path in folder.rglob("*.*")} == before
+    assert preparation.write(folder, name="x", landmarks=names, records=records(2)).ids
+
+
 @pytest.mark.parametrize(
     ("record", "said"),
     [

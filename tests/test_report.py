@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from scipy import stats
 
 from benchmarks.shape_prior import on_a_plate, turned
 from kerasland import (
@@ -29,6 +30,7 @@ from kerasland import (
     report_runs,
     report_tables,
     run_folder,
+    tables,
     train,
 )
 from kerasland.__main__ import main
@@ -811,17 +813,34 @@ def test_the_paired_test_and_the_tables_are_those_of_the_package(page, runs):
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "verdict"),
+    ("low", "high", "p", "images", "verdict"),
     [
-        (-0.2, -0.1, "b is better"),
-        (0.1, 0.2, "b is worse"),
-        (-0.1, 0.2, "No difference beyond chance"),
-        (np.nan, np.nan, "Too few images to tell"),
+        (-0.2, -0.1, 0.04, 6, "b is better"),
+        (0.1, 0.2, 0.04, 6, "b is worse"),
+        (-0.1, 0.2, 0.04, 6, "No difference beyond chance"),
+        (-0.2, -0.1, 0.05, 6, "No difference beyond chance"),
+        (-0.2, -0.1, 0.06, 5, "Too few images to tell"),
+        (np.nan, np.nan, 1.0, 1, "Too few images to tell"),
     ],
 )
-def test_the_verdict_of_a_comparison(low, high, verdict):
+def test_the_verdict_of_a_comparison(low, high, p, images, verdict):
     paired = {"difference_px_low": low, "difference_px_high": high}
+    paired.update(wilcoxon_p=p, images=images)
     assert report_tables.verdict(paired, "b", "px") == verdict
+
+
+def test_of_two_methods_that_do_not_differ_none_is_declared_better():
+    """Two numbers of one sign have an interval without 0: no winner for that."""
+    assert stats.wilcoxon(np.arange(1, report_tables.LEAST_IMAGES)).pvalue > 0.05
+    rng, points = np.random.default_rng(0), pd.DataFrame({"image_id": list("abcdefgh")})
+    declared = 0
+    for _ in range(100):
+        a, b = (
+            points.assign(landmark="k", error_mm=rng.normal(5, 1, 8), error_px=1.0)
+            for _ in range(2)
+        )
+        declared += " is " in report_tables.verdict(tables.paired(a, b, 500), "b", "mm")
+    assert declared <= 8  # p < 0.05
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -22,6 +23,8 @@ from kerasland import (
     dataset,
     devices,
     evaluate,
+    model_notes,
+    point_errors,
     preparation,
     prepared,
     run_folder,
@@ -394,6 +397,10 @@ def test_any_number_of_landmarks_and_missing_ones(tmp_path):
     assert all(np.isfinite(weight).all() for weight in model.get_weights())
     history = pd.read_csv(tmp_path / "run" / "history.csv")
     assert np.isfinite(history.to_numpy()).all() and "val_landmarks_radial_error_px" in history
+    parts = run_folder.split(data, None, TINY)
+    of_original = point_errors.model_errors(model, data, parts.validation)["error_px"].mean()
+    found = history["val_landmarks_radial_error_px"].iloc[-1]
+    assert found == pytest.approx(of_original, rel=0.05)  # though 100 pixels became 48
 
     # by two landmarks of which no validation image has both: not 0 mm but pixels
     (held,) = run_folder.split(data, None, TINY.replace(validation_images=1)).validation
@@ -411,6 +418,23 @@ def test_any_number_of_landmarks_and_missing_ones(tmp_path):
     train.train(data, watching, tmp_path / "px", quiet=True)
     history = pd.read_csv(tmp_path / "px" / "history.csv")
     assert (history["val_landmarks_radial_error_px"] > 1).all()
+
+
+def test_no_fold_is_not_a_fold_without_a_name(hands):
+    """Such as that of a variable of the shell that is not set: else its test list is trained on."""
+    assert run_folder.split(hands, None, TINY).test == ()
+    for names in ("",), ("dev", ""):
+        with pytest.raises(UsageError, match="no fold ''; there: dev"):
+            run_folder.splits(hands, names, TINY)
+
+
+def test_a_run_that_is_called_as_what_ships_is_not_taken_for_it(hands, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert model_notes.location("drawn_hands").is_dir()
+    assert model_notes.location(Path("drawn_hands")) == Path("drawn_hands")
+    with pytest.raises(UsageError, match="drawn_hands: is what a model that ships is called"):
+        train.train(hands, TINY, "drawn_hands", "dev")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_run_is_not_overwritten_nor_mixed(hands, finished, tmp_path):
@@ -483,6 +507,10 @@ def test_what_is_better_known_before_a_training_is_said(capsys, tmp_path, epochs
     assert capsys.readouterr().err == "".join([few] * (epochs == 9) + others)
     advice.say(TINY.replace(epochs=epochs, image_shape=(16, 32)), "run", data, data.ids, 2, {})
     assert "image_shape" not in capsys.readouterr().err  # no shape of so few cells fits better
+    notes = {"init": "other", "pixel_hashes": [data.pixel_hashes[i] for i in "0123"]}
+    advice.say(TINY, "run", data, tuple("45678"), 100, notes, tuple("321"))
+    advised = "run: --init other: was trained on 3 of the 3 test images, such as 3; evaluate will"
+    assert advised in capsys.readouterr().err
 
 
 def test_progress_needs_no_terminal_that_can_erase(monkeypatch):
