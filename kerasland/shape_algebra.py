@@ -6,6 +6,8 @@ import numpy as np
 from keras import ops
 
 EPSILON = 1e-9
+SMALL = 1e-6  # which float16 exports do not turn into 0
+STEPS = 24  # of conjugate gradients; 20 bring 120 landmarks to 0.01 pixels
 
 
 def similarity(points, others, weight=1.0):
@@ -54,3 +56,35 @@ def turned(points, c, s):
 def cross(a, b):
     """x y' - y x' of points (..., 2)."""
     return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
+
+
+def solved(product, own, start, rest, wanted=True):
+    """What solves equations with a symmetric matrix, by `STEPS` of conjugate gradients, since ONNX
+    and LiteRT solve no equations.
+
+    Args:
+        product: of the matrix with points (B, K, 2).
+        own: of points with the inverses of the matrix's blocks (2, 2).
+        start: (B, K, 2).
+        rest: (B, K, 2), of the right side less the product with the start.
+        wanted: a scalar; False: the start will do.
+
+    Returns:
+        (B, K, 2).
+    """
+
+    def dot(a, b):
+        return ops.sum(a * b, axis=(1, 2), keepdims=True)
+
+    def step(x, rest, towards, length):
+        changed = product(towards)
+        share = length / (dot(towards, changed) + SMALL)
+        rest = rest - share * changed
+        eased = own(rest)
+        longer = dot(rest, eased)
+        onwards = eased + longer / (length + SMALL) * towards
+        return x + share * towards, rest, onwards, longer
+
+    towards = own(rest)
+    state = (start, rest, towards, dot(rest, towards))
+    return ops.while_loop(lambda *_: wanted, step, state, maximum_iterations=STEPS)[0]

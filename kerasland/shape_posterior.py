@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from keras import ops
 
-from kerasland import shape_algebra
+from kerasland import shape_algebra as algebra
 
-SMALL = 1e-6  # which float16 exports do not turn into 0
-STEPS = 24  # of conjugate gradients; 20 bring 120 landmarks to 0.01 pixels
 LEAST_SPREAD = 1 / 36  # of the target's variance
 
 
@@ -15,10 +13,9 @@ def posterior(points, covariance, mean, precision):
     """Points, each where it and all others together say: the mean of their posterior.
 
     The aligned shape x has the prior N(m, inv(P)) and was seen as y with an error N(0, R), R in
-    blocks of 2 x 2: x solves (inv(R) + P) (x - m) = inv(R) (y - m), here by conjugate gradients,
-    since ONNX and LiteRT solve no equations. Where a heatmap is spread along a contour, neighbours
-    decide how far along a point lies. So does a point distribution model (Cootes 1995), but each
-    point counts by its own uncertainty.
+    blocks of 2 x 2: x solves (inv(R) + P) (x - m) = inv(R) (y - m). Where a heatmap is spread along
+    a contour, neighbours decide how far along a point lies. So does a point distribution model
+    (Cootes 1995), but each point counts by its own uncertainty.
 
     Args:
         points: (B, K, 2), pixels.
@@ -32,47 +29,28 @@ def posterior(points, covariance, mean, precision):
     precision = ops.convert_to_tensor(precision)
     centre = ops.mean(points, axis=1, keepdims=True)
     seen = points - centre
-    c, s = shape_algebra.similarity(seen, mean)
-    seen = shape_algebra.turned(seen, c, s) - mean
+    c, s = algebra.similarity(seen, mean)
+    seen = algebra.turned(seen, c, s) - mean
     xx, xy, yy = (covariance[..., i] for i in range(3))
     blurred = (
         c * c * xx - 2.0 * c * s * xy + s * s * yy,
         c * s * (xx - yy) + (c * c - s * s) * xy,
         s * s * xx + 2.0 * c * s * xy + c * c * yy,
     )
-    sure = shape_algebra.inverse(blurred)
-    own = shape_algebra.inverse(
-        tuple(
-            a + b for a, b in zip(sure, shape_algebra.own_blocks(precision, landmarks), strict=True)
-        )
+    sure = algebra.inverse(blurred)
+    own = algebra.inverse(
+        tuple(a + b for a, b in zip(sure, algebra.own_blocks(precision, landmarks), strict=True))
     )
 
     def product(x):
         others = ops.matmul(ops.reshape(x, (-1, 2 * landmarks)), precision)
-        return shape_algebra.times(sure, x) + ops.reshape(others, (-1, landmarks, 2))
+        return algebra.times(sure, x) + ops.reshape(others, (-1, landmarks, 2))
 
-    def dot(a, b):
-        return ops.sum(a * b, axis=(1, 2), keepdims=True)
-
-    def step(x, rest, towards, length):
-        changed = product(towards)
-        share = length / (dot(towards, changed) + SMALL)
-        rest = rest - share * changed
-        eased = shape_algebra.times(own, rest)
-        longer = dot(rest, eased)
-        onwards = eased + longer / (length + SMALL) * towards
-        return x + share * towards, rest, onwards, longer
-
-    rest = shape_algebra.times(sure, seen) - product(seen)
-    towards = shape_algebra.times(own, rest)
-    state = (seen, rest, towards, dot(rest, towards))
-    found = ops.while_loop(lambda *_: True, step, state, maximum_iterations=STEPS)[0]
+    rest = algebra.times(sure, seen) - product(seen)
+    found = algebra.solved(product, lambda x: algebra.times(own, x), seen, rest)
     turn = c * c + s * s
-    back = (
-        centre
-        + shape_algebra.turned(found + mean, c, -s) / (turn + shape_algebra.EPSILON)[..., None]
-    )
-    return ops.where((turn > shape_algebra.EPSILON)[..., None], back, points)
+    back = centre + algebra.turned(found + mean, c, -s) / (turn + algebra.EPSILON)[..., None]
+    return ops.where((turn > algebra.EPSILON)[..., None], back, points)
 
 
 def unblurred(covariance, variance: float):
@@ -94,7 +72,7 @@ def unblurred(covariance, variance: float):
     root = ops.sqrt(half * half + xy * xy)
     least = LEAST_SPREAD * variance
     narrow = ops.maximum(middle - root, least)
-    stretch = (ops.maximum(middle + root, least) - narrow) / (2.0 * root + SMALL)
+    stretch = (ops.maximum(middle + root, least) - narrow) / (2.0 * root + algebra.SMALL)
     parts = (xx - middle + root, xy, yy - middle + root)
     xx, xy, yy = (stretch * part for part in parts)
     return ops.stack([xx + narrow, xy, yy + narrow], axis=-1)

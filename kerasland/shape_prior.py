@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from keras import ops
 
-from kerasland import shape_algebra
+from kerasland import shape_algebra as algebra
 
 MORE_PASSES = 30  # than points may move: what the others say settles slowly
 SURE = 1.1  # a bit more than the highest confidence, which else would never be suspected
@@ -33,9 +33,10 @@ def corrected(
     and none is moved. What becomes of an image does not depend on others in its batch.
 
     Where a part can't be seen, its heatmaps may have a sure peak on the next such part: a finger
-    that is cut off on its neighbour. But two points can't be on one spot. Where two still are when
-    the others agree, the one that is further from where they say is not trusted any more, as if its
-    confidence were 0, and all is asked once more.
+    that is cut off on its neighbour. But two points can't be on one spot. Where two were found so,
+    or still are when the others agree, the one that is further from where those points say that are
+    on no such spot is the wrong one. If these are not the points that were moved, they are not
+    trusted any more, as if their confidence were 0, and all is asked once more.
 
     Args:
         points: (B, K, 2), pixels.
@@ -51,37 +52,57 @@ def corrected(
     """
     landmarks = points.shape[1]
     precision = ops.convert_to_tensor(precision)  # read once, so that exports hold it once
-    xx, xy, yy = own = shape_algebra.own_blocks(precision, landmarks)
+    xx, xy, yy = own = algebra.own_blocks(precision, landmarks)
     # before the points come in: alone, its determinant is beyond what float16 exports hold
-    conditional = shape_algebra.inverse(own)
+    conditional = algebra.inverse(own)
     most = most_moved(landmarks)
 
-    def asked(found, trust):
-        """Where the others, of whom each counts by its trust, expect each point, and how many
-        standard deviations it is from there, squared."""
-        weight = trust / (ops.sum(trust, axis=1, keepdims=True) + shape_algebra.EPSILON)
+    def pulled(offset):
+        rows = ops.matmul(ops.reshape(offset, (-1, 2 * landmarks)), precision)
+        return ops.reshape(rows, (-1, landmarks, 2))
+
+    def deviations(gap):
+        """Standard deviations of each point given the others, squared."""
+        x, y = gap[..., 0], gap[..., 1]
+        return xx * x * x + 2.0 * xy * x * y + yy * y * y
+
+    def laid(found, trust):
+        """Shapes, whose points count by their trust, less the mean on which they are laid, and the
+        similarities (c, s) that do it."""
+        weight = trust / (ops.sum(trust, axis=1, keepdims=True) + algebra.EPSILON)
         weight = weight[..., None]
         target = mean - ops.sum(weight * mean, axis=1, keepdims=True)
         size = ops.sum(weight * target**2, axis=(1, 2))
         centre = ops.sum(weight * found, axis=1, keepdims=True)
         shape = found - centre
-        # the similarity (c, s) turns and scales (x, y) to (c x - s y, s x + c y); the inverse of
-        # that which lays the mean onto the shape, on which a point far off pulls less
+        # inverse of that which lays the mean onto the shape, on which a point far off pulls less
         c = ops.sum(weight * shape * target, axis=(1, 2))
-        s = ops.sum(weight[..., 0] * shape_algebra.cross(shape, target), axis=1)
-        inverse = size / (c * c + s * s + shape_algebra.EPSILON)
+        s = ops.sum(weight[..., 0] * algebra.cross(shape, target), axis=1)
+        inverse = size / (c * c + s * s + algebra.EPSILON)
         c, s = (c * inverse)[:, None], (s * inverse)[:, None]
-        offset = ops.reshape(shape_algebra.turned(shape, c, s) - target, (-1, 2 * landmarks))
-        pull = ops.reshape(ops.matmul(offset, precision), (-1, landmarks, 2))
-        residual = shape_algebra.times(conditional, pull)
-        back = (
-            shape_algebra.turned(residual, c, -s)
-            / (c * c + s * s + shape_algebra.EPSILON)[..., None]
-        )
+        return algebra.turned(shape, c, s) - target, c, s
+
+    def asked(found, trust):
+        """Where the others expect each point, and its `deviations` from there."""
+        offset, c, s = laid(found, trust)
+        residual = algebra.times(conditional, pulled(offset))
+        back = algebra.turned(residual, c, -s) / (c * c + s * s + algebra.EPSILON)[..., None]
         expected = found - back
-        gap = shape_algebra.turned(points - expected, c, s)
-        x, y = gap[..., 0], gap[..., 1]
-        return expected, xx * x * x + 2.0 * xy * x * y + yy * y * y
+        return expected, deviations(algebra.turned(points - expected, c, s))
+
+    def out_of_place(doubted):
+        """The `deviations` of doubted points from where those that are not doubted expect them."""
+        among = ops.cast(doubted, "float32")[..., None]
+        offset, *_ = laid(points, ops.where(doubted, 0.0, confidence))
+        rest = among * pulled(offset)
+        gap = algebra.solved(
+            lambda x: among * pulled(x),
+            lambda x: algebra.times(conditional, x),
+            ops.zeros_like(rest),
+            rest,
+            ops.any(doubted),
+        )
+        return deviations(gap)
 
     def settled(trust, live):
         """Points, which of them were moved, and whether the others then agree, of images that are
@@ -117,10 +138,12 @@ def corrected(
 
     first = settled(confidence, ops.ones_like(confidence[:, :1]) > 0)
     found, moved, agreed = first
-    distance = asked(found, confidence)[1]
+    spots = _on_one_spot(points, mean, apart) | _on_one_spot(found, mean, apart)
+    doubted = ops.any(spots, axis=-1) & agreed
+    distance = out_of_place(doubted)
     further = distance[:, :, None] >= distance[:, None]
-    misplaced = ops.any(_on_one_spot(found, mean, apart) & further, axis=-1) & agreed
-    anew = ops.any(misplaced, axis=1, keepdims=True)
+    misplaced = ops.any(spots & further, axis=-1) & doubted
+    anew = ops.any(doubted & (misplaced != moved), axis=1, keepdims=True)
     second = settled(ops.where(misplaced, 0.0, confidence), anew)
     found = ops.where(anew[..., None], second[0], first[0])
     moved, agreed = (ops.where(anew, b, a) for a, b in zip(first[1:], second[1:], strict=True))
@@ -131,7 +154,7 @@ def corrected(
 def _on_one_spot(points, mean, apart):
     """Which two of the points (B, K, 2) are much nearer than they ever were: (B, K, K)."""
     centred = points - ops.mean(points, axis=1, keepdims=True)
-    c, s = shape_algebra.similarity(centred, mean - ops.mean(mean, axis=0))
+    c, s = algebra.similarity(centred, mean - ops.mean(mean, axis=0))
     x, y = (centred[:, :, None, axis] - centred[:, None, :, axis] for axis in (0, 1))
     squared = (x * x + y * y) * (c * c + s * s)[..., None]
     return squared < (NEAR * ops.convert_to_tensor(apart)) ** 2
