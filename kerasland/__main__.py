@@ -58,14 +58,16 @@ def _start_tensorflow() -> None:
 def _reproduce(args) -> None:
     from kerasland import prepared
 
-    chosen = _experiment(args, "cpu" if args.data else "quick")
+    chosen = _experiment(args, "cpu" if args.data else "quick", args.init)
     data = prepared.read(args.data) if args.data else None
     _start_tensorflow()
     from kerasland import reproduce
 
     with _interrupted("the same command"):
-        reproduce.reproduce(args.out, data, chosen, _folds(args.folds), args.seeds)
-    print((args.out / "ablation.md").read_text(encoding="utf-8"))
+        reproduce.reproduce(args.out, data, chosen, _folds(args.folds), args.seeds, args.init)
+    for name in ("ablation.md", "paired.md"):
+        if (args.out / name).exists():  # no pairs where no error is known of all
+            print((args.out / name).read_text(encoding="utf-8"))
     print(f"written to {args.out}")
 
 

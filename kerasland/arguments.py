@@ -45,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
             nargs="+",
             default=[],
             metavar="KEY=VALUE",
-            help="change a setting of the preset, such as epochs=50; repeatable",
+            help="change a setting of the preset, such as epochs=50; repeatable, the last counts",
         )
         made.add_argument("--replicas", type=int, metavar="N", help="how many GPUs, or CPU devices")
 
@@ -69,6 +69,11 @@ def parser() -> argparse.ArgumentParser:
         default=1,
         metavar="N",
         help="trainings per variant and fold (default: 1)",
+    )
+    made.add_argument(
+        "--init",
+        metavar="RUN|FILE|pretrained|drawn_hands",
+        help="every training starts from these weights, with their network",
     )
     made.add_argument(
         "--out",

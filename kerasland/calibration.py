@@ -7,8 +7,8 @@ gamma distribution (McCullagh and Nelder 1989),
     expected_mm = exp(offset_k + slope * log(1 - confidence + FLOOR)),
 
 which `kerasland.layers.ExpectedError` computes. The ratio of errors to expected errors on other
-images says with what probability an error stays within a multiple of the expected one (split
-conformal prediction, Lei et al. 2018).
+images says with what probability an error stays within a multiple of the expected one
+(cross-conformal prediction, Vovk 2015).
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from kerasland import calibration, evaluate, files, plots, point_errors, run_folder, train
-from kerasland.errors import DataError, UsageError
+from kerasland.errors import UsageError
 from kerasland.experiment import EXPERIMENT, Experiment
 from kerasland.folds import ALL
 from kerasland.model_notes import MODEL
@@ -55,7 +55,7 @@ def cross_validate(
     _check_free(out, folds)
     splits = run_folder.splits(data, folds, experiment)
     if init is not None:
-        _check_unseen(splits, data, init)
+        run_folder.check_unseen(splits, data, init)
     found, baseline, evaluated = [], [], []
     for number, (fold, part) in enumerate(splits.items(), start=1):
         run = out / fold
@@ -73,6 +73,7 @@ def cross_validate(
         "parameters": evaluated[0]["parameters"],
         "subset": f"cross-validation over {', '.join(folds)}",
         "folds": {fold: len(part.test) for fold, part in splits.items()},
+        "init": None if init is None else str(init),
     }
     summary = evaluate.write(out, data, pooled, facts)
     calibrated = None
@@ -109,25 +110,6 @@ def _check_free(out: Path, folds: tuple[str, ...]) -> None:
             f"{out}: holds {'a cross-validation over ' + ', '.join(known) if known else 'errors'}, "
             f"not one over {', '.join(folds)}; choose another --out"
         )
-
-
-def _check_unseen(
-    splits: dict[str, run_folder.Split], data: Prepared, init: str | os.PathLike
-) -> None:
-    known = run_folder.pixel_hashes_behind(init)
-    if known is None:
-        raise DataError(
-            f"--init {init}: no experiment.json beside it tells all images that it was trained on; "
-            "if they are test images, their errors mean nothing"
-        )
-    known = set(known)
-    for fold, part in splits.items():
-        for image_id in part.test:
-            if data.pixel_hashes[image_id] in known:
-                raise DataError(
-                    f"--init {init}: was trained on image {image_id}, which is in the test list "
-                    f"of {fold}; its error would mean nothing"
-                )
 
 
 def _train_final(

@@ -62,6 +62,11 @@ def evaluate(
             none of its images.
     """
     run = Path(run)
+    if run.is_file():
+        raise UsageError(
+            f"{run}: is a file; evaluate takes the folder of a run. From Python, "
+            "kerasland.point_errors.model_errors gives the errors of any model"
+        )
     experiment, notes = experiments.load(run / experiments.EXPERIMENT)
     model = load_model(run)
     check_landmarks(model, data)
@@ -92,6 +97,7 @@ def evaluate(
         "minutes": notes.get("minutes"),
         "parameters": model.count_params(),
         "subset": subset,
+        "init": notes.get("init"),
         "init_images_known": known_init,
     }
     summary = write(out, data, errors, facts)
@@ -167,8 +173,8 @@ def write(
         errors.to_csv(temporary, index=False)
     files.write_text(out / SUMMARY, json.dumps(files.without_nan(summary), indent=2) + "\n")
     caption = (
-        f"{errors['image_id'].nunique()} test images of {data.name}, {summary['subset']}; "
-        f"{scale_of(data, errors)}."
+        f"{errors['image_id'].nunique()} test images of {data.name}, {summary['subset']}"
+        f"{begun(summary['init'])}; {scale_of(data, errors)}."
     )
     table = pd.DataFrame([{"method": name, **row} for name, row in reversed(rows.items())])
     write_table(table, out / "table", caption)
@@ -177,6 +183,11 @@ def write(
     write_figures(out, data, errors, by_method)
     plots.save(plots.per_landmark_bars(per_landmark), out / "per_landmark.png")
     return summary
+
+
+def begun(init: str | os.PathLike | None) -> str:
+    """For a caption: the weights that the trainings started from, if not from random ones."""
+    return "" if init is None else f", trained from {Path(init).name}"
 
 
 def scale_of(data: Prepared, errors: pd.DataFrame) -> str:

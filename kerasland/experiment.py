@@ -155,7 +155,7 @@ class Experiment:
         """A copy with `key=value` texts applied, as given to `--set`.
 
         Args:
-            texts: of settings.
+            texts: of settings; of a key that occurs twice the last counts.
             network: whose levels, widths and strides the copy has, where no text says otherwise.
 
         Raises:

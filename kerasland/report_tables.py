@@ -63,6 +63,7 @@ def comparison(first: Run, other: Run, unit: str) -> dict:
     extremes = {"Largest gain": change.idxmin(), "Largest loss": change.idxmax()}
     return {
         "verdict": verdict(paired, other.name, unit),
+        "alike": differs_by_seed_alone(first, other),
         "closer": int((of_images[1] - of_images[0] < 0).sum()),
         "extremes": {which: (name, change[name]) for which, name in extremes.items()},
         "first": first,
@@ -73,13 +74,24 @@ def comparison(first: Run, other: Run, unit: str) -> dict:
 
 
 def verdict(paired: dict[str, float], name: str, unit: str) -> str:
-    """Whether a run differs from the first by more than the choice of the images explains."""
+    """Whether a run differs from the first by more than the choice of the images explains; other
+    trainings might not."""
     low, high = (paired[f"difference_{unit}_{end}"] for end in ("low", "high"))
     if paired["images"] < LEAST_IMAGES:
         return "Too few images to tell"
     if low <= 0 <= high or paired["wilcoxon_p"] >= 0.05:
-        return "No difference beyond chance"
-    return f"{name} is {'better' if high < 0 else 'worse'}"
+        return "These images do not tell them apart"
+    return f"{name} is {'better' if high < 0 else 'worse'} on these images"
+
+
+def differs_by_seed_alone(first: Run, other: Run) -> bool:
+    """Whether two runs were trained alike but for the seed, which may differ."""
+    experiments = {run.experiment.replace(seed=0) for run in (first, other)}
+    of_init = {_distinct(run, lambda notes: notes.get("init")) for run in (first, other)}
+    images = [
+        {tuple(notes["train_ids"]) for notes in run.models.values()} for run in (first, other)
+    ]
+    return len(experiments) == len(of_init) == 1 and images[0] == images[1]
 
 
 def settings(runs: list[Run]) -> Grid:

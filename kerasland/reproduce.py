@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -23,6 +24,7 @@ def reproduce(
     experiment: Experiment | None = None,
     folds: tuple[str, ...] = ("dev",),
     seeds: int = 1,
+    init: str | os.PathLike | None = None,
 ) -> pd.DataFrame:
     """Trains and evaluates every row of the ablation; goes on where an earlier call stopped.
 
@@ -37,6 +39,8 @@ def reproduce(
             drawn hands.
         folds: names of folds of the data set, each once.
         seeds: how many seeds, from that of the experiment on.
+        init: weights that each training starts from, see `train.train`; they must not know the
+            images.
 
     Returns:
         The table of `ablation.csv`.
@@ -44,7 +48,8 @@ def reproduce(
     Raises:
         UsageError: if `seeds` is below 1, a fold is named twice, folds test the same image, or
             `out` holds runs of another experiment, or other data than drawn hands in `data`.
-        DataError: if a fold is not sound.
+        DataError: if a fold is not sound, or `init` was trained on an image of a test list, or on
+            nobody knows which.
     """
     if seeds < 1:
         raise UsageError(f"--seeds {seeds}: at least 1")
@@ -54,10 +59,17 @@ def reproduce(
         raise UsageError(
             f"maps={experiment.maps}: reproduce trains every kind of maps; leave it out"
         )
-    methods = {method: experiment.replace(maps=maps) for method, maps in METHODS.items()}
+    try:
+        methods = {method: experiment.replace(maps=maps) for method, maps in METHODS.items()}
+    except UsageError as error:
+        raise UsageError(
+            f"{error}; reproduce trains every kind of maps, `train` and `evaluate` a single one"
+        ) from None
     if data is None:
         data = synthetic.write(out / "data", **SYNTHETIC)
     splits = run_folder.splits(data, folds, experiment)
+    if init is not None:
+        run_folder.check_unseen(splits, data, init)
     pooled, rows = {}, []
     baseline = [
         point_errors.mean_shape_errors(data, part.train + part.validation, part.test)
@@ -72,7 +84,7 @@ def reproduce(
                 run = out / "runs" / f"{method}_{fold}_seed{seed}"
                 title = f"[{number}/{len(METHODS)}] {method}, fold {fold}, seed {seed}"
                 one = of_method.replace(seed=seed)
-                train.train(data, one, run, fold, resume=run.exists(), title=title)
+                train.train(data, one, run, fold, resume=run.exists(), title=title, init=init)
                 summary = evaluate.evaluate(run, data, fold)
                 table = read_errors(run / EVALUATION / ERRORS)
                 errors.append(table.assign(seed=seed))
@@ -82,6 +94,7 @@ def reproduce(
             {
                 "method": method,
                 **tables.summarize(pooled[method]),
+                **_each_seed("error_mean_of_seeds", pooled[method]),
                 "minutes": round(sum(minutes), 2),
                 "parameters": summary["parameters"],
             }
@@ -93,8 +106,18 @@ def reproduce(
     caption = (
         f"Ablation on {data.name}, fold {', '.join(folds)}: {trained_on} training images "
         f"({held} of them held out for validation), {tested} test images, {seeds} "
-        f"seed{'s' if seeds > 1 else ''}; {evaluate.scale_of(data, pooled['mean_shape'])}."
+        f"seed{'s' if seeds > 1 else ''}{evaluate.begun(init)}; "
+        f"{evaluate.scale_of(data, pooled['mean_shape'])}."
     )
+    trained = {
+        f"{m}_{f}_seed{experiment.seed + s}" for m in METHODS for f in folds for s in range(seeds)
+    }
+    if others := sorted({path.name for path in (out / "runs").iterdir()} - trained):
+        print(
+            f"{out}: {len(others)} other runs are there, which the tables do not hold, such as "
+            f"{others[0]}",
+            file=sys.stderr,
+        )
     write_table(table, out / "ablation", caption)
     unit = tables.unit_of(pooled["mean_shape"])
     means = f"Mean error of each landmark, {unit}. {caption}"
@@ -103,6 +126,15 @@ def reproduce(
         write_table(_comparisons(pooled), out / "paired", f"Paired over images. {caption}")
     evaluate.write_figures(out, data, pooled[list(METHODS)[-1]], pooled)
     return table
+
+
+def _each_seed(
+    name: str, errors: pd.DataFrame, other: pd.DataFrame | None = None
+) -> dict[str, str]:
+    """The cell that shows `tables.of_seeds`, where there are several."""
+    of_seeds = tables.of_seeds(errors, other).values()
+    shown = ", ".join(f"{value:{'.3f' if other is None else '+.3f'}}" for value in of_seeds)
+    return {name: shown} if len(of_seeds) > 1 else {}
 
 
 def _by_landmark(pooled: dict[str, pd.DataFrame], unit: str) -> pd.DataFrame:
@@ -122,6 +154,7 @@ def _comparisons(pooled: dict[str, pd.DataFrame]) -> pd.DataFrame:
         {
             "method": f"{method} - {plain}",
             **tables.paired(pooled[plain], pooled[method], unit=unit),
+            **_each_seed("difference_of_seeds", pooled[plain], pooled[method]),
         }
         for method in others
     )

@@ -213,6 +213,24 @@ def notes_of(data: Prepared, parts: Split, init: str | os.PathLike | None = None
     }
 
 
+def check_unseen(splits: dict[str, Split], data: Prepared, init: str | os.PathLike) -> None:
+    """Raises DataError if weights to start from know a test image, or perhaps do."""
+    known = pixel_hashes_behind(init)
+    if known is None:
+        raise DataError(
+            f"--init {init}: no experiment.json beside it tells all images that it was trained on; "
+            "if they are test images, their errors mean nothing"
+        )
+    known = set(known)
+    for fold, part in splits.items():
+        for image_id in part.test:
+            if data.pixel_hashes[image_id] in known:
+                raise DataError(
+                    f"--init {init}: was trained on image {image_id}, which is in the test list "
+                    f"of {fold}; its error would mean nothing"
+                )
+
+
 def pixel_hashes_behind(source: str | os.PathLike | None) -> list[str] | None:
     """The images that a model, and those it began from, were trained on, none without a model; None
     where the `experiment.json` beside it does not tell them all."""

@@ -11,7 +11,7 @@ import pandas as pd
 
 from kerasland import files, table_text
 from kerasland.errors import DataError
-from kerasland.tables import ERROR_COLUMNS
+from kerasland.tables import ERROR_COLUMNS, check_each_once
 
 # what `evaluate` writes, and the folder of a run that it writes by default
 ERRORS, SUMMARY, EVALUATION = "errors.csv", "summary.json", "evaluation"
@@ -50,7 +50,7 @@ def read_errors(path: str | os.PathLike) -> pd.DataFrame:
         DataError: No such file, not a table, no rows, a column is missing or not of numbers, or a
             point occurs twice.
     """
-    texts, numbers = list(ERROR_COLUMNS[:2]), list(ERROR_COLUMNS[2:])
+    numbers = list(ERROR_COLUMNS[2:])
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
@@ -71,11 +71,7 @@ def read_errors(path: str | os.PathLike) -> pd.DataFrame:
         if column in numbers:  # to_numeric is off by a last digit before pandas 3.1
             value = table[column].mask(blank, "nan").astype(np.float64)
         table[column] = value
-    keys = [*texts, *(c for c in table if c == "seed")]
-    repeated = table[table.duplicated(keys)]
-    if len(repeated):
-        first = ", ".join(f"{key} {repeated[key].iloc[0]}" for key in keys)
-        raise DataError(f"{path}: {first} occurs more than once")
+    check_each_once(table, str(path))
     return table
 
 

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
+FEW_IMAGES = 20  # of fewer the percentile bootstrap's interval is clearly too narrow
+
 
 @dataclass(frozen=True)
 class _Column:
@@ -61,6 +63,7 @@ _COLUMNS = (
     _Column("PE median, mm", "PE, mm", "median", ("error_mm_median",), _number),
     _Column("PE mean ± SD, mm", "PE, mm", "mean ± SD", _MEAN_SD, _plus_minus),
     _Column("95 % CI", "PE, mm", "95 % CI", _LIMITS, _interval),
+    _Column("PE mean, each seed", "", "each seed", ("error_mean_of_seeds",), _text),
     _Column("PE max, mm", "PE, mm", "max", ("error_mm_max",), _number),
     _Column("IPE mean ± SD, mm", "IPE, mm", "mean ± SD", ("ipe_mm_mean", "ipe_mm_sd"), _plus_minus),
     _Column("PE median, px", "PE, px", "median", ("error_px_median",), _number),
@@ -98,6 +101,7 @@ _COLUMNS = (
         ("difference_px_mean", "difference_px_low", "difference_px_high"),
         _difference,
     ),
+    _Column("Difference, each seed", "", "each seed", ("difference_of_seeds",), _text),
     _Column("Wilcoxon p", "", "Wilcoxon p", ("wilcoxon_p",), "{:.2g}".format),
     _Column(
         "Difference of SDR 2 mm, % (95 % CI)",
@@ -138,21 +142,33 @@ def _cells(table: pd.DataFrame, columns: list[_Column]) -> list[list[str]]:
     ]
 
 
-def _explained(columns: list[_Column], caption: str) -> str:
+def _explained(table: pd.DataFrame, columns: list[_Column], caption: str) -> str:
     if any(column.group.startswith(("#O", "SDR")) for column in columns):
         caption += " #Or: points with error > r mm, strictly; SDR r: 100 % − their percentage."
     if any(column.sources in (_LIMITS, _LIMITS_PX) for column in columns):
-        caption += " CI: of the mean, bootstrap over images."
+        caption += f" CI: of the mean, {_bootstrap(table)}."
     if any("sdr_2mm_difference" in column.sources for column in columns):
         caption += (
             " Differences as the rows name them: better where below 0 in mm, above 0 in SDR 2 mm, "
-            "the percentage of points within 2 mm. CI: bootstrap over images."
+            f"the percentage of points within 2 mm. CI: {_bootstrap(table)}.{_compared(table)}"
         )
     if any("difference_px_mean" in column.sources for column in columns):
         caption += (
-            " Differences as the rows name them: better where below 0. CI: bootstrap over images."
+            " Differences as the rows name them: better where below 0. CI: "
+            f"{_bootstrap(table)}.{_compared(table)}"
         )
     return caption
+
+
+def _bootstrap(table: pd.DataFrame) -> str:
+    few = "images" in table and table["images"].max() < FEW_IMAGES
+    too_narrow = ", too narrow with so few" if few else ""
+    return f"bootstrap over images{too_narrow}; other seeds would differ too"
+
+
+def _compared(table: pd.DataFrame) -> str:
+    several = f" CI and p are not adjusted for {len(table)} comparisons."
+    return several if len(table) > 1 else ""
 
 
 class Grid(NamedTuple):
@@ -172,7 +188,7 @@ def grid(table: pd.DataFrame, caption: str) -> Grid:
         list(zip(texts, of_row, strict=True))
         for texts, of_row in zip(_cells(table, columns), values, strict=True)
     ]
-    return Grid(_explained(columns, caption), [column.header for column in columns], rows)
+    return Grid(_explained(table, columns, caption), [column.header for column in columns], rows)
 
 
 def markdown(table: pd.DataFrame, caption: str) -> str:
@@ -196,7 +212,7 @@ def markdown(table: pd.DataFrame, caption: str) -> str:
     ]
     rule = ["-" * w if i == 0 else "-" * (w - 1) + ":" for i, w in enumerate(width)]
     body = "\n".join("| " + " | ".join(row) + " |" for row in (rows[0], rule, *rows[1:]))
-    return f"{_explained(columns, caption)}\n\n{body}\n"
+    return f"{_explained(table, columns, caption)}\n\n{body}\n"
 
 
 _LATEX = str.maketrans(
@@ -232,7 +248,7 @@ def latex(table: pd.DataFrame, caption: str) -> str:
             r"% needs \usepackage{booktabs,graphicx}",
             r"\begin{table}[tb]",
             r"\centering",
-            rf"\caption{{{_explained(columns, caption).translate(_LATEX)}}}",
+            rf"\caption{{{_explained(table, columns, caption).translate(_LATEX)}}}",
             r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
             rf"\begin{{tabular}}{{l{'r' * (len(columns) - 1)}}}",
             r"\toprule",

@@ -99,6 +99,19 @@ def unit_of(errors: pd.DataFrame) -> str:
     return "mm" if known and 2 * known >= _finite(errors["error_px"]).size else "px"
 
 
+def check_each_once(errors: pd.DataFrame, where: str = "errors") -> None:
+    """Raises DataError, which begins with `where`, if a point occurs more than once, of a seed."""
+    keys = ["image_id", "landmark", *(key for key in ("seed",) if key in errors)]
+    if (again := errors.duplicated(keys)).any():
+        first = ", ".join(
+            f"{key} {value}" for key, value in errors.loc[again, keys].iloc[0].items()
+        )
+        raise DataError(
+            f"{where}: {first} occurs more than once; of several trainings, give the errors of "
+            "each a column `seed`"
+        )
+
+
 def _in_unit(errors: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The rows known in `unit_of`, and those known in mm if it is mm; else none."""
     unit = unit_of(errors)
@@ -147,7 +160,11 @@ def summarize(errors: pd.DataFrame, samples: int = 10_000, seed: int = 0) -> dic
         ..._mean, ..._sd, ..._mean_low, ..._mean_high, ipe_px_mean, ipe_px_sd; points (with an
         error in `unit_of`), images (with such a point), seeds. What is in millimetres covers the
         points whose scale is known, and is NaN if `unit_of` is px.
+
+    Raises:
+        DataError: a point occurs more than once, of one seed.
     """
+    check_each_once(errors)
     known, in_mm = _in_unit(errors)
     seeds = errors["seed"] if "seed" in errors else pd.Series(0, index=errors.index)
     error_mm, error_px = _finite(in_mm["error_mm"]), _finite(errors["error_px"])
@@ -197,6 +214,16 @@ def per_landmark(errors: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def of_seeds(errors: pd.DataFrame, other: pd.DataFrame | None = None) -> dict[int, float]:
+    """The mean error of each seed, in `unit_of`, or by how much it is less than that of the same
+    seed in another table of the same points: how far trainings differ by chance."""
+    name = f"error_{unit_of(errors)}"
+    means = errors.groupby("seed")[name].mean()
+    if other is not None:
+        means = other.groupby("seed")[name].mean() - means
+    return means.to_dict()
+
+
 def paired(
     errors_a: pd.DataFrame,
     errors_b: pd.DataFrame,
@@ -221,10 +248,12 @@ def paired(
         b is better), sdr_2mm_difference_low, sdr_2mm_difference_high; images.
 
     Raises:
-        DataError: A point is known in that unit on one side only, or nowhere.
+        DataError: a point is known in that unit on one side only, or nowhere, or occurs more than
+            once, of one seed.
     """
     name, points, within = f"error_{unit}", [], []
     for errors in (errors_a, errors_b):
+        check_each_once(errors)
         known = _known(errors, name)
         points.append(known.groupby(["image_id", "landmark"], sort=True)[name].mean())
         within.append(100.0 * (known[name] <= 2.0).groupby(known["image_id"]).mean())
@@ -243,7 +272,7 @@ def paired(
     mean_a, mean_b = (point.groupby(level="image_id").mean() for point in points)
     difference = (mean_b - mean_a).to_numpy()
     each = np.ones(len(difference))
-    low, high = bootstrap_interval(difference, each, samples, seed)
+    low, high = map(float, bootstrap_interval(difference, each, samples, seed))
     p = float(stats.wilcoxon(difference).pvalue) if np.any(difference) else 1.0
     compared = {
         f"difference_{unit}_mean": float(difference.mean()),
@@ -253,7 +282,7 @@ def paired(
     }
     if unit == "mm":
         gain = (within[1] - within[0]).to_numpy()
-        gain_low, gain_high = bootstrap_interval(gain, each, samples, seed)
+        gain_low, gain_high = map(float, bootstrap_interval(gain, each, samples, seed))
         compared["sdr_2mm_difference"] = float(gain.mean())
         compared["sdr_2mm_difference_low"] = gain_low
         compared["sdr_2mm_difference_high"] = gain_high

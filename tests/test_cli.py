@@ -28,6 +28,7 @@ from kerasland import (
     preparation,
     prepared,
     synthetic,
+    table_files,
     train,
 )
 from kerasland.__main__ import main
@@ -380,6 +381,11 @@ def test_evaluate_refuses_another_model_and_unknown_ids(hands, run, tmp_path, ca
     assert "modle.keras: no such model" in refused(capsys, 1, *mistyped)
 
 
+def test_evaluate_takes_no_file(hands, run, capsys):
+    line = refused(capsys, 2, "evaluate", run / "model.keras", "--data", hands.folder)
+    assert "is a file; evaluate takes the folder of a run" in line and "model_errors" in line
+
+
 def test_evaluate_asks_which_images_of_another_data_set(hands, run, tmp_path, capsys):
     """A fold there, whatever its name, was drawn for another training."""
     run = shutil.copytree(run, tmp_path / "run")
@@ -570,12 +576,48 @@ def test_predict_works_straight_after_install(hands, tmp_path, temporary):
 def test_reproduce_checks_all_rows_before_it_trains(hands, tmp_path, capsys):
     out = tmp_path / "out"
     args = ["reproduce", "--data", hands.folder, "--out", out, "--set", *SMALL]
-    assert "correlation='pearson'" in refused(capsys, 2, *args, "correlation=pearson")
+    pearson = refused(capsys, 2, *args, "correlation=pearson")
+    assert "correlation='pearson'" in pearson and "`train` and `evaluate` a single" in pearson
     assert "maps=polar" in refused(capsys, 2, *args, "maps=polar")
     both = ("shape_prior=true", "shape_posterior=true")
     assert "needs shape_prior=false" in refused(capsys, 2, *args, *both)
     assert "names dev more than once" in refused(capsys, 2, *args, "--folds", "dev,dev")
     assert not out.exists()
+
+
+@pytest.mark.slow
+def test_reproduce_from_other_weights_and_seeds(hands, run, tmp_path, capsys):
+    """Each training begun from them; what two seeds differ by beside their mean; runs that a later
+    call leaves out."""
+    folder, out = copied(hands, tmp_path), tmp_path / "out"
+    data = ("--data", str(folder))
+    for part, other in (("train", "test"), ("test", "train")):
+        (folder / "folds" / "swapped").mkdir(exist_ok=True)
+        shutil.copy(folder / "folds/dev" / f"{part}.txt", folder / "folds/swapped" / f"{other}.txt")
+    seen = ["reproduce", *data, "--folds", "swapped", "--init", run, "--out", out]
+    assert "was trained on image" in refused(capsys, 1, *seen) and not out.exists()
+    tiny = ["epochs=1", "image_shape=64x64", "validation_images=0"]
+    once = ["reproduce", *data, "--init", "drawn_hands", "--out", str(out), "--set", *tiny]
+    assert main([*once, "--seeds", "2"]) == 0
+    both = capsys.readouterr()
+    assert "2 seeds, trained from drawn_hands; scale" in both.out and "other runs" not in both.err
+    assert "CI: bootstrap over images, too narrow with so few" in both.out
+    assert "not adjusted for 3 comparisons" in both.out
+    table, pairs = (pd.read_csv(out / f"{name}.csv") for name in ("ablation", "paired"))
+    errors = [
+        table_files.read_errors(out / "runs" / f"{method}_dev_seed{seed}" / "evaluation/errors.csv")
+        for method in ("unet", "unet+polar")
+        for seed in (0, 1)
+    ]
+    means = np.array([of_run["error_mm"].mean() for of_run in errors])
+    cell = table.set_index("method")["error_mean_of_seeds"]
+    assert cell["unet"] == f"{means[0]:.3f}, {means[1]:.3f}" and pd.isna(cell["mean_shape"])
+    apart = means[2:] - means[:2]
+    assert pairs["difference_of_seeds"][1] == f"{apart[0]:+.3f}, {apart[1]:+.3f}"
+    assert main(once) == 0
+    one = capsys.readouterr()
+    assert "4 other runs are there" in one.err and "unet+cartesian+polar_dev_seed1" in one.err
+    assert "each seed" not in one.out
 
 
 def test_reproduce_keeps_a_data_set_that_is_in_its_way(tmp_path, capsys):

@@ -91,6 +91,12 @@ def test_editors_and_python_see_the_same_names():
     assert homes == kerasland._HOMES and {*homes, "__version__"} == set(kerasland.__all__)
 
 
+def test_modules_are_there_as_the_docs_write_them():
+    code = "import kerasland as k; print(k.augmentation.augment.__name__, hasattr(k, 'nothing'))"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout == "augment False\n"
+
+
 def test_the_table_of_files():
     """A row per file, from the lowest floor up, with the first line of what it says of itself."""
     assert [name for name, *_ in ROWS] == sorted(FLOOR, key=lambda name: (FLOOR[name], name))

@@ -30,6 +30,7 @@ from kerasland import (
     report_runs,
     report_tables,
     run_folder,
+    table_files,
     tables,
     train,
 )
@@ -789,8 +790,6 @@ def test_a_pattern_names_runs_where_the_shell_leaves_it_as_it_is(tmp_path, monke
 
 @pytest.mark.slow
 def test_the_paired_test_and_the_tables_are_those_of_the_package(page, runs):
-    from kerasland import table_files, tables
-
     text = page.read_text(encoding="utf-8")
     first, second = (table_files.read_errors(run / "evaluation/errors.csv") for run in runs)
     paired = tables.paired(first, second)
@@ -815,10 +814,10 @@ def test_the_paired_test_and_the_tables_are_those_of_the_package(page, runs):
 @pytest.mark.parametrize(
     ("low", "high", "p", "images", "verdict"),
     [
-        (-0.2, -0.1, 0.04, 6, "b is better"),
-        (0.1, 0.2, 0.04, 6, "b is worse"),
-        (-0.1, 0.2, 0.04, 6, "No difference beyond chance"),
-        (-0.2, -0.1, 0.05, 6, "No difference beyond chance"),
+        (-0.2, -0.1, 0.04, 6, "b is better on these images"),
+        (0.1, 0.2, 0.04, 6, "b is worse on these images"),
+        (-0.1, 0.2, 0.04, 6, "These images do not tell them apart"),
+        (-0.2, -0.1, 0.05, 6, "These images do not tell them apart"),
         (-0.2, -0.1, 0.06, 5, "Too few images to tell"),
         (np.nan, np.nan, 1.0, 1, "Too few images to tell"),
     ],
@@ -827,6 +826,21 @@ def test_the_verdict_of_a_comparison(low, high, p, images, verdict):
     paired = {"difference_px_low": low, "difference_px_high": high}
     paired.update(wilcoxon_p=p, images=images)
     assert report_tables.verdict(paired, "b", "px") == verdict
+
+
+def test_two_seeds_of_one_method_are_called_so():
+    def run(notes, **settings):
+        return SimpleNamespace(experiment=Experiment(**settings), models={"run": notes})
+
+    one = {"init": None, "train_ids": ["a", "b"]}
+    first = run(one, seed=1)
+    assert report_tables.differs_by_seed_alone(first, run(dict(one), seed=2))
+    for other in (
+        run(one, seed=2, epochs=9),
+        run({**one, "init": "drawn_hands"}, seed=2),
+        run({**one, "train_ids": ["a", "c"]}, seed=2),
+    ):
+        assert not report_tables.differs_by_seed_alone(first, other)
 
 
 def test_of_two_methods_that_do_not_differ_none_is_declared_better():
@@ -1063,7 +1077,8 @@ def test_runs_in_another_order_are_compared_image_by_image():
     first = first.assign(error_mm=np.nan)
     other = first.assign(error_px=first["error_px"] - [1, 1, 1, 1, -1, -1, -1, -1])[::-1]
     runs = (
-        SimpleNamespace(errors=errors, name=name) for errors, name in ((first, "a"), (other, "b"))
+        SimpleNamespace(errors=errors, name=name, experiment=Experiment(), models={})
+        for errors, name in ((first, "a"), (other, "b"))
     )
     found = report_tables.comparison(*runs, "px")
     assert found["closer"] == 2 and found["paired"]["images"] == 4

@@ -268,6 +268,20 @@ def test_where_most_scales_are_unknown_a_reader_has_pixels(by_hand):
     assert tables.scale_unknown(by_hand.assign(error_mm=NAN)) == 0
 
 
+def test_of_several_trainings_each_point_has_a_seed(by_hand):
+    """Else each training counts as if its points were others of the same images."""
+    two = pd.concat([by_hand, by_hand.assign(error_mm=by_hand["error_mm"] + 1)])
+    for compare in (tables.summarize, lambda errors: tables.paired(by_hand, errors)):
+        with pytest.raises(DataError, match="landmark tip occurs more than once; .*column `seed`"):
+            compare(two)
+    two["seed"] = np.repeat([3, 4], len(by_hand))
+    assert tables.summarize(two, samples=10)["seeds"] == 2
+    mean = by_hand["error_mm"].mean()
+    assert tables.of_seeds(two) == {3: pytest.approx(mean), 4: pytest.approx(mean + 1)}
+    again = two.assign(error_mm=two["error_mm"] * [*[1] * len(by_hand), *[2] * len(by_hand)])
+    assert tables.of_seeds(two, again) == {3: 0, 4: pytest.approx(mean + 1)}
+
+
 def test_of_one_image_there_is_a_difference_without_interval(tmp_path, by_hand):
     one = by_hand[by_hand["image_id"] == "a"]
     row = tables.paired(one, one.assign(error_mm=one["error_mm"] + 0.25))
