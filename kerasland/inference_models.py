@@ -84,7 +84,8 @@ def with_shapes(
         decoder = layer_of(model, HeatmapDecoder)
         window = decoder.image_shape, sigma_px, decoder.radius_cells, decoder.beta
         layer = ShapePosterior(*window, name="shape_posterior")
-        outputs["landmarks"] = layer(outputs["landmarks"], outputs["heatmaps"])
+        found = (outputs[name] for name in ("landmarks", "heatmaps", "confidence"))
+        outputs["landmarks"] = layer(*found)
     layer.set_weights(known[: len(layer.weights)])
     return keras.Model(model.inputs[0], outputs, name=model.name)
 

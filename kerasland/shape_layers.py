@@ -100,6 +100,7 @@ class ShapePosterior(ShapeLayer):
     Call arguments:
         landmarks: (B, K, 2), what the decoder returns.
         logits: (B, h, w, K).
+        confidence: (B, K), what the decoder returns; None: of all alike, as in older files.
 
     Returns:
         Landmarks (B, K, 2), float32.
@@ -112,17 +113,19 @@ class ShapePosterior(ShapeLayer):
         self.radius_cells = settings.whole("radius_cells", radius_cells, least=0)
         self.beta = settings.above_0("beta", beta)
 
-    def build(self, landmarks_shape, logits_shape):
+    def build(self, landmarks_shape, logits_shape, confidence_shape=None):
         self._add_shapes(landmarks_shape)
 
-    def call(self, landmarks, logits):
+    def call(self, landmarks, logits, confidence=None):
         seen = heatmaps.peak_covariance(
             logits, landmarks, self.image_shape, self.radius_cells, self.beta
         )
         covariance = shape_posterior.unblurred(seen, self.sigma_px**2)
+        if confidence is not None:
+            covariance = shape_posterior.doubted(covariance, confidence)
         return shape_posterior.posterior(landmarks, covariance, self.mean, self.precision)
 
-    def compute_output_shape(self, landmarks_shape, logits_shape):
+    def compute_output_shape(self, landmarks_shape, logits_shape, confidence_shape=None):
         return landmarks_shape
 
     def get_config(self):

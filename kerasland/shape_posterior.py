@@ -7,6 +7,7 @@ from keras import ops
 from kerasland import shape_algebra as algebra
 
 LEAST_SPREAD = 1 / 36  # of the target's variance
+LEAST_CONFIDENCE, DOUBT = 0.05, 4
 
 
 def posterior(points, covariance, mean, precision):
@@ -76,3 +77,9 @@ def unblurred(covariance, variance: float):
     parts = (xx - middle + root, xy, yy - middle + root)
     xx, xy, yy = (stretch * part for part in parts)
     return ops.stack([xx + narrow, xy, yy + narrow], axis=-1)
+
+
+def doubted(covariance, confidence):
+    """Covariances (B, K, 3), larger where the heatmap has peaks elsewhere too: divided by the
+    confidence (B, K) to the power `DOUBT`."""
+    return covariance / ops.maximum(confidence, LEAST_CONFIDENCE)[..., None] ** DOUBT

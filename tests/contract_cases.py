@@ -46,7 +46,7 @@ LAYERS = {
     ),
     "shape posterior": (
         lambda: shape_layers.ShapePosterior(SHAPE, 2.5, 2, beta=0.7),
-        (FOUND, LOGITS),
+        (FOUND, LOGITS, _rng.uniform(0, 1, (3, 4)).astype("float32")),
     ),
     "expected error": (
         lambda: layers.ExpectedError((0.1, -0.5, 0.0, 1.0), 0.3, (0.5, 0.9), (0.9, 1.9)),

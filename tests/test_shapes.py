@@ -344,6 +344,21 @@ def test_points_that_slide_along_a_contour_find_their_places():
         for found in (decoded, layer(decoded, logits))
     )
     assert after.mean() < before.mean() / 2, (before.mean(), after.mean())
+    # a point of each contour has a peak in a corner, a little higher than its own
+    places = (
+        np.arange(40),
+        rng.integers(0, 60, 40),
+        rng.integers(0, 60, 40),
+        rng.integers(0, 24, 40),
+    )
+    logits[places] = logits.max(axis=(1, 2))[places[0], places[3]] + 1.0
+    decoded, confidence = layers.HeatmapDecoder((64, 64), 12)(logits)
+    known, unknown = (
+        np.linalg.norm(np.array(found) - contours[100:], axis=-1)
+        for found in (layer(decoded, logits, confidence), layer(decoded, logits))
+    )
+    assert known.max() < 0.7 * unknown.max(), (known.max(), unknown.max())
+    assert known.mean() < unknown.mean()
 
 
 def test_too_little_to_tell():
