@@ -70,7 +70,7 @@ def reproduce(
     splits = run_folder.splits(data, folds, experiment)
     if init is not None:
         run_folder.check_unseen(splits, data, init)
-    pooled, rows = {}, []
+    pooled, rows, trained = {}, [], set()
     baseline = [
         point_errors.mean_shape_errors(data, part.train + part.validation, part.test)
         for part in splits.values()
@@ -82,6 +82,7 @@ def reproduce(
         for fold in folds:
             for seed in range(experiment.seed, experiment.seed + seeds):
                 run = out / "runs" / f"{method}_{fold}_seed{seed}"
+                trained.add(run.name)
                 title = f"[{number}/{len(METHODS)}] {method}, fold {fold}, seed {seed}"
                 one = of_method.replace(seed=seed)
                 train.train(data, one, run, fold, resume=run.exists(), title=title, init=init)
@@ -109,9 +110,6 @@ def reproduce(
         f"seed{'s' if seeds > 1 else ''}{evaluate.begun(init)}; "
         f"{evaluate.scale_of(data, pooled['mean_shape'])}."
     )
-    trained = {
-        f"{m}_{f}_seed{experiment.seed + s}" for m in METHODS for f in folds for s in range(seeds)
-    }
     if others := sorted({path.name for path in (out / "runs").iterdir()} - trained):
         print(
             f"{out}: {len(others)} other runs are there, which the tables do not hold, such as "
@@ -132,8 +130,11 @@ def _each_seed(
     name: str, errors: pd.DataFrame, other: pd.DataFrame | None = None
 ) -> dict[str, str]:
     """The cell that shows `tables.of_seeds`, where there are several."""
-    of_seeds = tables.of_seeds(errors, other).values()
-    shown = ", ".join(f"{value:{'.3f' if other is None else '+.3f'}}" for value in of_seeds)
+    of_seeds, form = (
+        tables.of_seeds(errors, other).values(),
+        "{:.3f}" if other is None else "{:+.3f}",
+    )
+    shown = ", ".join(map(form.format, of_seeds))
     return {name: shown} if len(of_seeds) > 1 else {}
 
 

@@ -47,6 +47,13 @@ def times(blocks, points):
     return ops.stack([xx * x + xy * y, xy * x + yy * y], axis=-1)
 
 
+def multiplied(matrix, points):
+    """Points (B, K, 2), multiplied as x0, y0, x1, ... by a symmetric matrix (2K, 2K)."""
+    landmarks = points.shape[1]
+    rows = ops.matmul(ops.reshape(points, (-1, 2 * landmarks)), matrix)
+    return ops.reshape(rows, (-1, landmarks, 2))
+
+
 def turned(points, c, s):
     """Points (B, K, 2) turned and scaled by the similarities (c, s), each (B, 1)."""
     x, y = points[..., 0], points[..., 1]

@@ -44,8 +44,7 @@ def posterior(points, covariance, mean, precision):
     )
 
     def product(x):
-        others = ops.matmul(ops.reshape(x, (-1, 2 * landmarks)), precision)
-        return algebra.times(sure, x) + ops.reshape(others, (-1, landmarks, 2))
+        return algebra.times(sure, x) + algebra.multiplied(precision, x)
 
     rest = algebra.times(sure, seen) - product(seen)
     found = algebra.solved(product, lambda x: algebra.times(own, x), seen, rest)

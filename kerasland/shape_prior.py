@@ -57,10 +57,6 @@ def corrected(
     conditional = algebra.inverse(own)
     most = most_moved(landmarks)
 
-    def pulled(offset):
-        rows = ops.matmul(ops.reshape(offset, (-1, 2 * landmarks)), precision)
-        return ops.reshape(rows, (-1, landmarks, 2))
-
     def deviations(gap):
         """Standard deviations of each point given the others, squared."""
         x, y = gap[..., 0], gap[..., 1]
@@ -85,7 +81,7 @@ def corrected(
     def asked(found, trust):
         """Where the others expect each point, and its `deviations` from there."""
         offset, c, s = laid(found, trust)
-        residual = algebra.times(conditional, pulled(offset))
+        residual = algebra.times(conditional, algebra.multiplied(precision, offset))
         back = algebra.turned(residual, c, -s) / (c * c + s * s + algebra.EPSILON)[..., None]
         expected = found - back
         return expected, deviations(algebra.turned(points - expected, c, s))
@@ -94,9 +90,9 @@ def corrected(
         """The `deviations` of doubted points from where those that are not doubted expect them."""
         among = ops.cast(doubted, "float32")[..., None]
         offset, *_ = laid(points, ops.where(doubted, 0.0, confidence))
-        rest = among * pulled(offset)
+        rest = among * algebra.multiplied(precision, offset)
         gap = algebra.solved(
-            lambda x: among * pulled(x),
+            lambda x: among * algebra.multiplied(precision, x),
             lambda x: algebra.times(conditional, x),
             ops.zeros_like(rest),
             rest,

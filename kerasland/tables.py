@@ -101,7 +101,7 @@ def unit_of(errors: pd.DataFrame) -> str:
 
 def check_each_once(errors: pd.DataFrame, where: str = "errors") -> None:
     """Raises DataError, which begins with `where`, if a point occurs more than once, of a seed."""
-    keys = ["image_id", "landmark", *(key for key in ("seed",) if key in errors)]
+    keys = ["image_id", "landmark", *(["seed"] if "seed" in errors else [])]
     if (again := errors.duplicated(keys)).any():
         first = ", ".join(
             f"{key} {value}" for key, value in errors.loc[again, keys].iloc[0].items()
