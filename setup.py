@@ -15,7 +15,7 @@ REQUIRED = [
 EXTRAS = {
     "dicom": ["pydicom>=3.0", "imagecodecs>=2024.6.1", "SimpleITK>=2.4", "nibabel>=5.2"],
     "onnx": ["onnx>=1.17", "tf2onnx>=1.17", "onnxruntime>=1.21"],
-    "openvino": ["openvino>=2025.0"],
+    "openvino": ["openvino>=2026.4"],  # others lose what a loop of no pass began with
     "litert": ["ai-edge-litert>=2.0"],
     "serve": ["starlette>=0.40", "uvicorn>=0.30"],
     "docs": ["mkdocs-material>=9.8", "mkdocstrings[python]>=1.0", "latex2mathml>=3.81"],
