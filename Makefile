@@ -35,7 +35,7 @@ pretrained:         ## the shipped model, its estimate and calibration, in runs/
 
 benchmark:          ## all ratios of benchmarks/results; DATA is the prepared hand atlas
 	for name in start onednn step_profile spatial_term input_pipeline preparation predict_folder inference \
-	  gpu; do \
+	  same_network gpu; do \
 	  $(PYTHON) -m benchmarks.$$name || exit 1; done
 	$(PYTHON) -m benchmarks.runtimes --data $(DATA)
 	$(PYTHON) -m benchmarks.cost_of_result --data $(DATA)

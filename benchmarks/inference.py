@@ -151,12 +151,7 @@ def write_models(source: str, folder: Path) -> tuple[int, int]:
     Returns:
         (H, W) of the network's input.
     """
-    import keras
-    import tensorflow as tf
-    import tf2onnx
-
     from kerasland import export, model_files, phantom
-    from kerasland.inference_models import bare
 
     model = model_files.load_model(source)
     for suffix in ("", ".onnx"):
@@ -165,6 +160,19 @@ def write_models(source: str, folder: Path) -> tuple[int, int]:
     # any hands do: how long the network takes does not depend on them
     images = [phantom.hand(seed, shape=(350, 250))[0] for seed in range(4)]
     export.export(model, folder / "int8.onnx", weights=export.INT8, calibration=images)
+    write_network(model, folder)
+    return model.input_shape[1:3]
+
+
+def write_network(model, folder: Path) -> None:
+    """A Keras model up to its logits, as the SavedModel `network` and as `network.onnx`."""
+    import keras
+    import tensorflow as tf
+    import tf2onnx
+
+    from kerasland import export
+    from kerasland.inference_models import bare
+
     model = bare(model)
     network = keras.Model(model.inputs[0], {"logits": model.output["heatmaps"]})
     spec = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32, name="frame")
@@ -177,33 +185,38 @@ def write_models(source: str, folder: Path) -> tuple[int, int]:
         outputs_as_nchw=["logits"],
         output_path=str(folder / "network.onnx"),
     )
-    return model.input_shape[1:3]
+
+
+def in_turn(one: Peer, other: Peer, pairs: int) -> Ratio:
+    """The ratio of both, started anew a few times."""
+    quotients = ()
+    for _ in range(STARTS):
+        with one as a, other as b:
+            quotients += compare(a, b, pairs).quotients
+    return Ratio(quotients)
+
+
+def model_file(folder: Path, runtime: str, name: str) -> Path:
+    """The file in a folder that a runtime takes."""
+    return folder / (name if runtime == "tensorflow" else f"{name}.onnx")
 
 
 def measure(folder: Path, frame: tuple[int, int], python: Path, pairs: int) -> list[dict]:
     """All rows, for the models in a folder."""
 
-    def model_file(runtime: str, name: str) -> Path:
-        return folder / (name if runtime == "tensorflow" else f"{name}.onnx")
-
     def ours(*arguments: object) -> Peer:
         return Peer(sys.executable, "-m", "benchmarks.inference", *arguments)
 
-    def in_turn(one: Peer, other: Peer) -> Ratio:
-        quotients = ()
-        for _ in range(STARTS):
-            with one as a, other as b:
-                quotients += compare(a, b, pairs).quotients
-        return Ratio(quotients)
-
     def against_prototype(runtime: str, name: str, shape: tuple[int, int]) -> Ratio:
         prototype = Peer(python, PROTOTYPE, "infer", *frame, PASSES, "--threads", THREADS)
-        ratio = in_turn(ours("--serve", runtime, model_file(runtime, name), *shape), prototype)
+        ratio = in_turn(
+            ours("--serve", runtime, model_file(folder, runtime, name), *shape), prototype, pairs
+        )
         print(f"{runtime}, {name}, image of {_by(shape)}: {ratio.median:.2f}", file=sys.stderr)
         return ratio
 
     def share(runtime: str) -> Ratio:
-        path, parts = model_file(runtime, "whole"), []
+        path, parts = model_file(folder, runtime, "whole"), []
         for _ in range(STARTS):
             with ours("--share", runtime, path, *frame) as both:
                 parts += [both() for _ in range(pairs + 1)][1:]

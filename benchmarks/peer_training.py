@@ -119,6 +119,37 @@ def decode(logits, shape):
     return (found + 0.5) * cell - 0.5
 
 
+class Training:
+    """kerasland's optimiser and average of the weights, for a network and an experiment."""
+
+    def __init__(self, model: torch.nn.Module, settings: dict):
+        self.e, self.parameters = settings, list(model.parameters())
+        decayed = [p for p in self.parameters if p.ndim > 1]
+        others = [p for p in self.parameters if p.ndim <= 1]
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": decayed, "weight_decay": settings["weight_decay"]},
+                {"params": others, "weight_decay": 0.0},
+            ],
+            betas=(0.9, settings["beta_2"]),
+            eps=1e-7,
+            fused=True,
+        )
+        self.average = [p.detach().clone() for p in self.parameters]
+
+    def take(self, loss: torch.Tensor, step: int, rate: float) -> None:
+        """A step down the gradient of a loss, the first is 0."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.parameters, self.e["clip_norm"])
+        self.optimizer.step()
+        with torch.no_grad():
+            momentum = min(self.e["ema_momentum"], (1 + step) / (10 + step)) if step else 0.0
+            torch._foreach_lerp_(self.average, self.parameters, 1 - momentum)
+
+
 def learning_rate(e: dict, step: int, steps: int) -> float:
     warmup = min(int(e["warmup_epochs"] * steps / e["epochs"]), steps - 1)
     if step < warmup:
@@ -150,19 +181,7 @@ def main() -> None:
     mm_per_px = torch.from_numpy(frames["test_mm_per_px"]).float()
 
     model = network(args.network, points.shape[1]).to(memory_format=torch.channels_last)
-    parameters = list(model.parameters())
-    decayed = [p for p in parameters if p.ndim > 1]
-    others = [p for p in parameters if p.ndim <= 1]
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": decayed, "weight_decay": e["weight_decay"]},
-            {"params": others, "weight_decay": 0.0},
-        ],
-        betas=(0.9, e["beta_2"]),
-        eps=1e-7,
-        fused=True,
-    )
-    average = [p.detach().clone() for p in parameters]
+    training = Training(model, e)
     augmentation = Augmentation(e, shape, args.seed)
     per_epoch = len(images) // e["batch_size"]
     steps = per_epoch * e["epochs"]
@@ -179,10 +198,11 @@ def main() -> None:
         return standardized(moved).contiguous(memory_format=torch.channels_last), targets
 
     def test() -> float:
+        parameters = training.parameters
         current = [p.detach().clone() for p in parameters]
         model.eval()
         with torch.inference_mode():
-            for parameter, mean in zip(parameters, average, strict=True):
+            for parameter, mean in zip(parameters, training.average, strict=True):
                 parameter.copy_(mean)
             found = torch.cat([decode(model(part), shape) for part in tests.split(4)])
             for parameter, value in zip(parameters, current, strict=True):
@@ -204,16 +224,8 @@ def main() -> None:
                 which = next(work, None)
                 if which is not None:
                     coming = ahead.submit(prepared, which)
-                for group in optimizer.param_groups:
-                    group["lr"] = learning_rate(e, step, steps)
                 loss = cross_entropy(model(batch), targets, shape, e["sigma_px"])
-                optimizer.zero_grad()
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(parameters, e["clip_norm"])
-                optimizer.step()
-                with torch.no_grad():
-                    momentum = min(e["ema_momentum"], (1 + step) / (10 + step)) if step else 0.0
-                    torch._foreach_lerp_(average, parameters, 1 - momentum)
+                training.take(loss, step, learning_rate(e, step, steps))
             spent += time.perf_counter() - began
             table.writerow([epoch + 1, round(spent, 3), round(test(), 4)])
             file.flush()

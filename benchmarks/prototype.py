@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -14,12 +15,14 @@ WIDTHS = (16, 32, 64, 96, 128, 128)
 
 
 class Block(nn.Sequential):
-    """Convolution 3 x 3, batch normalisation, ReLU."""
+    """Convolution, batch normalisation, ReLU."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int = 1):
+    def __init__(
+        self, inputs: int, outputs: int, stride: int = 1, kernel: int = 3, eps: float = 1e-5
+    ):
         super().__init__(
-            nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False),
-            nn.BatchNorm2d(outputs, momentum=0.05),
+            nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False),
+            nn.BatchNorm2d(outputs, eps=eps, momentum=0.05),
             nn.ReLU(inplace=True),
         )
 
@@ -49,22 +52,27 @@ class Prototype(nn.Module):
         return self.head(x)
 
 
-def infer(height: int, width: int, passes: int, threads: int) -> None:
-    """For each line on stdin, prints the seconds of the fastest of some forward passes.
+def answer(work: Callable[[], object], passes: int) -> None:
+    """For each line on stdin, prints the seconds of the fastest of some passes.
 
     What else the machine does only ever adds to a pass.
     """
+    for _ in sys.stdin:
+        taken = []
+        for _ in range(passes):
+            began = time.perf_counter()
+            work()
+            taken.append(time.perf_counter() - began)
+        print(min(taken), flush=True)
+
+
+def infer(height: int, width: int, passes: int, threads: int) -> None:
+    """Answers with the seconds of a forward pass."""
     torch.set_num_threads(threads)
     model = Prototype().eval().to(memory_format=torch.channels_last)
     image = torch.rand(1, 1, height, width).to(memory_format=torch.channels_last)
     with torch.inference_mode():
-        for _ in sys.stdin:
-            taken = []
-            for _ in range(passes):
-                began = time.perf_counter()
-                model(image)
-                taken.append(time.perf_counter() - began)
-            print(min(taken), flush=True)
+        answer(lambda: model(image), passes)
 
 
 def main() -> None:
