@@ -238,10 +238,15 @@ def test_a_table_sorts_by_its_headers(browser, page, runs):
 
 @pytest.mark.slow
 def test_the_keyboard_opens_zooms_moves_and_closes(browser, page):
+    from selenium.webdriver.support.ui import WebDriverWait
+
     load(browser, page)
     order = gallery(browser)
+    browser.execute_script("arguments[0].focus()", find(browser, ".skip"))
+    press(browser, "\ue007")  # Enter: an address that takes the focus when one comes back to it
+    assert browser.current_url.endswith("#images")
     browser.execute_script("arguments[0].focus()", find(browser, "#gallery button"))
-    press(browser, "\ue007")  # Enter
+    press(browser, "\ue007")
     assert find(browser, "#viewer").get_attribute("open")
     assert find(browser, "#viewer-title").text == f"Image {order[0]}"
     assert zoom(browser) == 100
@@ -269,8 +274,9 @@ def test_the_keyboard_opens_zooms_moves_and_closes(browser, page):
     press(browser, "\ue012")
     assert find(browser, "#viewer-title").text == f"Image {order[2]}"
     press(browser, "\ue00c")  # Escape
-    assert not find(browser, "#viewer").get_attribute("open")
-    focused = browser.switch_to.active_element
+    wait_for(browser, "#viewer:not([open])")
+    WebDriverWait(browser, 10).until(lambda _: browser.current_url.endswith("#images"))
+    focused = wait_for(browser, "#gallery button:focus")
     assert focused.find_element("css selector", ".id").text == order[2]
     assert_quiet(browser)
 
@@ -462,7 +468,11 @@ def test_an_opened_image_shows_points_heatmaps_ellipses_and_names(browser, page,
     actions = ActionChains(browser)
     actions.w3c_actions.pointer_action.move_to_location(round(x), round(y))
     actions.perform()
-    assert other in wait_for(browser, "#stage .hovertext").text
+    label = wait_for(browser, "#stage .hovertext")
+    assert other in label.text
+    ground = label.find_element("css selector", "path").value_of_css_property("fill")
+    raised = find(browser, "#close").value_of_css_property("background-color")
+    assert ground in raised.replace("rgba", "rgb").replace(", 1)", ")")
     assert_quiet(browser)
 
 

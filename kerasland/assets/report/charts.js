@@ -52,12 +52,16 @@ const shortened = (name) =>
 
 const axis = (more) => ({ gridcolor: color("line"), zeroline: false, automargin: true, ...more });
 
+const hoverLabel = () => ({
+  bgcolor: color("raised"), bordercolor: color("line"), font: { color: color("ink") },
+});
+
 function layout(more) {
   return {
     paper_bgcolor: "transparent",
     plot_bgcolor: "transparent",
     font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: color("ink") },
-    hoverlabel: { bgcolor: color("raised"), bordercolor: color("line"), font: { color: color("ink") } },
+    hoverlabel: hoverLabel(),
     margin: { l: 10, r: 10, t: 10, b: 10 },
     dragmode: false,
     hovermode: "closest",

@@ -135,6 +135,7 @@ function drawStage(fit = false) {
   const drawn = Plotly.react(stage, stageTraces(), {
     paper_bgcolor: "#000", plot_bgcolor: "#000", images,
     margin: { l: 0, r: 0, t: 0, b: 0 }, dragmode: "pan", hovermode: "closest", showlegend: false,
+    hoverlabel: hoverLabel(),
     xaxis: { ...hidden, range: view?.x ?? [-0.5, image.width - 0.5] },
     yaxis: { ...hidden, range: view?.y ?? [image.height - 0.5, -0.5], scaleanchor: "x" },
   }, { displayModeBar: false, scrollZoom: true, responsive: true, doubleClick: false });
@@ -342,11 +343,15 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
   action();
 });
+const focusShown = () => gallery.querySelector(`[data-image="${shown.index}"]`).focus();
 viewer.addEventListener("close", () => {
-  gallery.querySelector(`[data-image="${shown.index}"]`).focus();
+  focusShown();
   if (!addressed().has("image")) return; // back has closed it
-  if (history.state) history.back();
-  else setAddress("replaceState", location.pathname + location.search);
+  if (history.state) {
+    // the address before, such as #images, takes the focus
+    addEventListener("hashchange", focusShown, { once: true });
+    history.back();
+  } else setAddress("replaceState", location.pathname + location.search);
 });
 addEventListener("hashchange", followAddress);
 for (const [id, key] of [["previous", "ArrowLeft"], ["next", "ArrowRight"], ["zoom-in", "+"],
