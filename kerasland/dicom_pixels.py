@@ -12,6 +12,7 @@ import numpy as np
 from kerasland.errors import DataError
 
 _START_OF_FRAME = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
+JPEG_2000, JP2 = b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  "
 
 
 def picture(dataset, path: Path, pydicom: ModuleType) -> np.ndarray:
@@ -69,8 +70,11 @@ def _stored(dataset, path: Path, pydicom: ModuleType) -> np.ndarray:
 
 
 def _coded_shape(frame: bytes) -> tuple[int, int]:
-    """Rows and columns in the header of a JPEG, JPEG-LS or JPEG 2000 stream."""
-    if frame.startswith(b"\xff\x4f\xff\x51"):  # JPEG 2000 begins with its size
+    """Rows and columns in the header of a JPEG, JPEG-LS or JPEG 2000 stream, or of a JP2 file, as
+    some programs put in its place."""
+    if frame.startswith(JP2):
+        frame = frame[max(0, frame.find(JPEG_2000)) :]
+    if frame.startswith(JPEG_2000):  # which begins with its size
         right, bottom, left, top = struct.unpack(">4I", frame[8:24])
         return bottom - top, right - left
     place = 2

@@ -214,6 +214,19 @@ def test_compressed(reread, syntax, depth):
     assert np.abs(read - stored).max() <= (0.03 * 2**bits if syntax in LOSSY else 0)
 
 
+@pytest.mark.parametrize("depth", COMPRESSED)
+def test_compressed_as_a_jp2_file_in_the_place_of_a_stream(reread, depth, monkeypatch):
+    pytest.importorskip("imagecodecs")
+
+    def encoded(codecs, pixels, bits):
+        return codecs.jpeg2k_encode(pixels, level=0, codecformat="jp2")
+
+    monkeypatch.setitem(ENCODERS, "JPEG2000Lossless", encoded)
+    pixels, bits = COMPRESSED[depth]
+    read = reread(pixels, syntax="JPEG2000Lossless", BitsStored=bits)
+    np.testing.assert_array_equal(read, pixels.astype(int) - min(0, int(pixels.min())))
+
+
 def test_threads_read_as_one_does(tmp_path):
     pytest.importorskip("imagecodecs")
     paths = []
