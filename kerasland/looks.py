@@ -108,13 +108,19 @@ class Looks(keras.layers.Layer):
         rows, columns = ops.where(whole, height, high), ops.where(whole, width, wide)
         corner = (which, ops.where(whole, 0, top), ops.where(whole, 0, left), 0)
         part = ops.reshape(ops.slice(image, corner, (1, rows, columns, 1)), (rows, columns))
-        picture = ops.cond(
-            oblique,
-            lambda: views.turned(part, view, step),
-            lambda: ops.cond(quarters & (number != 2), lambda: ops.transpose(part), lambda: part),
-        )
-        picture = ops.reshape(picture, (1, high, wide, 1))
-        frame = resampling.letterboxed(picture, self.frame_shape)
+
+        def lying():
+            whole = ops.reshape(part, (1, rows, columns, 1))
+            frame = resampling.letterboxed(whole, self.frame_shape[::-1])
+            return ops.transpose(frame, (0, 2, 1, 3))
+
+        def standing():
+            picture = ops.cond(oblique, lambda: views.turned(part, view, step), lambda: part)
+            picture = ops.reshape(picture, (1, high, wide, 1))
+            return resampling.letterboxed(picture, self.frame_shape)
+
+        # both of one shape: LiteRT keeps that of a square picture, where branches may differ
+        frame = ops.cond(quarters & (number != 2), lying, standing)
         # a quarter turn is a transposition, and then rows or columns or both reversed
         for axis, numbers in ((1, (1, 2)), (2, (2, 3))):
             there = np.arange(self.frame_shape[axis - 1], dtype="int32")

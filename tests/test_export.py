@@ -75,9 +75,9 @@ interpreter = Interpreter(sys.argv[1])
 assert signature == "serving_default" and parts["inputs"] == ["image"]
 (spec,) = interpreter.get_input_details()
 assert spec["dtype"] == np.uint8 and spec["shape_signature"].tolist() == [-1, -1, -1, 1]
+runner = interpreter.get_signature_runner()
 def run(image):
-    interpreter.resize_tensor_input(spec["index"], image.shape)
-    return interpreter.get_signature_runner()(image=image)
+    return runner(image=image)
 """
 RUNTIMES = {"saved_model": SAVED_MODEL, "onnx": ONNX, "litert": LITERT}
 ALONE = """
@@ -136,14 +136,18 @@ def phantoms(tmp_path_factory) -> list[Path]:
 
 def unusual(image: np.ndarray, edge: int | None = None) -> dict[str, np.ndarray]:
     """The picture of a hand as it is, and so that the hand is small, turned, or no left one."""
-    nowhere = np.zeros((1, 2))
-    small, _ = on_a_plate(image, nowhere, 2.2, image.min() if edge is None else edge)
+    nowhere, edge = np.zeros((1, 2)), image.min() if edge is None else edge
+    small, _ = on_a_plate(image, nowhere, 2.2, edge)
+    side = np.rot90(image)
+    below = side.shape[1] - side.shape[0]
     return {
+        # before others: LiteRT kept its shape, and then wrote beyond its memory
+        "on its side in a square": np.pad(side, ((0, below), (0, 0)), constant_values=edge),
         "as it is": image,
         "small": small,
         "by 35": turned(image, nowhere, 35)[0],
         "by 60": turned(image, nowhere, 60)[0],
-        "on its side": np.rot90(image),
+        "on its side": side,
         "upside down": np.rot90(image, 2),
         "small, by 100": turned(small, nowhere, 100)[0],
         "a right one": image[:, ::-1],
@@ -811,7 +815,7 @@ def test_it_holds_the_network_once(format, exported, model):
         assert len(large) == len(set(large)) > 8
         bits = {"int8": 8, "float32": 32}.get(weights, 16)
         operations = size(path) - model.count_params() * bits / 8  # and their names
-        most = 900_000 if format == "saved_model" else 450_000  # weights of 8 bits are 1.6 MB
+        most = 1_000_000 if format == "saved_model" else 500_000  # weights of 8 bits are 1.6 MB
         assert 0 < operations < most, (weights, operations)
 
 
