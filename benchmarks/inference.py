@@ -66,6 +66,12 @@ class Peer:
         self.process.wait()
 
 
+def answer(once: Callable[[], object]) -> None:
+    """What a process behind a `Peer` does: for each line on stdin, seconds of the fastest pass."""
+    for _ in sys.stdin:
+        print(fastest(once, PASSES), flush=True)
+
+
 def serve(runtime: str, path: str, shape: tuple[int, int]) -> None:
     """The process behind a `Peer` of ours: a pass is one image of `shape` through a model file.
 
@@ -74,8 +80,7 @@ def serve(runtime: str, path: str, shape: tuple[int, int]) -> None:
     from kerasland import phantom
 
     once = RUNTIMES[runtime](path, phantom.hand(0, shape)[0][None, ..., None])
-    for _ in sys.stdin:
-        print(fastest(once, PASSES), flush=True)
+    answer(once)
 
 
 def serve_share(runtime: str, path: str, frame: tuple[int, int]) -> None:

@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.inference import PASSES, THREADS, Peer
-from benchmarks.measure import PAIRS, compare, fastest
+from benchmarks.inference import THREADS, Peer, answer
+from benchmarks.measure import PAIRS, compare
 from kerasland import files, images, phantom, prepared
 
 RESULTS = Path(__file__).parent / "results" / "runtimes.csv"
@@ -90,8 +90,7 @@ def serve(runtime: str, path: str, out: str, image_paths: Sequence[str]) -> None
     run = next(start for name, *_, start in RUNTIMES if name == runtime)(path)
     pictures = [images.read_image(name)[None, ..., None] for name in image_paths]
     np.savez(out, *[run(picture)[0] for picture in pictures])
-    for _ in sys.stdin:
-        print(fastest(lambda: run(pictures[0]), PASSES), flush=True)
+    answer(lambda: run(pictures[0]))
 
 
 def measure(data: prepared.Prepared, fold: str, source: str, pairs: int) -> pd.DataFrame:

@@ -25,12 +25,13 @@ from benchmarks.inference import (
     RUNTIMES,
     THREADS,
     Peer,
+    answer,
     in_turn,
     model_file,
     runtimes,
     write_network,
 )
-from benchmarks.measure import Ratio, fastest, record, row
+from benchmarks.measure import Ratio, record, row
 from benchmarks.peers import TORCH, peer_python
 from kerasland import experiment, machine, phantom
 
@@ -54,10 +55,9 @@ def serve(work: str, what: str, path: str) -> None:
 
         once = training_step(experiment.preset("cpu").replace(precision=what))
     else:
-        image = np.load(Path(path).parent / "forward.npz")["images"]
+        image = np.load(Path(path).parent / f"{FORWARD}.npz")["images"]
         once = RUNTIMES[what](path, image)
-    for _ in sys.stdin:
-        print(fastest(once, PASSES), flush=True)
+    answer(once)
 
 
 def write_peer(path: Path, model, settings: experiment.Experiment, images: np.ndarray) -> None:

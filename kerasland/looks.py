@@ -110,8 +110,8 @@ class Looks(keras.layers.Layer):
         part = ops.reshape(ops.slice(image, corner, (1, rows, columns, 1)), (rows, columns))
 
         def lying():
-            whole = ops.reshape(part, (1, rows, columns, 1))
-            frame = resampling.letterboxed(whole, self.frame_shape[::-1])
+            picture = ops.reshape(part, (1, rows, columns, 1))
+            frame = resampling.letterboxed(picture, self.frame_shape[::-1])
             return ops.transpose(frame, (0, 2, 1, 3))
 
         def standing():

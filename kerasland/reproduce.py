@@ -130,10 +130,8 @@ def _each_seed(
     name: str, errors: pd.DataFrame, other: pd.DataFrame | None = None
 ) -> dict[str, str]:
     """The cell that shows `tables.of_seeds`, where there are several."""
-    of_seeds, form = (
-        tables.of_seeds(errors, other).values(),
-        "{:.3f}" if other is None else "{:+.3f}",
-    )
+    of_seeds = tables.of_seeds(errors, other).values()
+    form = "{:.3f}" if other is None else "{:+.3f}"
     shown = ", ".join(map(form.format, of_seeds))
     return {name: shown} if len(of_seeds) > 1 else {}
 
