@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import json
 import logging
@@ -33,6 +34,7 @@ WEIGHTS = {
     SAVED_MODEL: (FLOAT32, FLOAT16, BFLOAT16),
 }
 OPSET = 18
+STAND_IN = "PyFuncStateless"  # TensorFlow's name of what `_StandIn` puts into a graph
 IMAGE = tf.TensorSpec((None, None, None, 1), tf.uint8, name="image")
 
 
@@ -94,10 +96,11 @@ def export(
     if scale is None and source is not None:
         scale = model_notes.model_scale(source)
     said = json.dumps(about(model, weights, scale, source), indent=1)
+    write = WRITERS[format]
+    if weights == INT8:
+        write = functools.partial(write, calibration=calibration)
     with files.replacing(path) as temporary:
-        WRITERS[format](bare(model), temporary, weights, scale, said)
-        if weights == INT8:
-            quantize.quantize(temporary, temporary, calibration)
+        write(bare(model), temporary, weights, scale, said)
 
 
 def _format_of(path: Path) -> str:
@@ -222,25 +225,61 @@ def _require_unclipped(path: Path) -> None:
 
 
 def _write_onnx(
-    model: keras.Model, path: Path, weights: str, scale: Scale | None, said: str
+    model: keras.Model,
+    path: Path,
+    weights: str,
+    scale: Scale | None,
+    said: str,
+    calibration: Iterable[np.ndarray] = (),
 ) -> None:
     import onnx
+
+    whole = pipeline(model, "uint8", scale)
+    looks = whole.get_layer("looks")
+    frame = tf.TensorSpec((None, *looks.frame_shape, 1), tf.float32, name="frame")
+    network = _converted(looks.network, frame)
+    if weights == FLOAT16:
+        beyond = onnx_graphs.halve(network.graph)
+        if beyond:
+            raise _beyond_half(beyond)
+    if weights == INT8:
+        network = quantize.quantized(network, calibration, looks.frame_shape)
+    looks.network = _StandIn(looks.network)
+    converted = _converted(whole, IMAGE)
+    onnx_graphs.fill_in(converted.graph, STAND_IN, network.graph, looks.network.output)
+    onnx_graphs.name_axes(converted.graph, len(landmark_names(model)))
+    onnx.helper.set_model_props(converted, {"kerasland": said})
+    onnx_graphs.save(converted, path)
+
+
+class _StandIn:
+    """The network of `Looks` as one operation, which the converter hands on as it is. Converted as
+    part of the whole, once more within its loop, the network would take most of a minute."""
+
+    def __init__(self, network: keras.Model):
+        self.output = network.output
+        self.get_layer = network.get_layer
+
+    def __call__(self, frames: tf.Tensor, training: bool) -> dict[str, tf.Tensor]:
+        types = [value.dtype for value in self.output.values()]
+        made = tf.numpy_function(list, [frames], types, stateful=False)
+        return {
+            name: tf.ensure_shape(value, self.output[name].shape)
+            for name, value in zip(self.output, made, strict=True)
+        }
+
+
+def _converted(model: keras.Model, spec: tf.TensorSpec):
+    """The ONNX model of a Keras model with one input."""
     import tf2onnx
 
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
-    graph = frozen(pipeline(model, "uint8", scale), IMAGE)
+    as_it_is = {STAND_IN: (lambda graph, node, name, args: node, [])}
     with _failing_at_once():
-        converted, _ = tf2onnx.convert.from_function(graph, [IMAGE], opset=OPSET)
-    onnx_graphs.name_axes(converted.graph, len(landmark_names(model)))
-    if weights == FLOAT16:
-        beyond = onnx_graphs.halve(converted.graph)
-        if beyond:
-            raise _beyond_half(beyond)
-    onnx.helper.set_model_props(converted, {"kerasland": said})
-    if weights == INT8:
-        onnx.save(converted, str(path))  # as it is, for `quantize`
-    else:
-        onnx_graphs.save(converted, path)
+        converted, _ = tf2onnx.convert.from_function(
+            frozen(model, spec), [spec], opset=OPSET, custom_op_handlers=as_it_is
+        )
+    return converted
 
 
 @contextlib.contextmanager

@@ -1,13 +1,10 @@
-"""What the converter to ONNX leaves to do: names of axes, half-precision kernels, one network.
-
-The converter hands weights on from pass to pass of the loop of `looks.Looks`, in which runtimes
-can fuse nothing into them, and which would store them again once they are halved or quantised.
-"""
+"""What the converter to ONNX leaves to do: names of axes, half-precision kernels, one network."""
 
 from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +26,42 @@ def name_axes(graph, landmarks: int) -> None:
                 axis.dim_param = size
             else:
                 axis.dim_value = size
+
+
+def fill_in(graph, kind: str, network, outputs: Iterable[str]) -> None:
+    """Puts a network in the place of each node of a kind, in loops and conditions too. All read the
+    same weights, which the outermost graph holds.
+
+    Args:
+        kind: of nodes with one input.
+        network: a graph with one input, of nodes and constants.
+        outputs: of the network, those that the outputs of such a node stand for.
+    """
+    weights = {tensor.name: f"network/{tensor.name}" for tensor in network.initializer}
+    for tensor in network.initializer:
+        graph.initializer.add().CopyFrom(tensor)
+        graph.initializer[-1].name = weights[tensor.name]
+    count = itertools.count()
+
+    def fill(part) -> None:
+        for place in reversed(range(len(part.node))):
+            node = part.node[place]
+            if node.op_type == kind:
+                names = {name: f"network_{next(count)}/{name}" for name in made}
+                names |= weights | {network.input[0].name: node.input[0]}
+                names |= dict(zip(outputs, node.output, strict=True))
+                copy = type(network)()
+                copy.CopyFrom(network)
+                _rename(copy.node, names)
+                nodes = [*part.node[:place], *copy.node, *part.node[place + 1 :]]
+                del part.node[:]
+                part.node.extend(nodes)
+            else:
+                for inner in _within(node):
+                    fill(inner)
+
+    made = [name for node in network.node for name in node.output]
+    fill(graph)
 
 
 def halve(graph) -> str | None:
@@ -55,20 +88,13 @@ def halve(graph) -> str | None:
 
 
 def save(model, path: Path) -> None:
-    """Writes a model with one network, signed and checked.
-
-    The network within a loop becomes a copy of that before it, with the same weights; what a loop
-    hands on unchanged is read where it is from; what nothing needs then is left out.
-    """
+    """Writes a model, signed and checked. What a loop hands on unchanged is read where it is from;
+    what nothing needs then is left out."""
     import onnx
 
-    for loop in model.graph.node:
-        for body in _within(loop):
-            if any(node.op_type == "Conv" for node in body.node):
-                _graft(model.graph, body)
     _read_outside(model.graph)
     _prune(model.graph)
-    _merge(model.graph, {})
+    _merge(model.graph, {}, {})
     _number(model.graph)
     _sign(model)
     onnx.checker.check_model(model, full_check=True)
@@ -85,39 +111,6 @@ def _sign(model) -> None:
     model.graph.name, model.graph.doc_string = "kerasland", ""
 
 
-def _graft(graph, body) -> None:
-    """All from the first to the last convolution of a body, as in the graph around it, whose
-    weights both then read."""
-    (frame, heatmaps, _), (seen, wanted, last) = _network(graph), _network(body)
-    copies, needed = [], {heatmaps}
-    for node in reversed(graph.node):
-        if needed.intersection(node.output):
-            copies.insert(0, node)
-            needed.update(name for name in node.input if name != frame)
-    assert not needed.intersection(value.name for value in graph.input), "a way past the frame"
-    names = {name: f"{name}_again" for node in copies for name in node.output}
-    names |= {frame: seen, heatmaps: wanted}
-    del body.node[last]
-    for place, node in enumerate(copies, start=last):
-        copy = type(node)()
-        copy.CopyFrom(node)
-        copy.name = f"{node.name}_again"
-        copy.input[:] = [names.get(name, name) for name in node.input]
-        copy.output[:] = [names[name] for name in node.output]
-        body.node.insert(place, copy)
-
-
-def _network(graph) -> tuple[str, str, int]:
-    """What goes into the first convolution, before it is quantised, and what the last one, of that
-    number among the nodes, makes of it."""
-    places = [i for i, node in enumerate(graph.node) if node.op_type == "Conv"]
-    made_by = {name: node for node in graph.node for name in node.output}
-    frame = graph.node[places[0]].input[0]
-    while frame in made_by and made_by[frame].op_type in ("QuantizeLinear", "DequantizeLinear"):
-        frame = made_by[frame].input[0]
-    return frame, graph.node[places[-1]].output[0], places[-1]
-
-
 def _read_outside(graph) -> None:
     """Takes out of loops what they only hand on. (Where it goes by one name as an input and as an
     output of the body, OpenVINO 2026 refuses the file: its issue 35874.)"""
@@ -132,20 +125,23 @@ def _read_outside(graph) -> None:
                     made = same[made]
                 if made == inside and node.output[i] not in kept:
                     outside = node.input[i + 2]
-                    _rename(body, inside, outside)
-                    _rename(graph, node.output[i], outside)
+                    _rename(body.node, {inside: outside})
+                    _rename(graph.node, {node.output[i]: outside})
                     for part in (node.input, body.input):
                         del part[i + 2]
                     del node.output[i], body.output[i + 1]
             _read_outside(body)
 
 
-def _rename(graph, name: str, to: str) -> None:
-    """In what nodes read, also within others."""
-    for node in graph.node:
-        node.input[:] = [to if given == name else given for given in node.input]
+def _rename(nodes, names: dict[str, str]) -> None:
+    """In what nodes read and make, also within others."""
+    for node in nodes:
+        for of in (node.input, node.output):
+            of[:] = [names.get(name, name) for name in of]
         for part in _within(node):
-            _rename(part, name, to)
+            _rename(part.node, names)
+            for value in part.output:
+                value.name = names.get(value.name, value.name)
 
 
 def _prune(graph) -> set[str]:
@@ -169,20 +165,22 @@ def _prune(graph) -> set[str]:
     return used
 
 
-def _merge(graph, known: dict[bytes, str]) -> None:
-    """Leaves out constants like others in a graph or around it, which are `known` by name."""
-    known, made = dict(known), {value.name for value in graph.output}
+def _merge(graph, known: dict[bytes, str], names: dict[str, str]) -> None:
+    """Leaves out constants like others in a graph or around it, which are `known` by name; `names`
+    says as what those are read that were left out around it."""
+    known, names, made = dict(known), dict(names), {value.name for value in graph.output}
     for i in reversed(range(len(graph.initializer))):
         value = type(graph.initializer[i])()
         value.CopyFrom(graph.initializer[i])
         name, value.name = value.name, ""
         like = known.setdefault(value.SerializeToString(deterministic=True), name)
         if like != name and name not in made:
-            _rename(graph, name, like)
+            names[name] = like
             del graph.initializer[i]
     for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
         for part in _within(node):
-            _merge(part, known)
+            _merge(part, known, names)
 
 
 def _number(graph) -> None:

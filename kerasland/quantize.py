@@ -1,4 +1,4 @@
-"""An exported ONNX file whose network stores and computes in 8 bits: static quantisation.
+"""The network of an ONNX file, so that it stores and computes in 8 bits: static quantisation.
 
 Source: Jacob 2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-
 Only Inference"; done by `onnxruntime.quantization`.
@@ -7,12 +7,13 @@ Only Inference"; done by `onnxruntime.quantization`.
 from __future__ import annotations
 
 import logging
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from kerasland import onnx_graphs, phantom
+from kerasland import geometry, phantom
 from kerasland.errors import UsageError
 
 DRAWN = 16
@@ -33,17 +34,17 @@ def calibration_images(landmarks: Sequence[str]) -> Iterator[np.ndarray]:
     return (phantom.hand(seed, shape=DRAWN_SHAPE)[0] for seed in range(DRAWN))
 
 
-def quantize(source: Path, target: Path, images: Iterable[np.ndarray]) -> None:
-    """Writes the model with the layers between the raw image and the heatmaps in 8 bits.
+def quantized(network, images: Iterable[np.ndarray], frame_shape: tuple[int, int]):
+    """The ONNX model of a network with the layers between its frame and the heatmaps in 8 bits.
 
     Numbers between layers are whole ones within 0..255, on a scale a layer that the images decide;
     weights are on a scale a channel, in 7 bits, since processors without VNNI instructions would
     overflow with 8. The last convolution and all that leads to pixels stay in float32.
 
     Args:
-        source: an ONNX file as the converter makes it.
-        target: the file to write.
+        network: an ONNX model as the converter makes it, from "frame" to "confidence" and others.
         images: (H, W), uint8 or uint16, a dozen or more, like those that the model is for.
+        frame_shape: (H, W) of the frame, pixels.
 
     Raises:
         UsageError: if there is no image, or none whose landmarks form a shape that the model knows.
@@ -61,14 +62,17 @@ def quantize(source: Path, target: Path, images: Iterable[np.ndarray]) -> None:
         def __init__(self):
             self.seen, self.known = 0, False
             self.images = iter(images)
-            self.session = InferenceSession(source, providers=["CPUExecutionProvider"])
+            self.session = InferenceSession(
+                network.SerializeToString(), providers=["CPUExecutionProvider"]
+            )
 
         def get_next(self):
             image = next(self.images, None)
             if image is None:
                 return self.end()
             self.seen += 1
-            inputs = {"image": _eight_bit(image)[None, ..., None]}
+            frame = geometry.letterboxed(_eight_bit(image), frame_shape)
+            inputs = {"frame": frame[None, ..., None]}
             self.known = self.known or self.session.run(["confidence"], inputs)[0].any()
             return inputs
 
@@ -82,23 +86,25 @@ def quantize(source: Path, target: Path, images: Iterable[np.ndarray]) -> None:
                     "is for"
                 )
 
-    model, reader = onnx.load(source), Reader()
+    reader = Reader()
     silenced = logging.root.manager.disable
     logging.disable(logging.WARNING)  # that a graph should be optimised before; it is
     try:
-        quantize_static(
-            model,
-            target,
-            reader,
-            quant_format=QuantFormat.QDQ,
-            nodes_to_quantize=_between_image_and_heatmaps(model.graph),
-            activation_type=QuantType.QUInt8,
-            per_channel=True,
-            reduce_range=True,
-        )
+        with tempfile.TemporaryDirectory() as folder:
+            target = Path(folder) / "quantized.onnx"
+            quantize_static(
+                network,
+                target,
+                reader,
+                quant_format=QuantFormat.QDQ,
+                nodes_to_quantize=_between_image_and_heatmaps(network.graph),
+                activation_type=QuantType.QUInt8,
+                per_channel=True,
+                reduce_range=True,
+            )
+            return onnx.load(target)
     finally:
         logging.disable(silenced)
-    onnx_graphs.save(onnx.load(target), target)
 
 
 def _between_image_and_heatmaps(graph) -> list[str]:
