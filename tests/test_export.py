@@ -700,6 +700,24 @@ def test_two_litert_files_of_a_model_are_alike(tmp_path):
 
 
 @pytest.mark.slow
+def test_litert_resized_by_the_interpreter_finds_what_its_signature_finds(exported):
+    path = exported["litert", "float32"]
+    signature, interpreter = started(path), tf.lite.Interpreter(str(path))
+    runner = tf.lite.Interpreter(str(path)).get_signature_runner()
+    details = runner.get_input_details()["image"], runner.get_output_details()["landmarks"]
+    given, where = (detail["index"] for detail in details)
+    pictures = unusual(phantom.hand(4, (500, 380))[0])
+    for name in ("on its side in a square", "as it is", "by 35", "as it is"):
+        image = np.ascontiguousarray(pictures[name][None, ..., None])
+        interpreter.resize_tensor_input(given, image.shape)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(given, image)
+        interpreter.invoke()
+        found, wanted = interpreter.get_tensor(where), signature(image)["landmarks"]
+        np.testing.assert_allclose(found, wanted, atol=1e-3, err_msg=name)
+
+
+@pytest.mark.slow
 def test_litert_needs_no_operations_of_tensorflow(exported):
     assert b"Flex" not in exported["litert", "float32"].read_bytes()
 
