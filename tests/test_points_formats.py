@@ -184,14 +184,19 @@ def test_one_based_pixels_of_a_csv(mine):
 
 def test_what_is_left_out_is_said(mine, capsys):
     truth = {"p0": TRUTH["p0"], "p1": {}}
-    (mine.folder / "annotations.xml").write_text(cvat(truth), encoding="utf-8")
+    text = cvat(truth).replace("</image>", '<tag label="left" source="manual"></tag></image>')
+    (mine.folder / "annotations.xml").write_text(text, encoding="utf-8")
     assert mine("annotations.xml") == 0
     said = capsys.readouterr().out
-    assert "not used: 2 shapes of type box" in said
+    assert "not used: 2 shapes of type box\n" in said
     assert "1 images have no point annotated: left out" in said
     write_labelme(mine.folder / "labels", TRUTH)
     assert mine("labels") == 0
-    assert "not used: 3 shapes of type rectangle" in capsys.readouterr().out
+    assert "not used: 3 shapes of type rectangle\n" in capsys.readouterr().out
+    document = labelme("p1", TRUTH["p1"]) | {"flags": {"reviewed": False}}
+    (mine.folder / "labels" / "p1.json").write_text(json.dumps(document))
+    assert mine("labels") == 0
+    assert "rectangle, 1 images without the flag 'reviewed'\n" in capsys.readouterr().out
 
 
 def test_a_cvat_shape_of_several_points(mine, capsys):
@@ -206,6 +211,10 @@ def test_a_cvat_shape_of_several_points(mine, capsys):
     (mine.folder / "a.xml").write_text(text.replace(";5.5,6.5", "", 1))
     assert mine("a.xml") == 1
     assert "image 1: 3 points labelled 'lung', 2 elsewhere" in capsys.readouterr().err
+    first, second = text.rsplit(";5.5,6.5", 1)
+    (mine.folder / "a.xml").write_text(first + second)
+    assert mine("a.xml") == 1
+    assert "image 1: 2 points labelled 'lung', 3 elsewhere" in capsys.readouterr().err
 
 
 def test_coco_categories_with_keypoints_of_their_own(mine, capsys):
@@ -306,12 +315,16 @@ REFUSED_COCO = {
         lambda d: d["images"][1].update(width=160, height=200),
         "image 11: annotated on an image of 160 x 200 pixels, but",
     ),
+    "another width": (
+        lambda d: d["images"][1].update(width=81),
+        "image 11: annotated on an image of 81 x 100 pixels, but",
+    ),
     "outside": (
         lambda d: d["annotations"][1]["keypoints"].__setitem__(0, 79.6),
         "annotation 101: landmark 0 (wrist) of p1 at (79.6, 6) lies outside the image",
     ),
     "fractions": (
-        lambda d: [a.update(keypoints=[0.5, 0.25, 2] * 3) for a in d["annotations"][:3]],
+        lambda d: [a.update(keypoints=[0.5, 1.0, 2] * 3) for a in d["annotations"][:3]],
         "points.json: all coordinates are below 1, so they look like fractions",
     ),
     "none": (
@@ -348,6 +361,7 @@ def refused(mine, capsys, points, line):
         ("a.xml", "<annotations>", "a.xml: no XML ("),
         ("a.xml", '<?xml version="1.0" encoding="utf8mb4"?><a/>', "a.xml: no XML (unknown enc"),
         ("a.xml", "<html/>", "a.xml: no <annotations> with <image>"),
+        ("a.xml", "<html><image/></html>", "a.xml: no <annotations> with <image>"),
         ("a.xml", "<annotations><track/></annotations>", "a.xml: tracks of a video"),
         ("nowhere.json", None, "nowhere.json: no such file"),
         ("nowhere.xml", None, "nowhere.xml: no such file"),
@@ -362,6 +376,47 @@ def test_a_file_of_no_kind(mine, capsys, name, text, line):
     refused(mine, capsys, name.split("/")[0], line)
 
 
+REFUSED_CVAT = {
+    "no name": ('name="p1.png" ', "", "image 1: no name of a file"),
+    "no label": ('label="thumb" ', "", "image 0: points without a label"),
+    "one number": ("1.50,2.50", "1.50;2.50", "image 0: the points labelled 'wrist' are no pairs"),
+    "three": ("1.50,2.50", "1.50,2.50,1", "image 0: the points labelled 'wrist' are no pairs x,y"),
+    "a word": ("1.50,2.50", "1.50,x", "image 0, wrist: x, y = '1.50', 'x': expected two numbers"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED_CVAT)
+def test_a_cvat_file_that_is_refused(mine, capsys, name):
+    old, new, line = REFUSED_CVAT[name]
+    text = cvat(TRUTH)
+    assert old in text
+    (mine.folder / "a.xml").write_text(text.replace(old, new, 1))
+    refused(mine, capsys, "a.xml", line)
+
+
+@pytest.mark.parametrize("points", [[], [[1, 2], [3, 4]], [[1, 2, 3]], [5]])
+def test_a_labelme_shape_that_is_no_point_is_refused(mine, capsys, points):
+    write_labelme(mine.folder / "labels", TRUTH)
+    document = labelme("p1", TRUTH["p1"])
+    document["shapes"][0]["points"] = points
+    (mine.folder / "labels" / "p1.json").write_text(json.dumps(document))
+    refused(mine, capsys, "labels", "p1.json: the shape 'wrist' is no named point of x and y")
+
+
+def test_spaces_around_a_label_are_no_part_of_it(mine):
+    write_labelme(mine.folder / "labels", {"p0": {" wrist ": (1, 2)}})
+    (mine.folder / "a.xml").write_text(cvat({"p1": {" wrist ": (3, 4)}}))
+    assert mine("labels a.xml") == 0
+    assert prepared.read(mine.folder / "out").landmarks == ("wrist",)
+
+
+def test_few_points_near_the_corner_are_meant(mine):
+    """No landmark in two images only, nor two points within half a pixel of the image's edge."""
+    table = "image,a_x,a_y,b_x,b_y\np0,0.5,0.2,-0.25,-0.25\np1,0.1,0.3,-0.25,-0.25\np2,,,9,9\n"
+    (mine.folder / "points.csv").write_text(table)
+    assert mine("points.csv") == 0
+
+
 def test_labelme_and_cvat_refuse_a_label_twice(mine, capsys):
     write_labelme(mine.folder / "labels", TRUTH)
     document = labelme("p1", TRUTH["p1"])
@@ -371,10 +426,6 @@ def test_labelme_and_cvat_refuse_a_label_twice(mine, capsys):
     shape = '<points label="wrist" points="1,2"/></image>'
     (mine.folder / "a.xml").write_text(cvat(TRUTH).replace("</image>", shape, 1))
     refused(mine, capsys, "a.xml", "image 0: p0.png wrist again, first in image 0")
-    (mine.folder / "a.xml").write_text(cvat(TRUTH).replace("1.50,2.50", "1.50;2.50", 1))
-    refused(mine, capsys, "a.xml", "image 0: the points labelled 'wrist' are no pairs x,y")
-    (mine.folder / "a.xml").write_text(cvat(TRUTH).replace("1.50,2.50", "1.50,x", 1))
-    refused(mine, capsys, "a.xml", "image 0, wrist: x, y = '1.50', 'x': expected two numbers")
 
 
 def test_entities_that_grow_without_end_are_refused_at_once(mine, capsys):
@@ -420,13 +471,15 @@ def test_images_of_the_same_name_in_folders_that_mirror_labelmes(mine, capsys):
 
     shutil.rmtree(mine.folder / "labels")  # or all JSON files beside each other
     (mine.folder / "labels").mkdir()
-    for i, path in enumerate(("..\\mine\\left\\hand.png", "../mine/right/hand.png")):
-        document = labelme("hand", {"wrist": (30 + i, 20)}) | {"imagePath": path}
-        (mine.folder / "labels" / f"{i}.json").write_text(json.dumps(document))
-    assert mine("labels") == 0
-    dataset = prepared.read(mine.folder / "out")
-    assert dataset.ids == ("left_hand", "right_hand")
-    np.testing.assert_array_equal(dataset.points[:, 0], [[30, 20], [31, 20]])
+    whole = str(mine.folder / "mine" / "left" / "hand.png")
+    for left in (whole, "..\\mine\\left\\hand.png"):
+        for i, path in enumerate((left, "../mine/right/hand.png")):
+            document = labelme("hand", {"wrist": (30 + i, 20)}) | {"imagePath": path}
+            (mine.folder / "labels" / f"{i}.json").write_text(json.dumps(document))
+        assert mine("labels") == 0
+        dataset = prepared.read(mine.folder / "out")
+        assert dataset.ids == ("left_hand", "right_hand")
+        np.testing.assert_array_equal(dataset.points[:, 0], [[30, 20], [31, 20]])
     shutil.copy(mine.folder / "labels" / "1.json", mine.folder / "labels" / "2.json")
     assert mine("labels") == 1
     assert "2.json: image mine/right/hand.png again, first in " in capsys.readouterr().err
