@@ -244,6 +244,20 @@ def test_coco_keypoints_that_are_named_by_numbers(mine):
     np.testing.assert_array_equal(dataset.points[0], list(TRUTH["p0"].values()))
 
 
+def test_coco_ids_that_are_texts_and_an_object_of_which_nothing_is_annotated(mine):
+    document = coco(TRUTH)
+    empty = {**document["annotations"][1], "id": 555, "keypoints": [0] * 9}
+    document["annotations"].insert(0, empty)
+    for records in document.values():
+        for record in records:
+            numbers = record.keys() & {"id", "image_id", "category_id"}
+            record.update({key: f"no. {record[key]}" for key in numbers})
+    (mine.folder / "points.json").write_text(json.dumps(document))
+    assert mine("points.json") == 0
+    dataset = prepared.read(mine.folder / "out")
+    np.testing.assert_array_equal(dataset.points, expected(dataset))
+
+
 def spoiled_coco(change) -> str:
     document = coco(TRUTH)
     change(document)

@@ -54,6 +54,10 @@ def test_millimetres_of_each_image(prepare, capsys):
     np.testing.assert_allclose(errors["error_px"], 5)
     expected = [np.hypot(0.3, 0.8), 2.5, np.nan]
     np.testing.assert_allclose(errors["error_mm"], np.repeat(expected, 2))
+    some = point_errors.point_errors(
+        data, ("b", "a"), data.points[[1, 0]] + off[:2], np.ones((2, 2))
+    )
+    np.testing.assert_allclose(some["error_mm"], np.repeat([expected[1], expected[0]], 2))
     assert data.scale.describe(data.landmarks) == "pixel spacing of each image (PixelSpacing)"
     assert data.mean_scale(["a", "b"]) == Scale(mm_per_px=0.325)
     assert data.mean_scale(["b", "c"]) == Scale(mm_per_px=0.5)

@@ -10,6 +10,7 @@ import pytest
 
 from kerasland import point_errors, preparation, table_files, tables
 from kerasland.errors import DataError
+from kerasland.models import unet
 
 NAN = math.nan
 
@@ -409,18 +410,18 @@ def test_what_no_row_knows_is_left_out(tmp_path, by_hand):
 def test_a_guess_that_does_not_look_is_the_mean_of_the_training_images(tmp_path):
     """In a common frame: what is twice as large has its points at twice the place."""
     points = np.random.default_rng(0).uniform(0, 29, (4, 3, 2))
-    points[0, 1], points[:3, 2] = NAN, NAN  # known in two of three training images, and in none
-    sizes, records = (1, 2, 1, 3), []
+    points[1, 1], points[1:, 2] = NAN, NAN  # known in two of three training images, and in none
+    sizes, records = (3, 1, 2, 1), []
     for k, size in enumerate(sizes):
         image = np.full((40 * size, 30 * size), k, np.uint8)
         records.append((f"im{k}", image, (points[k] + 0.5) * size - 0.5))
     data = preparation.write(tmp_path, name="sizes", landmarks=tuple("abc"), records=records)
-    found = point_errors.mean_shape_errors(data, ("im0", "im1", "im2"), ("im3",))
-    mean = np.array([points[:3, 0].mean(axis=0), points[1:3, 1].mean(axis=0), (NAN, NAN)])
+    found = point_errors.mean_shape_errors(data, ("im1", "im2", "im3"), ("im0",))
+    mean = np.array([points[1:, 0].mean(axis=0), points[2:, 1].mean(axis=0), (NAN, NAN)])
     np.testing.assert_allclose(found[["x", "y"]], (mean + 0.5) * 3 - 0.5)
-    wanted = 3 * np.linalg.norm(mean - points[3], axis=-1)
+    wanted = 3 * np.linalg.norm(mean - points[0], axis=-1)
     np.testing.assert_allclose(found["error_px"], wanted)
-    assert list(found["landmark"]) == list("abc") and set(found["image_id"]) == {"im3"}
+    assert list(found["landmark"]) == list("abc") and set(found["image_id"]) == {"im0"}
     assert found["confidence"].isna().all()
 
 
@@ -429,3 +430,14 @@ def test_images_that_were_trained_on_are_known_by_their_pixels(tmp_path):
     data = preparation.write(tmp_path, name="three", landmarks=("a",), records=records)
     notes = {"pixel_hashes": [data.pixel_hashes["im2"], "of another"]}
     assert point_errors.trained_on(data, notes) == {"im2"}
+
+
+def test_a_model_of_other_landmarks_is_refused(tmp_path):
+    records = [("im0", np.zeros((32, 24), np.uint8), np.ones((2, 2)))]
+    data = preparation.write(tmp_path, name="two", landmarks=("a", "b"), records=records)
+    models = {names: unet(list(names), (16, 16), width=2, depth=2) for names in ("ab", "ba", "a")}
+    point_errors.check_landmarks(models["ab"], data)
+    with pytest.raises(DataError, match="landmark 0 is 'b' for the model and 'a' in"):
+        point_errors.check_landmarks(models["ba"], data)
+    with pytest.raises(DataError, match="localises 1 landmarks, .* has 2"):
+        point_errors.check_landmarks(models["a"], data)
