@@ -244,6 +244,20 @@ def test_a_further_look_counts_where_few_points_are_moved(model, monkeypatch, ze
         assert len(looks) > 1 and (confidence == 0).sum() == (zeros if counts else whole)
 
 
+def test_a_mirrored_look_may_move_as_many_points_as_the_first(model, monkeypatch):
+    frame_shape = model.input_shape[1:3]
+    points = geometry.letterbox((500, 380), frame_shape).apply(phantom.hand(4, (500, 380))[1])
+    confidence = [np.zeros((1, 37)), np.concatenate([np.zeros((1, 6)), np.ones((1, 31))], axis=1)]
+    script = iter(confidence)
+    monkeypatch.setattr(
+        localizers, "frame_localizer", lambda _: lambda frames: (points[None], next(script))
+    )
+    locate, image = localizers.batch_localizer(model, "auto"), np.zeros((500, 380), np.uint8)
+    frame = localizers.in_frame(image, frame_shape)
+    _, found, sides = locate(frame[None], [image.shape], lambda _: image)
+    assert (found == 0).sum() == 6 and sides == ["right"]
+
+
 class Scripted:
     """A network that finds, look after look, what it is told."""
 
