@@ -203,6 +203,7 @@ def test_a_hand_is_found_however_it_lies(model, side):
     locate = localizers.batch_localizer(model, side)
     found, confidence, sides = locate(frames, [p.shape for p, _ in pictures], image_of)
     assert confidence.any(axis=1).all() and set(sides) == {"left" if side == "left" else "right"}
+    assert len(asked) == len(set(asked))  # each file is read once
     assert side == "auto" or set(asked) == {1, 2, 3, 4}
     for (picture, points), there in zip(pictures, found, strict=True):
         error = 50 / wrist_px * np.linalg.norm(there - points, axis=1).mean()
@@ -223,9 +224,14 @@ def test_the_first_look_holds_where_the_second_finds_nothing(model, monkeypatch)
     assert confidence.any()
 
 
-@pytest.mark.parametrize(("zeros", "counts"), [(3, True), (4, False)])
-def test_a_further_look_counts_where_few_points_are_moved(model, monkeypatch, zeros, counts):
-    """Half as many of 37 as the prior may move; in images with a shape too."""
+@pytest.mark.parametrize(
+    ("first_zeros", "zeros", "counts"),
+    [(37, 3, True), (37, 4, False), (1, 3, True), (1, 4, False), (5, 5, True), (5, 6, False)],
+)
+def test_a_further_look_counts_where_few_points_are_moved(
+    model, monkeypatch, first_zeros, zeros, counts
+):
+    """Half as many of 37 as the prior may move, or as many as before."""
     truth = phantom.hand(4, shape=(500, 380))[1]
     fit = geometry.letterbox((1000, 760), model.input_shape[1:3])
     first, looks = fit.apply(truth), []
@@ -233,15 +239,15 @@ def test_a_further_look_counts_where_few_points_are_moved(model, monkeypatch, ze
     def locate(frames):
         looks.append(len(frames))
         confidence = np.ones((1, 37), np.float32)
-        confidence[:, : zeros if len(looks) > 1 else whole] = 0
+        confidence[:, : zeros if len(looks) > 1 else first_zeros] = 0
+        confidence[confidence > 0] = 0.5 if len(looks) > 1 else 1
         return first[None], confidence
 
     monkeypatch.setattr(localizers, "frame_localizer", lambda _: locate)
     image = np.zeros((1000, 760), np.uint8)
-    for whole in (37, 1):  # no shape, and one that is small
-        looks.clear()
-        _, confidence = localizers.localizer(model)(image)
-        assert len(looks) > 1 and (confidence == 0).sum() == (zeros if counts else whole)
+    _, confidence = localizers.localizer(model)(image)  # of no shape, or of one that is small
+    assert len(looks) > 1 and (confidence == 0).sum() == (zeros if counts else first_zeros)
+    assert (0.5 in confidence) == counts
 
 
 def test_a_mirrored_look_may_move_as_many_points_as_the_first(model, monkeypatch):
