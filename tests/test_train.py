@@ -35,6 +35,7 @@ from kerasland.errors import DataError, UsageError
 from kerasland.experiment import Experiment, load
 from kerasland.images import read_image
 from kerasland.model_files import take_weights
+from kerasland.models import unet
 from kerasland.scale import Scale
 
 TINY = Experiment(
@@ -358,6 +359,34 @@ class Watch(keras.callbacks.Callback):
     def on_train_end(self, logs=None):
         self.precision = self.model.get_layer("stem_conv").compute_dtype
         self.weights = self.model.get_weights()
+
+
+def test_the_best_average_is_kept_and_training_goes_on_with_the_weights(tmp_path):
+    """Also by what validates after a resume; of equal errors the first is the best."""
+    model, best = unet(2, (16, 16), width=2, depth=2), tmp_path / "best.keras"
+    optimizer = keras.optimizers.SGD(use_ema=True)
+    optimizer.build(model.trainable_variables)
+    model.compile(optimizer=optimizer)
+    kept = []
+    for number, error in enumerate([np.nan, 2.0, 3.0, 2.0, 1.5]):
+        for average in optimizer._model_variables_moving_average:
+            average.assign(np.full(average.shape, number))
+        before = [np.full(array.shape, 0.1) for array in model.get_weights()]
+        model.set_weights(before)
+        validation = callbacks.Averaging(best, averaged=True)
+        validation.set_model(model)
+        validation.on_train_begin()
+        validation.on_test_begin()
+        assert all((variable == number).all() for variable in _trained(model))
+        validation.on_test_end({"loss": 0.0, "landmarks_radial_error_mm": error})
+        for one, other in zip(model.get_weights(), before, strict=True):
+            np.testing.assert_array_equal(one, other.astype("float32"))
+        kept.append(best.exists() and _trained(keras.saving.load_model(best))[0].max())
+    assert kept == [False, 1, 1, 1, 4]
+
+
+def _trained(model) -> list[np.ndarray]:
+    return [variable.numpy() for variable in model.trainable_variables]
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
