@@ -18,7 +18,7 @@ import numpy as np
 
 from kerasland.errors import DataError, UsageError
 from kerasland.files import write_text
-from kerasland.folds import check_fold, fold_names, read_fold, write_fold
+from kerasland.folds import check_fold, check_list, fold_names, write_fold
 from kerasland.image_copies import write_png
 from kerasland.prepared import Prepared, read
 from kerasland.prepared_tables import (
@@ -79,12 +79,17 @@ def write(
     for fold, lists in (folds or {}).items():
         check_fold(fold, lists)
     records = iter(records)
-    first = list(itertools.islice(records, 1))
-    earlier = _start(folder, landmarks, {image_id for image_id, *_ in first})
-    records = itertools.chain(first, records)
-    points, hashes = _write_images(folder, records, len(landmarks))
-    if not points:
+    first = next(records, None)
+    if first is None:
         raise DataError(f"{folder}: no image with points to write")
+    _check_id(first[0])
+    _checked_points(first[0], first[2], len(landmarks))
+    before = _start(folder, name, landmarks, first[0])
+    records = itertools.chain([first], records)
+    points, hashes = _write_images(folder, records, len(landmarks))
+    for fold, lists in (folds or {}).items():
+        for part, listed in zip(("train", "test"), lists, strict=True):
+            check_list(listed, {*points}, f"fold {fold}, {part}")
     for path in (folder / "images").glob("*.png"):  # of another source, or of a killed process
         if path.stem not in points:
             path.unlink()
@@ -99,13 +104,12 @@ def write(
         if not np.isnan(x)
     )
     write_text(folder / TABLE, table.getvalue())
-    for fold in {*earlier} - {*(folds or {})}:
+    written = {*before["folds"], *(folds or {})}
+    _note(folder, {**before, "folds": sorted(written)})
+    for fold in written - {*(folds or {})}:
         shutil.rmtree(folder / "folds" / fold, ignore_errors=True)
     for fold, lists in (folds or {}).items():
         write_fold(folder, fold, lists)
-        problems = read_fold(folder, fold, set(ids))[1]
-        if problems:
-            raise DataError(problems[0])
     about = {
         "name": name,
         "landmarks": list(landmarks),
@@ -121,37 +125,56 @@ def write(
     return read(folder)
 
 
-def _start(folder: Path, landmarks: Sequence[str], some_ids: set[str]) -> list[str]:
-    """Makes a folder ready to be written; the folds that an earlier call wrote there."""
-    noted, earlier = folder / UNFINISHED, []
-    if noted.exists():  # the table of an earlier call is gone, its folds are not
-        names = noted.read_text(encoding="utf-8").splitlines()
-        earlier = [fold for fold in fold_names(folder) if fold in names]
-    elif folder.exists():
-        try:
-            if not folder.is_dir() or any(folder.iterdir()):
-                about = read_about(folder)
-                _check_same(folder, about, landmarks, some_ids)
-                earlier = list(about.get("folds", fold_names(folder)))
-        except DataError:
-            raise UsageError(
-                f"{folder}: not empty and no prepared data set: choose a new folder"
-            ) from None
-    (folder / "images").mkdir(parents=True, exist_ok=True)
-    write_text(noted, "".join(f"{fold}\n" for fold in earlier))
-    (folder / ABOUT).unlink(missing_ok=True)
-    return earlier
+def held(folder: Path) -> dict | None:
+    """What is known of the data set that a folder holds, or that an interrupted call was to
+    replace: name, landmarks, image ids and the folds that belong to it. None where there is none.
+
+    Raises:
+        UsageError: the folder holds something else.
+    """
+    try:
+        return json.loads((folder / UNFINISHED).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except ValueError:  # of an older version
+        return None
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return None
+    try:
+        about = read_about(folder)
+    except DataError:
+        raise UsageError(
+            f"{folder}: not empty and no prepared data set: choose a new folder, or delete this "
+            "one first"
+        ) from None
+    known = {key: list(about[key]) for key in ("landmarks", "image_hashes")}
+    return {"name": about["name"], **known, "folds": about.get("folds", fold_names(folder))}
 
 
-def _check_same(folder: Path, about: dict, landmarks: Sequence[str], some_ids: set[str]) -> None:
-    """Raises where what is in the folder would be lost: none of its landmarks, and none of some of
-    its images, is to be written."""
-    known = {*about.get("landmarks", ())}, {*about.get("image_hashes", ())}
-    if known[0].isdisjoint(landmarks) and known[1].isdisjoint(some_ids) and all(known):
+def _start(folder: Path, name: str, landmarks: Sequence[str], image_id: str) -> dict:
+    """Makes a folder ready to be written, and notes there what it held, see `held`.
+
+    Raises:
+        UsageError: what is in the folder would be lost: none of its landmarks, and not this image
+            of its images, is to be written.
+    """
+    new = {"name": name, "landmarks": list(landmarks), "image_hashes": [], "folds": []}
+    before = held(folder) or new
+    lost = before["landmarks"], before["image_hashes"]
+    if {*lost[0]}.isdisjoint(landmarks) and image_id not in lost[1] and all(lost):
         raise UsageError(
             f"{folder}: holds a data set of other images and landmarks, which would be lost; "
             "choose a new folder, or delete this one first"
         )
+    before["folds"] = [fold for fold in fold_names(folder) if fold in before["folds"]]
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    _note(folder, before)
+    (folder / ABOUT).unlink(missing_ok=True)
+    return before
+
+
+def _note(folder: Path, before: dict) -> None:
+    write_text(folder / UNFINISHED, json.dumps(before) + "\n")
 
 
 def _write_images(

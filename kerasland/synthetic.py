@@ -41,7 +41,8 @@ def write(
         UsageError: fewer than two hands, a negative seed or a shape below 64 pixels; the folder
             holds another data set, or something else.
     """
-    if (Path(folder) / prepared.ABOUT).exists() and prepared.read(folder).name != NAME:
+    held = preparation.held(Path(folder))
+    if held and held["name"] != NAME:
         raise UsageError(
             f"{folder}: holds a data set that would be lost; choose another --out, or, to train on "
             "it, give it as --data"

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kerasland import files, fold_draws, folds, images, preparation, prepared
+from kerasland import files, fold_draws, folds, images, preparation, prepared, synthetic
 from kerasland.command import run
 from kerasland.errors import DataError, KeraslandError, UsageError
 from kerasland.image_copies import write_png
@@ -161,7 +161,27 @@ def test_another_data_set_is_not_lost(folder):
     with pytest.raises(UsageError, match="other images and landmarks, which would be lost"):
         preparation.write(folder, name="other", landmarks=names, records=others)
     assert {path: path.read_bytes() for path in folder.rglob("*.*")} == before
+    with pytest.raises(DataError, match="infinite coordinates"):  # nor if a call failed between
+        write(folder, [*records(2), ("z", np.zeros((9, 9), np.uint8), np.full((3, 2), np.inf))])
+    with pytest.raises(UsageError, match="other images and landmarks, which would be lost"):
+        preparation.write(folder, name="other", landmarks=names, records=others)
+    with pytest.raises(UsageError, match="would be lost"):
+        synthetic.write(folder, 2)
+    assert (folder / "images" / "im3.png").exists()
     assert preparation.write(folder, name="x", landmarks=names, records=records(2)).ids
+
+
+@pytest.mark.parametrize("wrong", [[], [(" a", np.zeros((9, 9), np.uint8), np.ones((3, 2)))]])
+def test_what_cannot_even_begin_changes_nothing(folder, wrong):
+    with pytest.raises(DataError):
+        write(folder, wrong)
+    assert len(prepared.read(folder).ids) == len(records())
+
+
+def test_a_fold_of_a_failed_call_does_not_stay(tmp_path):
+    with pytest.raises(DataError, match="fold bad, test: image nope is not in"):
+        write(tmp_path / "set", folds={"bad": (["im0"], ["nope"])})
+    assert write(tmp_path / "set", folds={"dev": (["im0"], ["im1"])}).folds() == ("dev",)
 
 
 @pytest.mark.parametrize(
@@ -193,7 +213,7 @@ def test_write_refuses_a_record(tmp_path, record, said):
         ({"dev": (["im0"], ["im0"])}, "im0 is in train and in test"),
         ({"dev": (["im0"], [])}, "dev, test: no image ids"),
         ({"dev": (["im0", "im0"], ["im1"])}, "im0 is listed twice"),
-        ({"dev": (["im0"], ["im9"])}, "test.txt: image im9 is not in"),
+        ({"dev": (["im0"], ["im9"])}, "dev, test: image im9 is not in"),
         ({"../x": (["im0"], ["im1"])}, "'../x'"),
         ({"all": (["im0"], ["im1"])}, "can't be called 'all'"),
     ],
@@ -409,7 +429,8 @@ def test_folds_elsewhere_are_not_removed(tmp_path):
         write(folder)
     with pytest.raises(DataError, match="dataset.json: unusable"):
         prepared.read(folder)
-    (folder / ".unfinished").write_text("../../../victim\n")
+    about = {"name": "a", "landmarks": [], "image_hashes": [], "folds": ["../../../victim"]}
+    (folder / ".unfinished").write_text(json.dumps(about))
     write(folder)
     assert victim.is_dir()
 
