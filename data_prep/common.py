@@ -58,7 +58,8 @@ def open_table(path: Path) -> Iterator[TextIO]:
 
 
 def images_by_stem(folder: Path, out: Path) -> dict[str, list[Path]]:
-    """The image files at any depth below a folder, by stem, sorted; none below `out`.
+    """The image files at any depth below a folder, by stem, sorted; none below `out`, none in
+    hidden folders.
 
     Raises:
         DataError: no such folder, or no image in it.
@@ -71,12 +72,19 @@ def images_by_stem(folder: Path, out: Path) -> dict[str, list[Path]]:
         raise UsageError(f"--out {out} holds the images to prepare: choose a new folder")
     nested = out.is_relative_to(folder.resolve())
     found: dict[str, list[Path]] = {}
-    for path in sorted(folder.rglob("*")):
+    for path in below(folder):
         if is_image(path) and not (nested and path.resolve().is_relative_to(out)):
             found.setdefault(image_stem(path), []).append(path)
     if not found:
         raise DataError(f"{folder}: no images below it ({', '.join(SUFFIXES)})")
     return found
+
+
+def below(folder: Path) -> Iterator[Path]:
+    """What lies at any depth below a folder, sorted; nothing hidden, such as a bin for waste."""
+    for path in sorted(folder.rglob("*")):
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts):
+            yield path
 
 
 def best_file(paths: Sequence[Path]) -> Path:

@@ -9,7 +9,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from sklearn.decomposition import PCA
 
 from data_prep import common, hand_atlas
@@ -18,6 +17,7 @@ from kerasland import files
 from kerasland.command import leave, run
 from kerasland.errors import DataError
 from kerasland.geometry import as_complex, as_points
+from kerasland.images import image_shape
 from kerasland.phantom import LANDMARK_NAMES
 
 EXAMPLE = "--landmarks all.csv --images images --out kerasland/assets/hand_shape.json"
@@ -101,8 +101,7 @@ def frame_of_pictures(points_by_id: dict[str, np.ndarray], images: Path) -> dict
     for path in sorted(images.glob("*.jpg")):
         if path.stem not in points_by_id:
             continue
-        with Image.open(path) as picture:
-            size = np.array(picture.size, dtype=np.float64)
+        size = np.array(image_shape(path)[::-1], dtype=np.float64)
         low, high = points_by_id[path.stem].min(axis=0), points_by_id[path.stem].max(axis=0)
         left_top = low / (size - (high - low))
         rows.append([((high - low) / size).max(), *left_top])

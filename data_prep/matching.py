@@ -45,7 +45,9 @@ def match_images(
             ]
             if files:
                 break
-        if os.path.isfile(exact := folder / named):  # False where too long for a name
+        exact = folder / named
+        inside = Path(os.path.abspath(exact)).is_relative_to(os.path.abspath(folder))
+        if inside and os.path.isfile(exact):  # False where too long for a name
             wanted = _in_any_case(str(exact))
             matched[name] = next((p for p in files if _in_any_case(str(p)) == wanted), exact)
         elif files:

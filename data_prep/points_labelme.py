@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 
 from data_prep.annotations import Annotations, finite, member, read_json
-from data_prep.common import some
+from data_prep.common import below, some
 from kerasland import predictions, prepared
 from kerasland.errors import DataError
 from kerasland.predictions import REVIEWED
@@ -33,7 +33,7 @@ def read_labelme(path: Path) -> Annotations:
     """
     folder = path if path.is_dir() else path.parent
     # hidden ones are not meant: macOS puts `._hand.json` beside hand.json on other systems' disks
-    files = sorted(path.rglob("[!.]*.json")) if path.is_dir() else [path]
+    files = [f for f in below(path) if f.suffix == ".json"] if path.is_dir() else [path]
     # what kerasland wrote may lie below: a prepared data set, predictions
     files = [
         file

@@ -96,7 +96,7 @@ class _Warp:
         angle = uniform[0] * (experiment.rotation_deg * np.pi / 180)
         scale = 1.0 + uniform[1] * experiment.scale
         shift = uniform[2:4] * (experiment.shift * max(shape))
-        # each wave counts 1/4 on average over the image (1/2 along an axis where it is constant)
+        # the square of each wave is 1/4 on average over the image
         amplitude = experiment.elastic_px * 2.0 / ELASTIC_WAVES
         if experiment.wide_fraction:
             wide = uniform[6] < 2.0 * experiment.wide_fraction - 1.0

@@ -124,11 +124,15 @@ class Experiment:
     wide_rotation_deg: float = option(45.0, "their rotation up to +- this", least=0)
     wide_scale: float = option(0.4, "their scale from this to 1", least=0.1, below=1)
     elastic_px: float = option(
-        4.0, "augmentation: root mean square of the elastic displacement", least=0
+        4.0, "augmentation: root mean square of the elastic displacement along an axis", least=0
     )
     gamma: float = option(0.4, "augmentation: exponent within e ** +- this", least=0)
     contrast: float = option(
-        0.3, "augmentation: local gain within 1 +- this, smooth over the image", least=0, below=1
+        0.3,
+        "augmentation: gain within 1 +- this at nine places, smooth and up to 1.6 times as far "
+        "between them",
+        least=0,
+        below=1,
     )
     noise: float = option(
         0.03, "augmentation: standard deviation of added noise at most; the image is 0..1", least=0

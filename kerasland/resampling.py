@@ -34,7 +34,8 @@ def letterbox_transform(source_shape, target_shape: tuple[int, int]):
 
 
 def letterboxed(image, target_shape: tuple[int, int]):
-    """Raw images in the frame of a network: `kerasland.geometry.letterboxed` in a graph.
+    """Raw images in the frame of a network: `kerasland.geometry.letterboxed` in a graph, but that
+    16 bits do not begin at 0 by themselves.
 
     Args:
         image: (B, any H, any W, 1), any real dtype.

@@ -20,9 +20,9 @@ class Shapes(NamedTuple):
     """mean (K, 2), precision (2K, 2K), the inverse covariance of x0, y0, x1, ..., and apart (K, K),
     the least distance of each two landmarks in any shape.
 
-    The unit is the root mean square distance of the mean's points from their centre, so that the
-    precision stays within what float16 holds, which exports may store it in: up to 65504, where a
-    point is known from the others to 0.4 % of the unit.
+    The unit is the root mean square distance of the mean's points from their centre, or a little
+    more where shapes vary much, so that the precision stays within what float16 holds, which
+    exports may store it in: up to 65504, where a point is known from the others to 0.4 % of it.
     """
 
     mean: np.ndarray

@@ -186,6 +186,18 @@ def test_shape_file_follows_from_the_atlas(atlas, model):
     assert derived == rest and model.keys() - rest.keys() == {"mean", "sd", "modes"}
 
 
+def test_how_hands_lie_is_measured_in_pictures_turned_as_their_files_say(tmp_path):
+    exif = Image.Exif()
+    for name, exif[0x0112] in (("a", 1), ("b", 6)):
+        size = (120, 80) if name == "a" else (80, 120)
+        Image.new("L", size).save(tmp_path / f"{name}.jpg", exif=exif)
+    box = np.array([[12.0, 8], [72, 48]])
+    frame = hand_shape.frame_of_pictures({"a": box, "b": box}, tmp_path)
+    expected = {"fill": 0.5, "left": 0.2, "top": 0.2}
+    for name, values in frame.items():
+        np.testing.assert_allclose(values, expected[name])
+
+
 def test_shape_file_is_small_and_names_no_place(model):
     text = phantom.SHAPE_FILE.read_text(encoding="utf-8")
     assert len(text) < 60_000

@@ -17,7 +17,7 @@ from PIL import Image
 from data_prep import audit, points_csv
 from data_prep.points_tables import read_table
 from kerasland import fold_draws, preparation, prepared
-from kerasland.images import image_shape
+from kerasland.images import image_shape, read_image
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -316,6 +316,21 @@ def test_points_csv_again_keeps_the_folds_and_draws_new_images(own, capsys, monk
     for options in (["--seed", "0"], ["--test-fraction", "0.25"]):
         assert own(table, *options) == 0
         assert prepared.read(out).fold("dev") == tuple(map(tuple, new))
+
+
+def test_images_beside_the_folder_and_hidden_ones_are_not_taken(own, capsys):
+    for place in ("originals", "mine/.trash", "mine/.thumbnails/a"):
+        for i in range(3):
+            noise(own.folder / place / f"p{i}.png", seed=50)
+    noise(own.folder / "mine" / ".trash" / "gone.png", seed=51)
+    names = (own.folder / "originals" / "p0.png", "../originals/p1.png", "p2.png", "gone.png")
+    assert own("image,a_x,a_y\n" + "".join(f"{name},1,2\n" for name in names)) == 0
+    assert "gone.png" in capsys.readouterr().out
+    dataset = prepared.read(own.folder / "out")
+    assert dataset.ids == ("p0", "p1", "p2")
+    for image_id in dataset.ids:
+        found, wanted = dataset.image_path(image_id), own.folder / "mine" / f"{image_id}.png"
+        np.testing.assert_array_equal(read_image(found), read_image(wanted))
 
 
 OF = ["P1", "P2", "P1", "P3", "P2", "P1", "P4", "P5"]  # the patients of the eight images

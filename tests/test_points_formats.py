@@ -464,7 +464,9 @@ def test_a_table_of_ones_own_beside_labelmes_files_changes_nothing(mine):
 def test_what_macos_puts_beside_labelmes_files_is_passed_over(mine):
     """Onto disks of other systems, and into archives, as `__MACOSX/._p0.json`."""
     write(mine.folder, "labelme")
-    (mine.folder / "labels" / "._p0.json").write_bytes(b"\0\5\x16\7")
+    (mine.folder / "labels" / ".bin").mkdir()
+    for name in ("._p0.json", ".bin/p0.json"):
+        (mine.folder / "labels" / name).write_bytes(b"\0\5\x16\7")
     assert mine("labels") == 0
 
 
