@@ -153,7 +153,7 @@ def member(record: object, key: str, kind: type, place: str):
     """
     value = record.get(key) if isinstance(record, dict) else None
     if not isinstance(value, kind):
-        wanted = {list: "a list", str: "a text", dict: "an object", int: "a whole number"}[kind]
+        wanted = {list: "a list", str: "a text"}[kind]
         raise DataError(f"{place}: {key!r} is missing or not {wanted}")
     return value
 

@@ -18,7 +18,7 @@ from kerasland.folds import read_list
 from kerasland.image_files import image_suffix
 from kerasland.phantom import LANDMARK_NAMES
 from kerasland.progress import track
-from kerasland.scale import Scale
+from kerasland.scale import WRIST, Scale
 from kerasland.volumes import SUFFIXES
 
 FIELDS = 1 + 2 * len(LANDMARK_NAMES)
@@ -127,8 +127,8 @@ def prepare(
     table: Path,
     out: Path,
     folds: Path | None = None,
-    scale_landmarks: tuple[int, int] = (0, 4),
-    wrist_mm: float = 50.0,
+    scale_landmarks: tuple[int, int] = WRIST.landmarks,
+    wrist_mm: float = WRIST.length_mm,
     sets: int | None = None,
     seed: int = 0,
 ) -> prepared.Prepared:
@@ -200,12 +200,12 @@ def main(argv: list[str] | None = None) -> int:
         "--scale-landmarks",
         type=int,
         nargs=2,
-        default=(0, 4),
+        default=WRIST.landmarks,
         metavar=("A", "B"),
         help="the two ends of the wrist, counted from zero (default: 0 4)",
     )
     parser.add_argument(
-        "--wrist-mm", type=float, default=50.0, help="their distance in mm (default: 50)"
+        "--wrist-mm", type=float, default=WRIST.length_mm, help="their distance in mm (default: 50)"
     )
     options = vars(parser.parse_args(argv))
     debug = options.pop("debug")

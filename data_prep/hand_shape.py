@@ -19,10 +19,9 @@ from kerasland.errors import DataError
 from kerasland.geometry import as_complex, as_points
 from kerasland.images import image_shape
 from kerasland.phantom import LANDMARK_NAMES
+from kerasland.scale import WRIST
 
 EXAMPLE = "--landmarks all.csv --images images --out kerasland/assets/hand_shape.json"
-WRIST_LANDMARKS = (0, 4)
-WRIST_WIDTH_MM = 50.0
 KEPT_VARIANCE = 0.98
 MAX_ALIGNMENTS = 50
 ALIGNED_BELOW = 1e-10
@@ -140,8 +139,8 @@ def derive(landmarks: Path, images: Path) -> dict:
         "rows": len(points_by_id),
         "pictures": len(frame["fill"]),
         "landmarks": list(LANDMARK_NAMES),
-        "wrist_landmarks": list(WRIST_LANDMARKS),
-        "wrist_width_mm": WRIST_WIDTH_MM,
+        "wrist_landmarks": list(WRIST.landmarks),
+        "wrist_width_mm": WRIST.length_mm,
         "kept_variance": round(share, DECIMALS),
         "pose": {name: _spread(values) for name, values in spread.items()},
         "mean": mean.round(DECIMALS).tolist(),

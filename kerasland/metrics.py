@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from kerasland import heatmaps
+from kerasland.scale import WRIST
 from kerasland.settings import above_0
 
 _register = keras.saving.register_keras_serializable(package="kerasland")
@@ -104,8 +105,8 @@ class RadialError(_PointMetric):
 
     def __init__(
         self,
-        scale_landmarks=(0, 4),
-        length_mm=50.0,
+        scale_landmarks=WRIST.landmarks,
+        length_mm=WRIST.length_mm,
         mm_per_px=None,
         name=None,
         **kwargs,
@@ -132,8 +133,8 @@ class SuccessDetectionRate(_PointMetric):
     def __init__(
         self,
         radius_mm=2.0,
-        scale_landmarks=(0, 4),
-        length_mm=50.0,
+        scale_landmarks=WRIST.landmarks,
+        length_mm=WRIST.length_mm,
         mm_per_px=None,
         name=None,
         **kwargs,

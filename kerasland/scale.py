@@ -76,3 +76,7 @@ class Scale:
         if self.files:
             return f"pixel spacing of each image ({self.files})"
         return "no millimetres known" if self.mm_per_px is None else f"{self.mm_per_px:g} mm per px"
+
+
+# the width of the wrist, by which the field has millimetres of the hands of the Digital Hand Atlas
+WRIST = Scale(landmarks=(0, 4), length_mm=50.0)

@@ -12,9 +12,8 @@ from kerasland import phantom, preparation, prepared
 from kerasland.errors import UsageError
 from kerasland.fold_draws import split
 from kerasland.progress import track
-from kerasland.scale import Scale
+from kerasland.scale import WRIST
 
-SCALE = Scale(landmarks=(0, 4), length_mm=50.0)
 NAME = "synthetic"
 
 
@@ -58,7 +57,7 @@ def write(
         name=NAME,
         landmarks=phantom.LANDMARK_NAMES,
         records=track(_records(ids, seed, shape), "drawing hands", count),
-        scale=SCALE,
+        scale=WRIST,
         folds={"dev": split(ids, 0.2, seed)},
     )
 
