@@ -162,7 +162,7 @@ def _export(args) -> None:
         calibration = map(images.read_image, image_files.find_images(args.calibrate))
     model = model_files.load_model(args.model)
     options = args.format, args.weights, calibration
-    export.export(model, args.out, *options, source=args.model)
+    export.export(model, args.out, *options, source=args.model, dtype=args.dtype)
     print(f"written to {args.out}")
 
 

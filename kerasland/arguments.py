@@ -125,10 +125,14 @@ def parser() -> argparse.ArgumentParser:
 
     made = verb(
         "evaluate",
-        "measure the errors of a run on images that it was not trained on",
+        "measure the errors of a model on images that it was not trained on",
         "runs/first --data hands --fold dev",
     )
-    made.add_argument("run", type=Path, metavar="RUN", help="a run's folder")
+    made.add_argument(
+        "run",
+        metavar="RUN|FILE|pretrained",
+        help="a run's folder, a .keras file in one, or pretrained",
+    )
     made.add_argument("--data", type=Path, required=True, metavar="DIR", help="prepared data set")
     which = made.add_mutually_exclusive_group()
     which.add_argument(
@@ -141,7 +145,8 @@ def parser() -> argparse.ArgumentParser:
         "--out",
         type=Path,
         metavar="DIR",
-        help="default: RUN/evaluation, or RUN/evaluation_NAME for a data set of other images",
+        help="default: RUN/evaluation, or RUN/evaluation_NAME for a data set of other images; "
+        "needed for a FILE and for pretrained",
     )
 
     made = verb(
@@ -153,8 +158,8 @@ def parser() -> argparse.ArgumentParser:
         "runs",
         nargs="+",
         metavar="RUN",
-        help="the folder of a run or of a cross-validation, or RUN/evaluation_NAME; others are "
-        "compared with the first",
+        help="the folder of a run, of a cross-validation or of an evaluation; others are compared "
+        "with the first",
     )
     made.add_argument("--out", type=Path, required=True, metavar="FILE", help="the HTML file")
     made.add_argument(
@@ -221,6 +226,12 @@ def parser() -> argparse.ArgumentParser:
         help="float16: half the size, still computed in float32; bfloat16 (SavedModel only): half "
         "the size, computed in bfloat16; int8 (ONNX only): a quarter of the size, computed in "
         "8 bits, faster (default: float32)",
+    )
+    made.add_argument(
+        "--dtype",
+        default="uint8",
+        metavar="uint8|uint16",
+        help="of the image; uint16 takes pixels of 9 to 16 bits as they are (default: uint8)",
     )
     made.add_argument(
         "--calibrate",

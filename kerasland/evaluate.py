@@ -11,15 +11,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from kerasland import closeups, files, overlays, plots, tables, tensorboard_log
-from kerasland import experiment as experiments
+from kerasland import closeups, files, model_notes, overlays, plots, tables, tensorboard_log
 from kerasland.errors import DataError, UsageError
 from kerasland.figure_style import shortened
 from kerasland.folds import ALL, ALL_IMAGES, GIVEN_IDS, check_list
 from kerasland.images import read_image
 from kerasland.model_files import load_model
 from kerasland.point_errors import (
-    check_landmarks,
+    landmark_places,
     mean_shape_errors,
     model_errors,
     trained_on,
@@ -39,17 +38,18 @@ def evaluate(
     ids: tuple[str, ...] | None = None,
     out: str | os.PathLike | None = None,
 ) -> dict:
-    """Evaluates a run on images that it was not trained on and writes tables and figures.
+    """Evaluates a model on images that it was not trained on and writes tables and figures.
 
     Args:
-        run: a run's folder.
-        data: prepared data set.
+        run: a run's folder, or another model with an `experiment.json` beside it, such as
+            "pretrained"; see `model_notes.location`.
+        data: prepared data set, with landmarks of the model: all or some, in any order.
         fold: its test list is evaluated, or every image, of "all"; by default the fold that the
             run was trained on.
         ids: images to evaluate, instead of a fold.
         out: folder to write; by default `evaluation/` in the run's folder, `evaluation_NAME/` that
-            of a data set of other images than those it was trained on. TensorBoard's log gets the
-            errors of the run's own test list too.
+            of a data set of other images than those it was trained on. A model that is no run's
+            folder needs one. TensorBoard's log gets the errors of the run's own test list too.
 
     Returns:
         What `summary.json` holds: `tables.summarize` of the model, and of the mean shape of those
@@ -57,23 +57,26 @@ def evaluate(
         the folder written, under "folder".
 
     Raises:
-        DataError: if an image was trained on, or the landmarks differ.
+        DataError: if an image was trained on, or the data set has a landmark that the model has
+            not.
         UsageError: if neither a fold nor ids are given, and the run has no fold or the data set
-            none of its images.
+            none of its images; if nothing says what the model was trained on; `out` is missing.
     """
-    run = Path(run)
-    if run.is_file():
+    experiment, notes = model_notes.experiment_of(run), model_notes.notes(run)
+    if "data" not in notes:
         raise UsageError(
-            f"{run}: is a file; evaluate takes the folder of a run. From Python, "
-            "kerasland.point_errors.model_errors gives the errors of any model"
+            f"{run}: no experiment.json of a run beside it says what it was trained on. From "
+            "Python, kerasland.point_errors.model_errors gives the errors of any model"
         )
-    experiment, notes = experiments.load(run / experiments.EXPERIMENT)
+    folder = None if Path(run).is_file() or model_notes.is_release(run) else Path(run)
+    if folder is None and out is None:
+        raise UsageError(f"{run}: is no run's folder; say where to write with --out")
     model = load_model(run)
-    check_landmarks(model, data)
+    landmark_places(model, data)  # what is wrong with them is told at once
     seen = trained_on(data, notes)
     own_data = data.hash == notes["data"]["hash"]
     own_test_list = own_data and not ids and fold in (None, notes["fold"])
-    out = Path(out or run / _folder_name(data, bool(seen) or own_data))
+    out = Path(out or folder / _folder_name(data, bool(seen) or own_data))
     ids, subset = _chosen(run, data, notes, bool(seen), fold, ids)
     if known := sorted(seen & set(ids)):
         raise DataError(
@@ -94,6 +97,7 @@ def evaluate(
     else:
         print(f"no mean shape: {data.folder} has no image that was trained on", file=sys.stderr)
     facts = {
+        "model": str(run if model_notes.location(run) != Path(run) else Path(run).resolve()),
         "minutes": notes.get("minutes"),
         "parameters": model.count_params(),
         "subset": subset,
@@ -101,15 +105,15 @@ def evaluate(
         "init_images_known": known_init,
     }
     summary = write(out, data, errors, facts)
-    if own_test_list and out.resolve() == (run / EVALUATION).resolve():
+    if own_test_list and folder and out.resolve() == (folder / EVALUATION).resolve():
         unit = tables.unit_of(errors[experiment.method])
         shown = {name: summary[name] for name in (f"error_{unit}_mean", "sdr_2mm")}
-        tensorboard_log.log_test(run / tensorboard_log.FOLDER, experiment.epochs, shown)
+        tensorboard_log.log_test(folder / tensorboard_log.FOLDER, experiment.epochs, shown)
     return {**summary, "folder": str(out)}
 
 
 def _chosen(
-    run: Path,
+    run: str | os.PathLike,
     data: Prepared,
     notes: dict,
     own: bool,
@@ -118,8 +122,6 @@ def _chosen(
 ) -> tuple[tuple[str, ...], str]:
     """The images to evaluate, and what they are called; see `evaluate`. `own`: the data set has
     images that the run was trained on."""
-    if not ids and fold is None and notes["fold"] == ALL:
-        raise UsageError(f"{run}: was trained on all images; say what to evaluate: --fold or --ids")
     if not (ids or own) and fold is None:
         alike = len(set(data.ids) & set(notes["train_ids"]))
         same = f" ({alike} are called so: if those are the same, --fold {notes['fold']})"
@@ -127,6 +129,8 @@ def _chosen(
             f"{data.folder}: has no image that {run} was trained on{same if alike else ''}; say "
             f"what to evaluate: --fold {ALL} for all {len(data.ids)} images, another, or --ids"
         )
+    if not ids and fold is None and notes["fold"] == ALL:
+        raise UsageError(f"{run}: was trained on all images; say what to evaluate: --fold or --ids")
     if ids:
         check_list(ids, set(data.ids), data.folder)
         return ids, GIVEN_IDS

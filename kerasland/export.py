@@ -35,7 +35,7 @@ WEIGHTS = {
 }
 OPSET = 18
 STAND_IN = "PyFuncStateless"  # TensorFlow's name of what `_StandIn` puts into a graph
-IMAGE = tf.TensorSpec((None, None, None, 1), tf.uint8, name="image")
+DTYPES = ("uint8", "uint16")
 
 
 def export(
@@ -46,10 +46,11 @@ def export(
     calibration: Iterable[np.ndarray] | None = None,
     scale: Scale | None = None,
     source: str | os.PathLike | None = None,
+    dtype: str = "uint8",
 ) -> None:
     """Writes one artefact that takes a raw image and gives landmarks in its pixels.
 
-    All formats take `image` (B, H, W, 1), uint8, any B, H and W above 0, and give what
+    All formats take `image` (B, H, W, 1), any B, H and W above 0, and give what
     `inference_models.pipeline` does: `landmarks` (B, K, 2), `confidence` (B, K) and, if it was
     calibrated, `error_mm` (B, K), with a scale also `mm_per_px` (B,), float32. A SavedModel and a
     LiteRT file have them in their signature `serving_default`; LiteRT uses built-in operations
@@ -70,10 +71,11 @@ def export(
             for; by default, for a model of hands, drawn ones.
         scale: see `inference_models.pipeline`; by default that of `source`.
         source: where the model is from, see `model_notes.location`; the artefact then names it.
+        dtype: of `image`, "uint8" or "uint16"; the latter may begin at any intensity.
 
     Raises:
         DataError: there is no such source.
-        UsageError: for another format, suffix or type of weights, if the path exists, if the
+        UsageError: for another format, suffix, dtype or type of weights, if the path exists, if the
             packages of the extra `onnx` are missing, if float16 cannot hold the weights, or if int8
             has no image to calibrate with.
     """
@@ -83,6 +85,8 @@ def export(
         raise UsageError(f"format {format!r}: must be one of {', '.join(WRITERS)}")
     if weights not in WEIGHTS[format]:
         raise UsageError(f"weights {weights!r}: {format} has {', '.join(WEIGHTS[format])}")
+    if dtype not in DTYPES:
+        raise UsageError(f"dtype {dtype!r}: must be one of {', '.join(DTYPES)}")
     if weights != INT8 and calibration is not None:
         raise UsageError(f"images to calibrate with: for weights int8, not {weights}")
     if path.exists():
@@ -95,12 +99,17 @@ def export(
         calibration = quantize.calibration_images(landmark_names(model))
     if scale is None and source is not None:
         scale = model_notes.model_scale(source)
-    said = json.dumps(about(model, weights, scale, source), indent=1)
+    said = json.dumps(about(model, weights, scale, source, dtype), indent=1)
     write = WRITERS[format]
     if weights == INT8:
         write = functools.partial(write, calibration=calibration)
     with files.replacing(path) as temporary:
-        write(bare(model), temporary, weights, scale, said)
+        write(bare(model), temporary, weights, scale, raw_image(dtype), said)
+
+
+def raw_image(dtype: str = "uint8") -> tf.TensorSpec:
+    """The input of an artefact."""
+    return tf.TensorSpec((None, None, None, 1), dtype, name="image")
 
 
 def _format_of(path: Path) -> str:
@@ -144,10 +153,15 @@ def _is_kernel(variable: keras.Variable) -> bool:
 
 
 def _write_saved_model(
-    model: keras.Model, path: Path, weights: str, scale: Scale | None, said: str
+    model: keras.Model,
+    path: Path,
+    weights: str,
+    scale: Scale | None,
+    image: tf.TensorSpec,
+    said: str,
 ) -> None:
     computed = bare(model, BFLOAT16 if weights == BFLOAT16 else FLOAT32)
-    graph = frozen(pipeline(computed, "uint8", scale), IMAGE, weights)
+    graph = frozen(pipeline(computed, image.dtype.name, scale), image, weights)
     tf.saved_model.save(tf.Module(), str(path), signatures=graph)
     # TensorFlow's place for files beside the graph, which its own tools leave alone
     files.write_text(path / "assets.extra" / ABOUT, said)
@@ -189,10 +203,15 @@ def _stored(variable: keras.Variable, kernels: str) -> np.ndarray:
 
 
 def _write_litert(
-    model: keras.Model, path: Path, weights: str, scale: Scale | None, said: str
+    model: keras.Model,
+    path: Path,
+    weights: str,
+    scale: Scale | None,
+    image: tf.TensorSpec,
+    said: str,
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        _write_saved_model(model, Path(folder) / "saved", FLOAT32, scale, said)
+        _write_saved_model(model, Path(folder) / "saved", FLOAT32, scale, image, said)
         converter = tf.lite.TFLiteConverter.from_saved_model(f"{folder}/saved")
         if weights == FLOAT16:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -229,12 +248,13 @@ def _write_onnx(
     path: Path,
     weights: str,
     scale: Scale | None,
+    image: tf.TensorSpec,
     said: str,
     calibration: Iterable[np.ndarray] = (),
 ) -> None:
     import onnx
 
-    whole = pipeline(model, "uint8", scale)
+    whole = pipeline(model, image.dtype.name, scale)
     looks = whole.get_layer("looks")
     frame = tf.TensorSpec((None, *looks.frame_shape, 1), tf.float32, name="frame")
     network = _converted(looks.network, frame)
@@ -245,7 +265,7 @@ def _write_onnx(
     if weights == INT8:
         network = quantize.quantized(network, calibration, looks.frame_shape)
     looks.network = _StandIn(looks.network)
-    converted = _converted(whole, IMAGE)
+    converted = _converted(whole, image)
     onnx_graphs.fill_in(converted.graph, STAND_IN, network.graph, looks.network.output)
     onnx_graphs.name_axes(converted.graph, len(landmark_names(model)))
     onnx.helper.set_model_props(converted, {"kerasland": said})

@@ -21,11 +21,12 @@ def about(
     weights: str = "float32",
     scale: Scale | None = None,
     source: str | os.PathLike | None = None,
+    dtype: str = "uint8",
 ) -> dict:
     """What an artefact says of itself; `docs/export.md` explains each entry.
 
     Args:
-        model, weights, scale, source: see `export.export`.
+        model, weights, scale, source, dtype: see `export.export`.
     """
     names, notes = landmark_names(model), {} if source is None else model_notes.notes(source)
     data = notes.get("data", {})
@@ -42,7 +43,7 @@ def about(
         "weights": weights,
         "data": {key: data.get(key) for key in ("name", "hash")} if data else None,
         "landmarks": list(names),
-        "input": "grey, 8 bit, bones bright",
+        "input": f"grey, {dtype.removeprefix('uint')} bit, bones bright",
         "output": "x and y in pixels of the input, the centre of the first pixel is (0, 0)",
         "side": "left" if shipped else None,
         "scale": _millimetres(trained, names),

@@ -95,16 +95,17 @@ def pipeline(model: keras.Model, dtype: str = "float32", scale: Scale | None = N
 
     Args:
         model: what `unet` returns.
-        dtype: of the raw image; "uint8" saves the export a pass over it, and refuses others (but
-            not once the pipeline itself was saved and loaded).
+        dtype: of the raw image. "uint8" saves the export a pass over it, "uint16" has it begin at
+            its darkest intensity, as `predict` does; both refuse others (but not once the pipeline
+            itself was saved and loaded).
         scale: by which the model's errors are in millimetres, see `model_notes.model_scale`.
 
     Returns:
-        `keras.Model` from "image" (B, H, W, 1), any H and W and any range of intensities (of 16
-        bits take off the darkest first, as `predict` does), to "landmarks" (B, K, 2), pixels of
-        that image, "confidence" (B, K), and, of a model that `kerasland.calibration` has been at,
-        "error_mm" (B, K); where the scale is two landmarks a known length apart, also "mm_per_px"
-        (B,), see `PixelSize`. It looks again at images as `localizers.localizer` does, see `Looks`,
+        `keras.Model` from "image" (B, H, W, 1), any H and W and any range of intensities (in
+        float32 they should begin at 0), to "landmarks" (B, K, 2), pixels of that image,
+        "confidence" (B, K), and, of a model that `kerasland.calibration` has been at, "error_mm"
+        (B, K); where the scale is two landmarks a known length apart, also "mm_per_px" (B,), see
+        `PixelSize`. It looks again at images as `localizers.localizer` does, see `Looks`,
         and shares the weights of `model`.
 
     Raises:

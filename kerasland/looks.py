@@ -44,7 +44,11 @@ class Looks(keras.layers.Layer):
 
     def call(self, image):
         size = ops.shape(image)[1:3]
-        points, confidence = self._found(resampling.letterboxed(image, self.frame_shape), size)
+        deep = keras.backend.standardize_dtype(image.dtype) == "uint16"
+        if deep:  # of which LiteRT can do little
+            image = ops.cast(image, "float32")
+        frames = resampling.letterboxed(image, self.frame_shape, begin_at_0=deep)
+        points, confidence = self._found(frames, size)
         if self.prior is None:
             return points, confidence
         few = shape_prior.most_moved(points.shape[1]) // 2  # as in `localizers`
@@ -56,7 +60,7 @@ class Looks(keras.layers.Layer):
             done, sure = number[which], confidence[which]
             quarter = turned[ops.minimum(done, TURNED) - 1]
             view = ops.where(done <= TURNED, quarter, close[which])
-            frame, shape = self._frame(image, which, done, view)
+            frame, shape = self._frame(image, deep, which, done, view)
             seen, again = self._found(frame, shape)
             allowed = ops.where(ops.any(sure > 0.0), ops.maximum(few, _moved(sure)), few)
             kept = at & (_moved(again[0]) <= allowed)
@@ -93,8 +97,9 @@ class Looks(keras.layers.Layer):
         small = ops.where(wanted & (done < CLOSER_STILL), CLOSER_STILL, 0)
         return ops.where(found, small, odd), close
 
-    def _frame(self, image, which, number, view):
-        """What a view shows, in the frame of the network, (1, h, w, 1), and the view's (H, W)."""
+    def _frame(self, image, deep, which, number, view):
+        """What a view shows, in the frame of the network, (1, h, w, 1), and the view's (H, W);
+        `deep`: it is to begin at 0."""
         height, width = ops.shape(image)[1:3]
         quarters = number <= TURNED
         oblique = ~quarters & (view[0] < 1.0)
@@ -111,13 +116,13 @@ class Looks(keras.layers.Layer):
 
         def lying():
             picture = ops.reshape(part, (1, rows, columns, 1))
-            frame = resampling.letterboxed(picture, self.frame_shape[::-1])
+            frame = resampling.letterboxed(picture, self.frame_shape[::-1], deep)
             return ops.transpose(frame, (0, 2, 1, 3))
 
         def standing():
             picture = ops.cond(oblique, lambda: views.turned(part, view, step), lambda: part)
             picture = ops.reshape(picture, (1, high, wide, 1))
-            return resampling.letterboxed(picture, self.frame_shape)
+            return resampling.letterboxed(picture, self.frame_shape, deep)
 
         # both of one shape: LiteRT keeps that of a square picture, where branches may differ
         frame = ops.cond(quarters & (number != 2), lying, standing)

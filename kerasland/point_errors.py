@@ -25,7 +25,7 @@ def model_errors(model: keras.Model, data: Prepared, ids: tuple[str, ...]) -> pd
 
     Args:
         model: what `load_model` returns.
-        data: prepared data set with the same landmarks, see `check_landmarks`.
+        data: prepared data set with landmarks of the model, see `landmark_places`.
         ids: images.
 
     Returns:
@@ -33,8 +33,9 @@ def model_errors(model: keras.Model, data: Prepared, ids: tuple[str, ...]) -> pd
         not annotated is NaN.
 
     Raises:
-        DataError: if an image cannot be read, or the model gives no numbers.
+        DataError: if an image cannot be read, the model gives no numbers, or lacks a landmark.
     """
+    places = landmark_places(model, data)
     localize, frame_shape = batch_localizer(model), model.input_shape[1:3]
     points, confidence = [], []
     parts = [ids[i : i + BATCH] for i in range(0, len(ids), BATCH)]
@@ -54,7 +55,7 @@ def model_errors(model: keras.Model, data: Prepared, ids: tuple[str, ...]) -> pd
         warn_of_no_shape(data.image_path(image_id), of_image)
     if not np.isfinite(points).all():
         raise DataError("the model gives coordinates that are not numbers: its training failed")
-    return point_errors(data, ids, points, confidence)
+    return point_errors(data, ids, points[:, places], confidence[:, places])
 
 
 def mean_shape_errors(
@@ -114,18 +115,20 @@ def point_errors(
     return pd.DataFrame(dict(zip(tables.ERROR_COLUMNS, columns, strict=True)))
 
 
-def check_landmarks(model: keras.Model, data: Prepared) -> None:
-    """Raises DataError if the model does not localise the landmarks of the data set."""
-    names = landmark_names(model)
-    if len(names) != len(data.landmarks):
-        raise DataError(
-            f"the model localises {len(names)} landmarks, {data.folder} has {len(data.landmarks)}"
-        )
-    for position, (ours, theirs) in enumerate(zip(names, data.landmarks, strict=True)):
-        if ours != theirs:
+def landmark_places(model: keras.Model, data: Prepared) -> list[int]:
+    """Where the landmarks of a data set are among those of a model, by their names.
+
+    Raises:
+        DataError: the model does not localise one of them.
+    """
+    place = {name: k for k, name in enumerate(landmark_names(model))}
+    for name in data.landmarks:
+        if name not in place:
             raise DataError(
-                f"landmark {position} is {ours!r} for the model and {theirs!r} in {data.folder}"
+                f"{data.folder}: landmark {name!r} is none of the {len(place)} of the model, such "
+                f"as {next(iter(place))!r}"
             )
+    return [place[name] for name in data.landmarks]
 
 
 def trained_on(data: Prepared, notes: dict) -> set[str]:

@@ -41,8 +41,8 @@ def report(
     """Writes the report of evaluated runs as one file that needs nothing else, no network either.
 
     Args:
-        runs: folders of runs, or of cross-validations, that were evaluated on the same images; the
-            others are compared with the first.
+        runs: folders of runs, cross-validations or evaluations, of the same images; the others are
+            compared with the first.
         out: the HTML file.
         data: the prepared folder of those images, where it is no longer where it was.
 
@@ -152,8 +152,7 @@ def _images(runs: list[Run], data: Prepared, unit: str) -> list[dict]:
     Each has what its thumbnail needs and, under "view", what opening it needs.
     """
     models = {folder: load_model(folder) for run in runs for folder in run.models}
-    for model in models.values():
-        point_errors.check_landmarks(model, data)
+    places = {name: point_errors.landmark_places(model, data) for name, model in models.items()}
     views_of = {folder: last_view(model) for folder, model in models.items()}
     columns = ("x", "y", "error_px", "error_mm", "confidence")
     tabled = [{c: run.values(c, data.landmarks) for c in columns} for run in runs]
@@ -166,7 +165,8 @@ def _images(runs: list[Run], data: Prepared, unit: str) -> list[dict]:
             folder = run.model_of[image_id]
             points = np.stack([table["x"][i], table["y"][i]], axis=1)
             for view in (lambda image: quarter_turned(image.shape, 0), views_of[folder]):
-                seen = report_data.look(models[folder], run.experiment, image, truth, view(image))
+                of_model = models[folder], places[folder], run.experiment
+                seen = report_data.look(*of_model, image, truth, view(image))
                 if np.median(np.linalg.norm(seen.points - points, axis=1)) < SAME_POINT_PX:
                     break
             else:

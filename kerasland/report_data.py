@@ -62,12 +62,18 @@ def jpeg(image: np.ndarray, longest_px: int) -> tuple[str, tuple[float, float]]:
 
 
 def look(
-    model: keras.Model, experiment: Experiment, image: np.ndarray, truth: np.ndarray, view: View
+    model: keras.Model,
+    places: list[int],
+    experiment: Experiment,
+    image: np.ndarray,
+    truth: np.ndarray,
+    view: View,
 ) -> Seen:
     """Runs a model on one radiograph and keeps what is worth a look.
 
     Args:
         model: what `model_files.load_model` returns.
+        places: which of its landmarks the K are, see `point_errors.landmark_places`.
         experiment: see `correlations.predicted_and_annotated`.
         image: (H, W), the radiograph.
         truth: (K, 2), pixels of the radiograph, NaN where not annotated.
@@ -76,6 +82,9 @@ def look(
     frame_shape = model.input_shape[1:3]
     fit = geometry.letterbox(view.shape, frame_shape)
     outputs = model.predict_on_batch(letterboxed(view.of(image), frame_shape)[None, ..., None])
+    outputs["heatmaps"] = outputs["heatmaps"][..., places]
+    for name in outputs.keys() & {"landmarks", "embedding"}:
+        outputs[name] = outputs[name][:, places]
     logits = outputs["heatmaps"]
     grid_shape = logits.shape[1:3]
     beta = layer_of(model, HeatmapDecoder).beta

@@ -13,28 +13,31 @@ import numpy as np
 import pandas as pd
 
 from kerasland import experiment as experiments
-from kerasland import prepared
+from kerasland import model_notes, prepared
 from kerasland.errors import DataError, UsageError
 from kerasland.experiment import Experiment
 from kerasland.folds import ALL, ALL_IMAGES, GIVEN_IDS
 from kerasland.prepared import Prepared
 from kerasland.table_files import ERRORS, EVALUATION, SUMMARY, read_errors, read_summary
 
+POOLED = "folds"  # what the summary of a cross-validation has, and of no single model
+
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A run with its evaluation, or the runs of a cross-validation with its pooled errors.
+    """A model with its evaluation, or the runs of a cross-validation with its pooled errors.
 
-    name: how a report calls it. experiment: of all its models. models: folder of each model, and
-    what its `experiment.json` says beside the experiment. model_of: by image, the folder of the
-    model that was tested on it. evaluated: `summary.json`. errors: errors table.
+    folder: of the run or cross-validation, or the evaluation's where that lies elsewhere. name: how
+    a report calls it. experiment: of all its models. models: each model, see
+    `model_notes.location`, and what its `experiment.json` says beside the experiment. model_of: by
+    image, the model that was tested on it. evaluated: `summary.json`. errors: errors table.
     """
 
     folder: Path
     name: str
     experiment: Experiment
-    models: dict[Path, dict]
-    model_of: dict[str, Path]
+    models: dict[str | Path, dict]
+    model_of: dict[str, str | Path]
     evaluated: dict
     errors: pd.DataFrame
 
@@ -45,7 +48,7 @@ class Run:
 
     def again(self, data: str | os.PathLike) -> str:
         """The command that makes the errors anew, from a prepared folder."""
-        subset, notes = self.evaluated["subset"], next(iter(self.models.values()))
+        subset, (model, notes) = self.evaluated["subset"], next(iter(self.models.items()))
         chosen = ""
         if subset.startswith(ALL_IMAGES):
             chosen = f" --fold {ALL}"
@@ -53,7 +56,10 @@ class Run:
             chosen = " --ids FILE"
         elif subset.startswith("fold ") and subset != f"fold {notes['fold']}":
             chosen = f" --{subset}"
-        return _command(self.folder, self.folder not in self.models, data, chosen)
+        if POOLED in self.evaluated:
+            return _crossvalidate(self.folder, data)
+        elsewhere = "" if model == self.folder else f" --out {self.folder}"
+        return f"{_evaluate(model, data)}{chosen}{elsewhere}"
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -78,7 +84,7 @@ def read(folders: Sequence[str | os.PathLike]) -> list[Run]:
     """Reads runs that were evaluated on the same images.
 
     Args:
-        folders: of runs or cross-validations, or `evaluation_NAME` in a run's; or patterns of such.
+        folders: of runs, cross-validations or evaluations; or patterns of such.
 
     Raises:
         DataError: a run was not evaluated, or on other images or other data than the first.
@@ -107,21 +113,37 @@ def _read_one(folder: Path, name: str) -> Run:
     of_a_run = (folder.resolve().parent / experiments.EXPERIMENT).exists()
     if of_a_run and folder.name.startswith(EVALUATION):
         home, folder = folder, folder.parent  # of images from elsewhere, say
-    if pooled := not (home / ERRORS).exists() and (folder / ERRORS).exists():
+    elif not (home / ERRORS).exists() and (folder / ERRORS).exists():
         home = folder
     for path in (home / ERRORS, home / SUMMARY):
         if not path.exists():
-            if not pooled:
+            if home == folder:
+                first = f"{_crossvalidate(folder)}; or evaluate with --out {folder}"
+            else:
                 _check_run(folder)
-            raise DataError(f"{path}: missing; first run: {_command(folder, pooled)}")
+                first = _evaluate(folder)
+            raise DataError(f"{path}: missing; first run: {first}")
     evaluated = read_summary(home / SUMMARY)
     errors = read_errors(home / ERRORS)
-    parts = errors["fold"] if "fold" in errors else pd.Series("", errors.index)
-    model_of = {i: folder / part for i, part in zip(errors["image_id"], parts, strict=True)}
+    if home == folder and POOLED not in evaluated:
+        model_of = dict.fromkeys(errors["image_id"], _model(evaluated, home / SUMMARY))
+    else:
+        parts = errors["fold"] if "fold" in errors else pd.Series("", errors.index)
+        model_of = {i: folder / part for i, part in zip(errors["image_id"], parts, strict=True)}
     models = {}
     for model in dict.fromkeys(model_of.values()):
-        experiment, models[model] = experiments.load(model / experiments.EXPERIMENT)
+        file = model_notes.location(model)
+        beside = file.parent if file.is_file() else file
+        experiment, models[model] = experiments.load(beside / experiments.EXPERIMENT)
     return Run(folder, name, experiment, models, model_of, evaluated, errors)
+
+
+def _model(evaluated: dict, path: Path) -> str | Path:
+    """The model of an evaluation that does not lie in its run's folder."""
+    model = evaluated.get("model")
+    if not isinstance(model, str):
+        raise DataError(f"{path}: does not say of which model it is; evaluate again")
+    return model if model in model_notes.RELEASES else Path(model)
 
 
 def _check_run(folder: Path) -> None:
@@ -133,10 +155,12 @@ def _check_run(folder: Path) -> None:
     experiments.load(folder / experiments.EXPERIMENT)
 
 
-def _command(folder: Path, pooled: bool, data: str | os.PathLike = "DIR", chosen: str = "") -> str:
-    if pooled:
-        return f"kerasland crossvalidate --data {data} --out {folder}, with its folds and settings"
-    return f"kerasland evaluate {folder} --data {data}{chosen}"
+def _crossvalidate(folder: Path, data: str | os.PathLike = "DIR") -> str:
+    return f"kerasland crossvalidate --data {data} --out {folder}, with its folds and settings"
+
+
+def _evaluate(model: str | os.PathLike, data: str | os.PathLike = "DIR") -> str:
+    return f"kerasland evaluate {model} --data {data}"
 
 
 def _check_pair(first: Run, other: Run) -> None:

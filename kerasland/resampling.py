@@ -33,17 +33,20 @@ def letterbox_transform(source_shape, target_shape: tuple[int, int]):
     return scale, (target_w - scale * source_w) / 2, (target_h - scale * source_h) / 2
 
 
-def letterboxed(image, target_shape: tuple[int, int]):
-    """Raw images in the frame of a network: `kerasland.geometry.letterboxed` in a graph, but that
-    16 bits do not begin at 0 by themselves.
+def letterboxed(image, target_shape: tuple[int, int], begin_at_0: bool = False):
+    """Raw images in the frame of a network: `kerasland.geometry.letterboxed` in a graph.
 
     Args:
         image: (B, any H, any W, 1), any real dtype.
         target_shape: (H, W) of the frame, pixels.
+        begin_at_0: whether the darkest intensity of each image is taken off, as NumPy's twin does
+            of 16 bits; the image then is of floats.
 
     Returns:
         (B, H, W, 1), float32, intensities as in the image.
     """
+    if begin_at_0:
+        image = image - ops.min(image, axis=(1, 2, 3), keepdims=True)
     scale, shift_x, shift_y = letterbox_transform(ops.shape(image)[1:3], target_shape)
     height, width = target_shape
     frame = resample(ops.squeeze(image, axis=-1), height, scale, shift_y)

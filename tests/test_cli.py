@@ -33,6 +33,7 @@ from kerasland import (
 )
 from kerasland.__main__ import main
 from kerasland.images import read_image
+from kerasland.scale import Scale
 
 SMALL = ["image_shape=64x48", "width=8", "max_width=16", "depth=3", "epochs=1"]
 SMALL += ["validation_images=2", "sigma_px=1.5"]
@@ -311,7 +312,36 @@ def test_a_dataset_with_other_landmarks_than_the_model(run, tmp_path, capsys):
     )
     out = tmp_path / "evaluation"
     line = refused(capsys, 1, "evaluate", run, "--data", tmp_path / "four", "--out", out)
-    assert "37" in line and "4" in line and str(tmp_path / "four") in line and not out.exists()
+    assert f"{tmp_path / 'four'}: landmark 'a' is none of the 37 of the model" in line
+    assert not out.exists()
+
+
+def test_evaluate_takes_some_of_the_landmarks_in_any_order(hands, run, tmp_path, capsys):
+    """Of the same images, as someone else annotated them."""
+    _, test = hands.fold("dev")
+    chosen = [4, 20, 0]
+    some = preparation.write(
+        tmp_path / "some",
+        name="some",
+        landmarks=[hands.landmarks[k] for k in chosen],
+        records=[
+            (f"new{i}", hands.image_path(i), hands.points[hands.ids.index(i)][chosen]) for i in test
+        ],
+        scale=Scale(landmarks=(2, 0), length_mm=50.0),
+    )
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    assert main(["evaluate", str(run), "--data", str(hands.folder), "--out", str(whole)]) == 0
+    of_all = ["--data", str(some.folder), "--fold", "all", "--out", str(part)]
+    assert main(["evaluate", str(run), *of_all]) == 0
+    whole, part = (table_files.read_errors(out / "errors.csv") for out in (whole, part))
+    whole = whole[whole["landmark"].isin(some.landmarks)]
+    order = [i * 3 + k for i in range(len(test)) for k in (1, 2, 0)]  # as 4, 20, 0 lie in it
+    columns = ["landmark", "x", "y", "x_true", "y_true", "error_px", "error_mm"]
+    pd.testing.assert_frame_equal(
+        part[columns], whole[columns].iloc[order].reset_index(drop=True), rtol=1e-6
+    )
+    report = ["report", str(tmp_path / "part"), "--out", str(tmp_path / "part.html")]
+    assert main(report) == 0, capsys.readouterr().err
 
 
 def test_evaluate_refuses_images_that_were_trained_on(hands, run, tmp_path, capsys):
@@ -381,9 +411,22 @@ def test_evaluate_refuses_another_model_and_unknown_ids(hands, run, tmp_path, ca
     assert "modle.keras: no such model" in refused(capsys, 1, *mistyped)
 
 
-def test_evaluate_takes_no_file(hands, run, capsys):
-    line = refused(capsys, 2, "evaluate", run / "model.keras", "--data", hands.folder)
-    assert "is a file; evaluate takes the folder of a run" in line and "model_errors" in line
+def test_evaluate_takes_what_says_on_what_it_was_trained(hands, run, tmp_path, capsys):
+    data = ["--data", hands.folder]
+    for model in ("pretrained", run / "best.keras"):
+        line = refused(capsys, 2, "evaluate", model, *data)
+        assert f"{model}: is no run's folder; say where to write with --out" in line
+    line = refused(capsys, 2, "evaluate", "pretrained", *data, "--out", tmp_path / "out")
+    assert "has no image that pretrained was trained on" in line and "--fold all for all" in line
+    alone = shutil.copy(run / "best.keras", tmp_path)
+    line = refused(capsys, 2, "evaluate", alone, *data, "--out", tmp_path / "out")
+    assert f"{alone}: no experiment.json of a run beside it" in line and "model_errors" in line
+    assert not (tmp_path / "out").exists()
+    best = ["evaluate", str(run / "best.keras"), "--data", str(hands.folder)]
+    assert main([*best, "--out", str(tmp_path / "out")]) == 0
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["model"] == str((run / "best.keras").resolve())
+    assert summary["subset"] == "fold dev" and summary["mean_shape"]
 
 
 def test_evaluate_asks_which_images_of_another_data_set(hands, run, tmp_path, capsys):

@@ -222,6 +222,27 @@ def test_in_fewer_bits_it_finds_a_hand_however_it_lies(format, weights, most, ex
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RUNTIMES)
+def test_of_12_bits_that_end_16_it_finds_what_predict_finds(name, model, tmp_path):
+    """What is beside a picture in the frame is as dark as its darkest, not 0."""
+    export.export(model, tmp_path / "deep", name, source="pretrained", dtype="uint16")
+    run, localize = started(tmp_path / "deep", name), localizers.localizer(model)
+    for kind, picture in unusual(phantom.hand(4, (500, 380))[0]).items():
+        deep = picture.astype(np.uint16) * 16 + 61000
+        points, confidence = localize(deep)
+        found = run(deep[None, ..., None])
+        np.testing.assert_allclose(found["confidence"][0], confidence, atol=0.02)
+        assert confidence.any() == (kind != "a right one")
+        if confidence.any():
+            np.testing.assert_allclose(found["landmarks"][0], points, atol=0.1)
+    both = np.stack([deep, deep[:, ::-1]])[..., None]  # each begins at its own darkest
+    both[1] -= both[1].min()
+    np.testing.assert_allclose(run(both[1:])["landmarks"][0], run(both)["landmarks"][1], atol=0.01)
+    with pytest.raises(Exception, match=r"(?i)uint16"):
+        run(picture[None, ..., None])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUNTIMES)
 def test_of_a_batch_it_looks_again_at_those_that_need_it(name, exported, model):
     image, _ = phantom.hand(4, (500, 380))
     batch = np.stack([image, image[::-1, ::-1], image[:, ::-1]])
@@ -466,7 +487,7 @@ def size(path: Path) -> int:
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
-def started(path: Path):
+def started(path: Path, format: str | None = None):
     """A function from images to outputs by name, by the artefact's own runtime."""
     if path.is_dir():
         loaded = tf.saved_model.load(path)
@@ -476,7 +497,7 @@ def started(path: Path):
             return {name: value.numpy() for name, value in served(image=tf.constant(image)).items()}
 
         return run
-    if path.suffix == ".tflite":
+    if format == "litert" or path.suffix == ".tflite":
         interpreter = tf.lite.Interpreter(str(path))
         runner = interpreter.get_signature_runner()
         return lambda image: runner(image=image)
@@ -585,7 +606,7 @@ def test_the_recipe_for_dicom_shows_what_predict_shows(model, tmp_path):
     table = predict.predict([tmp_path / "hand.dcm"], model, tmp_path / "out")
     found, sure = localizers.localizer(model)(shown[0])
     assert sure.mean() > 0.9
-    np.testing.assert_allclose(found, table[["x", "y"]], atol=0.5)
+    np.testing.assert_allclose(found, table[["x", "y"]], atol=0.1)
 
 
 @pytest.mark.slow
@@ -905,9 +926,9 @@ def test_formats_by_suffix(monkeypatch, tmp_path):
 def test_refusals(monkeypatch, tmp_path):
     model = unet(2, image_shape=(16, 16), width=2, depth=2)
 
-    def refused(path, format=None, weights="float32"):
+    def refused(path, format=None, **options):
         with pytest.raises(UsageError) as caught:
-            export.export(model, path, format, weights)
+            export.export(model, path, format, **options)
         assert sorted(tmp_path.iterdir()) == before
         return str(caught.value)
 
@@ -919,6 +940,7 @@ def test_refusals(monkeypatch, tmp_path):
     assert "'pdf'" in refused(tmp_path / "m", "pdf")
     assert "'int4'" in refused(tmp_path / "m", weights="int4")
     assert "saved_model has float32, float16, bfloat16" in refused(tmp_path / "m", weights="int8")
+    assert "'float32': must be one of uint8, uint16" in refused(tmp_path / "m", dtype="float32")
     for package in ("onnx", "tf2onnx"):
         with monkeypatch.context() as without:
             without.setitem(sys.modules, package, None)

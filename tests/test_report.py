@@ -22,7 +22,6 @@ from kerasland import (
     evaluate,
     localizers,
     model_files,
-    model_notes,
     phantom,
     preparation,
     report,
@@ -36,6 +35,7 @@ from kerasland import (
 )
 from kerasland.__main__ import main
 from kerasland.closer_look import View
+from kerasland.errors import DataError
 from kerasland.experiment import Experiment
 from kerasland.layers import HeatmapDecoder
 from kerasland.scale import Scale
@@ -398,9 +398,9 @@ def test_a_cross_validation_is_shown_by_the_models_that_had_not_seen_each_image(
     shutil.copy(runs[0] / "model.keras", out / "other" / "model.keras")
     line = refused(capsys, 1, out, "--out", html)
     assert str(out / "other") in line and "kerasland crossvalidate" in line
-    # what `evaluate --out` writes is neither a run nor a cross-validation
+    # as `evaluate --out` writes it
     shutil.copytree(runs[0] / "evaluation", tmp_path / "elsewhere")
-    assert "experiment.json" in refused(capsys, 1, tmp_path / "elsewhere", "--out", html)
+    assert main(["report", str(tmp_path / "elsewhere"), "--out", str(html)]) == 0
 
 
 @pytest.mark.slow
@@ -973,9 +973,27 @@ def test_an_evaluation_of_images_from_elsewhere_may_be_reported(runs, tmp_path):
         again = report_runs.read([elsewhere])[0].again("x")
         assert again == f"kerasland evaluate {run} --data x{chosen}"
 
-    crossed = shutil.copytree(elsewhere, tmp_path / "evaluation_of_folds")  # no run's
+    moved = shutil.copytree(elsewhere, tmp_path / "evaluation_elsewhere")  # no run's
+    (read,) = report_runs.read([moved])
+    (model,) = read.models
+    assert read.folder == moved and model == runs[0].resolve()  # where it was evaluated
+    assert read.again("x") == f"kerasland evaluate {model} --data x --out {moved}"
+    note = moved / "summary.json"
+    note.write_text(json.dumps({**json.loads(note.read_text()), "model": "pretrained"}))
+    (read,) = report_runs.read([moved])
+    assert list(read.models) == ["pretrained"] and read.experiment.shape_prior
+    note.write_text(json.dumps({**json.loads(note.read_text()), "model": None}))
+    with pytest.raises(DataError, match="does not say of which model it is"):
+        report_runs.read([moved])
+    note.unlink()
+    with pytest.raises(DataError, match="summary.json: missing; .* or evaluate with --out"):
+        report_runs.read([moved])
+
+    crossed = shutil.copytree(elsewhere, tmp_path / "evaluation_of_folds")
     shutil.copytree(run, crossed / "one")
     pd.read_csv(crossed / "errors.csv").assign(fold="one").to_csv(crossed / "errors.csv")
+    note = crossed / "summary.json"
+    note.write_text(json.dumps({**json.loads(note.read_text()), "folds": {"one": 3}}))
     (read,) = report_runs.read([crossed])
     assert read.folder == crossed and list(read.models) == [crossed / "one"]
     assert f"kerasland crossvalidate --data x --out {crossed}" in read.again("x")
@@ -995,21 +1013,22 @@ def test_images_that_are_looked_at_again_are_shown_by_that_look(tmp_path, capsys
         records=records,
         scale=Scale(landmarks=(0, 4), length_mm=50.0),
     )
-    run = shutil.copytree(model_notes.PRETRAINED / "hand_atlas", tmp_path / "run")
-    assert main(["evaluate", str(run), "--data", str(tmp_path / "data"), "--fold", "all"]) == 0
-    errors = pd.read_csv(run / "evaluation_data" / "errors.csv")
+    out = tmp_path / "measured"
+    measure = ["evaluate", "pretrained", "--data", str(tmp_path / "data"), "--fold", "all"]
+    assert main([*measure, "--out", str(out)]) == 0
+    errors = pd.read_csv(out / "errors.csv")
     means = errors.groupby("image_id")["error_mm"].mean()
     assert means.max() < 1.5 * means["usual"]
     html = tmp_path / "report.html"
-    assert main(["report", str(run / "evaluation_data"), "--out", str(html)]) == 0, capsys
+    assert main(["report", str(out), "--out", str(html)]) == 0, capsys
     assert html.stat().st_size > 100_000
 
-    model = model_files.load_model(run)
+    model = model_files.load_pretrained()
     for name, (picture, _) in placed.items():
         view = localizers.last_view(model)(picture)
         truth = errors[errors["image_id"] == name][["x_true", "y_true"]].to_numpy()
         experiment = Experiment(image_shape=model.input_shape[1:3])
-        seen = report_data.look(model, experiment, picture, truth, view)
+        seen = report_data.look(model, range(37), experiment, picture, truth, view)
         assert (view.turn == 1) == (name != "turned")
         boxes = np.array([heatmap[:4] for heatmap in seen.heatmaps])
         apart = np.linalg.norm(boxes[:, :2] + boxes[:, 2:] / 2 - truth, axis=1)
@@ -1061,7 +1080,7 @@ def test_what_is_seen_of_an_image_is_in_its_own_pixels(view):
     truth = points + (3, 0)
     truth[1] = np.nan
     image = np.random.default_rng(0).integers(0, 255, (700, 600), np.uint8)
-    seen = report_data.look(model, TINY.replace(maps="none"), image, truth, view)
+    seen = report_data.look(model, range(len(truth)), TINY.replace(maps="none"), image, truth, view)
     np.testing.assert_allclose(seen.points, points, atol=1e-6)
     cell_px, c, s = 2 / scale, np.real(view.turn), np.imag(view.turn)
     rotation = np.array([[c, -s], [s, c]])

@@ -432,12 +432,11 @@ def test_images_that_were_trained_on_are_known_by_their_pixels(tmp_path):
     assert point_errors.trained_on(data, notes) == {"im2"}
 
 
-def test_a_model_of_other_landmarks_is_refused(tmp_path):
+def test_landmarks_are_found_by_their_names_or_refused(tmp_path):
     records = [("im0", np.zeros((32, 24), np.uint8), np.ones((2, 2)))]
-    data = preparation.write(tmp_path, name="two", landmarks=("a", "b"), records=records)
-    models = {names: unet(list(names), (16, 16), width=2, depth=2) for names in ("ab", "ba", "a")}
-    point_errors.check_landmarks(models["ab"], data)
-    with pytest.raises(DataError, match="landmark 0 is 'b' for the model and 'a' in"):
-        point_errors.check_landmarks(models["ba"], data)
-    with pytest.raises(DataError, match="localises 1 landmarks, .* has 2"):
-        point_errors.check_landmarks(models["a"], data)
+    data = preparation.write(tmp_path / "two", name="2", landmarks=("a", "b"), records=records)
+    models = {names: unet(list(names), (16, 16), width=2, depth=2) for names in ("ab", "cba", "a")}
+    assert point_errors.landmark_places(models["ab"], data) == [0, 1]
+    assert point_errors.landmark_places(models["cba"], data) == [2, 1]
+    with pytest.raises(DataError, match="two: landmark 'b' is none of the 1 of the model, .* 'a'"):
+        point_errors.landmark_places(models["a"], data)
