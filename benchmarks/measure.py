@@ -95,7 +95,8 @@ def row(
 
 
 def machine() -> str:
-    """The machine in words, as far as the system says it, and what it multiplies with."""
+    """The machine in words, as far as the system says it, and what it multiplies with: of these
+    AVX2 alone if the environment holds oneDNN to it."""
     name, found = platform.processor() or platform.machine(), []
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -103,6 +104,8 @@ def machine() -> str:
         models = [line for line in text.splitlines() if line.startswith("model name")]
         name = models[0].split(":")[1].strip() if models else name
         found = [instructions for instructions in INSTRUCTIONS if instructions in text.split()]
+    if os.environ.get("ONEDNN_MAX_CPU_ISA") == "AVX2":
+        found = [instructions for instructions in found if instructions == "avx2"]
     return " ".join([f"{os.cpu_count()} x {name}", *found])
 
 
