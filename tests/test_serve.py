@@ -246,6 +246,19 @@ def test_a_model_trained_with_the_spacing_of_its_images(tmp_path):
     assert answer["width"] == 250 and not {"mm_per_px", "scale"} & set(answer)
 
 
+def test_a_model_of_16_bits_finds_in_them_what_predict_finds(model, tmp_path):
+    export.export(model, tmp_path / "saved_model", source="pretrained", dtype="uint16")
+    served, localize = as_module().Localizer(tmp_path / "saved_model"), localizers.localizer(model)
+    image, drawn = phantom.hand(0, (350, 250))
+    deep = image.astype(np.uint16) * 16 + 900
+    deep[5, 5] = 65535  # a hot pixel
+    found, _ = localize(deep)
+    white_is_zero = encoded(65535 - deep, "tiff", tiffinfo={262: 0})
+    for body in (encoded(deep), white_is_zero):
+        np.testing.assert_allclose(points(served(body)), found, atol=0.05)
+    assert np.linalg.norm(points(served(encoded(image))) - drawn, axis=1).mean() < 4  # of 8 bits
+
+
 def test_a_body_that_does_not_arrive_is_not_waited_for(monkeypatch):
     from starlette.exceptions import HTTPException
     from starlette.requests import Request

@@ -45,6 +45,7 @@ class Localizer:
     def __init__(self, folder: Path):
         loaded = tf.saved_model.load(str(folder))  # kept: it holds the graph
         self.loaded, self.serve = loaded, loaded.signatures["serving_default"]
+        self.dtype = self.serve.structured_input_signature[1]["image"].dtype.as_numpy_dtype
         self.about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         self.which = {key: self.about[key] for key in ("model", "weights_sha256")}
         self.turn = threading.Lock()
@@ -52,7 +53,7 @@ class Localizer:
     def __call__(self, data: bytes | bytearray) -> dict:
         """Landmarks of an image file, in pixels of the picture as viewers show it."""
         with self.turn:  # a picture uses all cores; memory stays that of one
-            pixels = as_grey(data)
+            pixels = of_type(as_grey(data), self.dtype)
             found = self.serve(image=tf.constant(pixels[None, ..., None]))
         found = {name: value[0].numpy() for name, value in found.items()}
         factor = self.about["error_mm_95_factor"]
@@ -80,7 +81,7 @@ def known(value: np.floating) -> float | None:
 
 
 def as_grey(data: bytes | bytearray) -> np.ndarray:
-    """(H, W), uint8, of an image file; of 16 bit all but the outermost grey values, as 0 to 255."""
+    """(H, W), uint8, of an image file; float32 of one that has more bits."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > MOST_PIXELS:
@@ -114,12 +115,19 @@ def as_grey(data: bytes | bytearray) -> np.ndarray:
         raise HTTPException(400, "pixels that are no finite numbers")
     if pixels.min() == pixels.max():
         raise HTTPException(400, "all pixels are alike")
-    if not wide:
+    return -pixels if wide and inverted else pixels
+
+
+def of_type(pixels: np.ndarray, dtype: type) -> np.ndarray:
+    """Pixels in the type that the model takes: as they are, or from one end of its range to the
+    other."""
+    if pixels.dtype == dtype:
         return pixels
-    pixels = -pixels if inverted else pixels
-    # not from the darkest to the brightest: one hot pixel would leave the hand a few grey levels
-    low, high = map(float, np.percentile(pixels, (0.01, 99.99)))
-    return ((pixels - low) * (255 / ((high - low) or 1))).clip(0, 255).round().astype(np.uint8)
+    # of 8 bits one hot pixel would leave the hand a few grey levels
+    ends = (0.01, 99.99) if dtype == np.uint8 else (0, 100)
+    low, high = map(float, np.percentile(pixels, ends))
+    most = np.iinfo(dtype).max
+    return ((pixels - low) * (most / ((high - low) or 1))).clip(0, most).round().astype(dtype)
 
 
 class Bodies:
