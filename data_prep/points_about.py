@@ -41,7 +41,7 @@ def read_about(path: Path, columns: Mapping[str, str]) -> Annotations:
         if has_column(header, name) or wanted == {option: name}
     }
     if not asked:
-        names = " nor ".join(wanted.values()) or "column that --group or --mm-per-px names"
+        names = " nor ".join(wanted.values()) or "column that --group, --mm-per-px or --side names"
         raise UsageError(f"--about {path}: has no {names}; there: {some(header)}")
     image_column = column_of_images(header)
     if image_column in asked.values():

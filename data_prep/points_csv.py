@@ -16,9 +16,11 @@ from data_prep.points_about import add_about, read_about
 from data_prep.points_files import read_points
 from data_prep.points_folds import FILE
 from data_prep.points_headers import BY_FOLDER
-from kerasland import preparation, prepared
+from data_prep.points_sides import right_sides
+from kerasland import geometry, preparation, prepared
 from kerasland.command import leave, run
 from kerasland.errors import DataError, UsageError
+from kerasland.images import read_image
 from kerasland.progress import track
 from kerasland.scale import Scale
 
@@ -65,6 +67,7 @@ def prepare(
     seed: int | None = None,
     group: str | None = None,
     about: Path | None = None,
+    side: str | None = None,
 ) -> prepared.Prepared:
     """Prepares the images that points are of; says what it left out.
 
@@ -88,6 +91,8 @@ def prepare(
             one PatientID, as DICOM files state it.
         about: a CSV without points that has those columns, for images whose own file has no such
             column or an empty cell.
+        side: a column of the CSV, or of `about`, that says left or right of each image, "file" for
+            what DICOM files state: those of right sides are mirrored, with their points.
 
     Returns:
         The data set as `kerasland.prepared.read` opens it.
@@ -96,7 +101,7 @@ def prepare(
         DataError: something in the files can't be used; it names file, row or image.
         UsageError: options contradict each other, or `out` holds something else.
     """
-    asked = {"--group": group, "--mm-per-px": mm_per_px}
+    asked = {"--group": group, "--mm-per-px": mm_per_px, "--side": side}
     columns = {o: c for o, c in asked.items() if isinstance(c, str) and c != FILE}
     optional = {o for o, c in columns.items() if (o, c) == BY_FOLDER}
     if about is not None:
@@ -130,12 +135,17 @@ def prepare(
         points_checks.check_shape(path, shapes[image], stated, place)
     placed = ((points[i], shapes[i], p, partial(table.place, i)) for i, p in matched.items())
     common.check_inside(placed, table.landmarks)
-    stacked = np.stack([points[image] for image in matched])
-    for doubt in points_checks.doubts(stacked, shapes.values(), table.landmarks):
-        print(doubt, file=sys.stderr)
     ids = image_ids(matched, images)
     if about is not None:
         add_about(table, told, images, found, matched)
+    right = set() if side is None else right_sides(table, matched, side)
+    if side is not None:
+        print(f"{len(right)} of {len(matched)} images are of right sides: mirrored")
+    for image in right:
+        points[image] = geometry.mirrored(points[image], shapes[image][1])
+    stacked = np.stack([points[image] for image in matched])
+    for doubt in points_checks.doubts(stacked, shapes.values(), table.landmarks):
+        print(doubt, file=sys.stderr)
     spacing = None
     if scale.files == FILE:
         spacing, said_by = common.stated_spacing({ids[n]: path for n, path in matched.items()})
@@ -150,7 +160,10 @@ def prepare(
     chosen, drawn = points_folds.choose_folds(ids, lists, test_fraction, sets, seed, groups, out)
     if drawn and group is None and (advice := points_folds.advice(table, matched, sets)):
         print(advice, file=sys.stderr)
-    records = ((ids[image], path, points[image]) for image, path in matched.items())
+    records = (
+        (ids[image], read_image(path)[:, ::-1] if image in right else path, points[image])
+        for image, path in matched.items()
+    )
     dataset = preparation.write(
         out,
         name=name or out.resolve().name,
@@ -265,8 +278,14 @@ def main(argv: list[str] | None = None) -> int:
         "--about",
         type=Path,
         metavar="FILE.csv",
-        help="a CSV without points, with the column image and those that --group or --mm-per-px "
-        "name, where the files of points have none",
+        help="a CSV without points, with the column image and those that --group, --mm-per-px or "
+        "--side name, where the files of points have none",
+    )
+    add(
+        "--side",
+        metavar="COLUMN|file",
+        help="mirror the images, with their points, of which this column of the CSV, or of "
+        "--about, says right (or R), so that all are left; 'file': as DICOM files state",
     )
     add(
         "--fold",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import subprocess
 import sys
 import time
@@ -562,8 +563,18 @@ def test_points_csv_warns_of_patients_of_another_table(about, capsys):
 @pytest.mark.parametrize(
     ("told", "options", "status", "expected"),
     [
-        (ABOUT, [], 2, "about.csv: has no column that --group or --mm-per-px names; there: image"),
-        (ABOUT, ["--group", "folder"], 2, "has no column that --group or --mm-per-px names; there"),
+        (
+            ABOUT,
+            [],
+            2,
+            "about.csv: has no column that --group, --mm-per-px or --side names; there: image",
+        ),
+        (
+            ABOUT,
+            ["--group", "folder"],
+            2,
+            "has no column that --group, --mm-per-px or --side names; there",
+        ),
         (ABOUT, ["--group", "patients"], 2, "no such column in {}/about.csv; did you mean patient"),
         (ABOUT, ["--group", "a", "--mm-per-px", "b"], 2, "about.csv: has no a nor b; there: image"),
         (ABOUT, ["--group", "image"], 2, "about.csv: image is the column of images there"),
@@ -598,6 +609,58 @@ def test_points_csv_refuses_another_table(about, capsys, told, options, status, 
     said = capsys.readouterr().err
     assert expected.format(about.folder) in said and said.count("\n") == 1, said
     assert not (about.folder / "out").exists()
+
+
+SIDED = "image,a_x,a_y,b_x,b_y,side\np0,1,2,70,4,left\np1,1,2,,,R\np2,1,2,70,4,Right\n"
+
+
+@pytest.mark.parametrize("where", ["points", "about"])
+def test_points_csv_mirrors_right_sides(own, about, capsys, where):
+    if where == "points":
+        assert own(SIDED, "--side", "side") == 0
+    else:
+        points = re.sub(r",[^,]*$", "", SIDED, flags=re.M)
+        told = "image,side\np1,R\np2,Right\np0,left\n"
+        assert about(points, told, "--side", "Side") == 0
+    assert "2 of 3 images are of right sides: mirrored\n" in capsys.readouterr().out
+    dataset = prepared.read(own.folder / "out")
+    expected = [[(1, 2), (70, 4)], [(78, 2), (np.nan, np.nan)], [(78, 2), (9, 4)]]
+    np.testing.assert_array_equal(dataset.points, expected)
+    for image_id, right in zip(dataset.ids, (False, True, True), strict=True):
+        pixels = read_image(own.folder / "mine" / f"{image_id}.png")
+        kept = read_image(dataset.image_path(image_id))
+        np.testing.assert_array_equal(kept, pixels[:, ::-1] if right else pixels)
+
+
+def test_points_csv_mirrors_what_dicom_files_say_is_right(own, capsys):
+    pytest.importorskip("pydicom")
+    pixels = np.arange(8000, dtype=np.uint16).reshape(100, 80)
+    for name, of in (("l", {"ImageLaterality": "L"}), ("r", {"Laterality": "R"})):
+        write_dicom(own.folder / "mine" / f"{name}.dcm", pixels, **of)
+    table = "image,a_x,a_y\nl,1,2\nr,1,2\n"
+    assert own(table, "--side", "file") == 0
+    dataset = prepared.read(own.folder / "out")
+    np.testing.assert_array_equal(dataset.points[:, 0], [(1, 2), (78, 2)])
+    left, right = (read_image(dataset.image_path(i)) for i in ("l", "r"))
+    np.testing.assert_array_equal(left, right[:, ::-1])
+    capsys.readouterr()
+    assert own(table + "p0,1,2\n", "--side", "file") == 1
+    assert "mine/p0.png: no laterality L or R, as DICOM files state it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        (SIDED.replace("Right", "both"), "line 4: side of image p2 is 'both': expected left or"),
+        (SIDED.replace("left", ""), "line 2: image p0 has no side: fill the cell, or name"),
+        (SIDED.replace("side", "hand"), "--side side: no such column in"),
+    ],
+)
+def test_points_csv_refuses_a_side_that_is_none(own, capsys, table, said):
+    assert own(table, "--side", "side") > 0
+    err = capsys.readouterr().err
+    assert said in err and err.count("\n") == 1
+    assert not (own.folder / "out").exists()
 
 
 def test_points_csv_refuses_two_tables_that_differ(about, capsys):
