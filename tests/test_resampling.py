@@ -24,6 +24,16 @@ def test_letterbox_is_that_of_numpy(dtype):
     assert np.abs(found[:, :, :8]).max() == 0 and np.abs(found[:, :, -8:]).max() == 0
 
 
+def test_letterbox_begins_at_0_where_numpys_does():
+    """Of 16 bits, each image at its own darkest."""
+    raw = np.random.default_rng(4).integers(900, 65536, (2, 50, 31, 1), np.uint16)
+    raw[1] = raw[1] // 4 + 40000
+    found = resampling.letterboxed(raw.astype("float32"), (24, 32), begin_at_0=True)
+    for image, frame in zip(raw, np.array(found), strict=True):
+        in_numpy = geometry.letterboxed(image[..., 0], (24, 32))
+        np.testing.assert_allclose(frame[..., 0], in_numpy, atol=0.5)  # as 2e-3 of 255
+
+
 def test_the_size_of_a_pixel_is_known_where_both_landmarks_are():
     points = np.array([[[0, 0], [9, 9], [30, 40]]] * 5, "float32")
     points[4, 2] = points[4, 0]
