@@ -416,6 +416,8 @@ def test_evaluate_takes_what_says_on_what_it_was_trained(hands, run, tmp_path, c
     for model in ("pretrained", run / "best.keras"):
         line = refused(capsys, 2, "evaluate", model, *data)
         assert f"{model}: is no run's folder; say where to write with --out" in line
+    line = refused(capsys, 2, "evaluate", "pretrained", *data, "--out", hands.folder)
+    assert f"{hands.folder}: a prepared data set; name another folder with --out" in line
     line = refused(capsys, 2, "evaluate", "pretrained", *data, "--out", tmp_path / "out")
     assert "has no image that pretrained was trained on" in line and "--fold all for all" in line
     alone = shutil.copy(run / "best.keras", tmp_path)
