@@ -11,6 +11,7 @@ from data_prep.common import some
 from data_prep.points_checks import check_placeholders
 from data_prep.points_coco import read_coco
 from data_prep.points_cvat import read_cvat
+from data_prep.points_headers import NO_COLUMNS
 from data_prep.points_labelme import read_labelme
 from data_prep.points_tables import read_table
 from kerasland.errors import DataError, UsageError
@@ -44,11 +45,10 @@ def read_points(
         raise UsageError(f"--first-pixel {first_pixel}: 0, 0.5 or 1")
     for option, column in columns.items():
         if option not in optional and not any(map(_is_table, paths)):
-            other = "; or folder, or file, see --help" if option == "--group" else ""
             raise UsageError(
                 f"{option} {column}: needs a CSV, of which it is a column; not "
                 f"{some(map(str, paths))}; give one, with a row an image, by --about FILE.csv "
-                f"(image,{column}){other}"
+                f"(image,{column}); or {NO_COLUMNS[option]}, see --help"
             )
     found = []
     for path in paths:

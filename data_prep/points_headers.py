@@ -39,6 +39,11 @@ _WITH_UNIT = re.compile(
 _OTHER_UNITS = ("mm", "cm", "inch")
 _IN_BRACKETS = re.compile(r"(.*?)[\s_]*[(\[]\s*([xyXY])\s*[)\]]")
 BY_FOLDER = "--group", "folder"  # that the image lies in, where no column is called so
+NO_COLUMNS = {  # what an option takes beside a column
+    "--group": "folder, or file",
+    "--mm-per-px": "a number, or file",
+    "--side": "file",
+}
 EXPECTED = (
     "expected a header such as image,wrist_x,wrist_y,thumb_x,thumb_y (a row an image) "
     "or image,landmark,x,y (a row a point)"
@@ -68,7 +73,7 @@ def asked_column(
     lower = {text.lower(): text for text in header if text}
     near = difflib.get_close_matches(name.lower(), lower, 1)
     hint = f"did you mean {lower[near[0]]}?" if near else f"there: {common.some(lower.values())}"
-    hint += elsewhere + ("; or folder, or file, see --help" if option == "--group" else "")
+    hint += f"{elsewhere}; or {NO_COLUMNS[option]}, see --help"
     raise UsageError(f"{option} {name}: no such column in {path}; {hint}")
 
 

@@ -653,7 +653,7 @@ def test_points_csv_mirrors_what_dicom_files_say_is_right(own, capsys):
     [
         (SIDED.replace("Right", "both"), "line 4: side of image p2 is 'both': expected left or"),
         (SIDED.replace("left", ""), "line 2: image p0 has no side: fill the cell, or name"),
-        (SIDED.replace("side", "hand"), "--side side: no such column in"),
+        (SIDED.replace("side", "hand"), "--about FILE.csv; or file, see --help"),
     ],
 )
 def test_points_csv_refuses_a_side_that_is_none(own, capsys, table, said):
