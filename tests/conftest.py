@@ -28,7 +28,7 @@ FLAGS = (
 )
 
 LONGEST = (
-    *("test_main_job.py", "test_docs.py", "test_readme.py", "test_train.py"),
+    *("test_main_job.py", "test_export.py", "test_docs.py", "test_readme.py", "test_train.py"),
     *("test_cross_validate.py", "test_own_landmarks.py", "test_cli.py", "test_notebooks.py"),
 )
 TIMED = "test_speed.py"
