@@ -76,19 +76,22 @@ def find_images(
         found.extend(inside)
     if paths and not found:
         raise DataError(f"{paths[0]}: no image but what an earlier call has written")
-    first: dict[str, Path] = {}
+    drawn = own and os.path.realpath(own / OVERLAYS)
+    first: dict[Path, Path] = {}
     for path in found:
-        if own and path.parent.resolve() == own / OVERLAYS:
+        place = path.parent.resolve() / path.name  # `..` after a link leads elsewhere than it reads
+        if drawn and drawn in (str(place.parent), os.path.dirname(os.path.realpath(place))):
             raise UsageError(f"{path}: lies where --out {out} has its pictures; name another --out")
-        first.setdefault(os.path.abspath(path), path)
+        first.setdefault(place, path)
     return list(first.values())
 
 
 def _written_before(path: Path, images: list[Path], own: Path) -> bool:
     """Whether a file, or all in a folder, is what an earlier call wrote to the folder `own`."""
-    written = (OVERLAYS, predictions.TABLE, predictions.DOCUMENT, predictions.LABELME)
+    written = (OVERLAYS, predictions.TABLE, predictions.DOCUMENT)
     here = Path(os.path.realpath(path))
-    return here in {own / name for name in written} or (here == own and not images)
+    without_images = here in (own, own / predictions.LABELME) and not images
+    return here in {own / name for name in written} or without_images
 
 
 def _has_folders(path: Path) -> bool:

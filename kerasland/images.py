@@ -13,12 +13,12 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from kerasland import dicom, geometry, volumes
 from kerasland.errors import DataError
 
-READER = "3"  # another for each change of what pixels a file gives: prepared copies are made anew
+READER = "4"  # another for each change of what pixels a file gives: prepared copies are made anew
 # that Pillow reads here, for the suffixes in `image_files`; EPS would have it run Ghostscript
 FORMATS = ("PNG", "TIFF", "BMP", "JPEG", "JPEG2000", "WEBP")
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _ORIENTATION = 258, 262, 274
 _TIFF_KIND, _REDUCED = 254, 1
-_TIFF_NUMBERS, _UNSIGNED = 339, 1
+_TIFF_NUMBERS, _UNSIGNED, _SIGNED = 339, 1, 2
 
 
 def read_image(path: str | os.PathLike) -> np.ndarray:
@@ -140,7 +140,9 @@ def _read_picture(path: Path) -> np.ndarray:
             )
         ImageOps.exif_transpose(image, in_place=True)
         if not image.mode.startswith(("I", "F")):
-            return np.asarray(image if image.mode == "L" else image.convert("L"))
+            pixels = np.asarray(image if image.mode == "L" else image.convert("L"))
+            signed = image.mode == "L" and tags.get(_TIFF_NUMBERS, (_UNSIGNED,))[0] == _SIGNED
+            return pixels.view(np.int8) if signed else pixels  # which Pillow has unsigned only
         pixels = np.asarray(image)
         unsigned = tags.get(_TIFF_NUMBERS, (_UNSIGNED,))[0] == _UNSIGNED
         if bits == 32 and unsigned and image.mode == "I":  # which Pillow has signed only

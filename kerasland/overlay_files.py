@@ -4,18 +4,40 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from kerasland import files
+from kerasland import files, predictions
+from kerasland.errors import UsageError
 from kerasland.image_files import OVERLAYS, image_stem
 from kerasland.images import picture_mode
 from kerasland.pictures import Drawing, in_8_bits
 
+MARK = b"landmarks by kerasland"  # a comment in each picture, by which it is known again
 STEM_BYTES = 200  # file systems take 255
 LABELME_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")  # of pictures that it opens itself
+
+
+def check_out(out: Path) -> None:
+    """Refuses to draw where someone's own pictures would be replaced.
+
+    Raises:
+        UsageError: the folder of overlays holds another JPEG. Not where a table of an earlier call
+            lies beside it, whose pictures may have no mark.
+    """
+    if (out / predictions.TABLE).exists():
+        return
+    for path in sorted((out / OVERLAYS).glob("*.jpg")):
+        with path.open("rb") as file:
+            ours = MARK in file.read(1024)
+        if not ours:
+            raise UsageError(
+                f"{path}: not of predict, which might replace it; name another folder with --out"
+            )
 
 
 class OverlayNames:
@@ -36,6 +58,23 @@ class OverlayNames:
         self._taken[name.lower()] = 1
         return f"{OVERLAYS}/{name}.jpg"
 
+    @contextmanager
+    def told_if_unfinished(self, out: Path) -> Iterator[None]:
+        """Says, where the block raises, that the table of an earlier call stays beside pictures of
+        this one."""
+        earlier = (out / predictions.TABLE).exists()
+        try:
+            yield
+        except BaseException:
+            if earlier and self._taken:
+                tables = f"{predictions.TABLE} and {predictions.DOCUMENT}"
+                print(
+                    f"{out / OVERLAYS}: up to {len(self._taken)} pictures are of this call, which "
+                    f"did not end; {tables} are of an earlier one: run this again, or that",
+                    file=sys.stderr,
+                )
+            raise
+
     def others(self, out: Path) -> list[Path]:
         """Pictures in a folder that was written to that are none of these."""
         there = (out / OVERLAYS).glob("[!.]*.jpg")
@@ -52,7 +91,7 @@ def write(
     """Writes a picture, whole or not at all; see `Drawing.marked`."""
     buffer = io.BytesIO()  # to a file Pillow writes what fits on a full disk, and says nothing
     picture = drawing.marked(points, confidence, names)
-    picture.save(buffer, "jpeg", quality=85, subsampling=0)
+    picture.save(buffer, "jpeg", quality=85, subsampling=0, comment=MARK)
     with files.replacing(path) as temporary:
         temporary.write_bytes(buffer.getvalue())
 

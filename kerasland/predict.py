@@ -94,14 +94,15 @@ def predict_files(
         DataError: naming the images that could not be read, after all others were written; each is
             said on stderr when it is met.
         UsageError: another side, "auto" of a model that knows no shapes, `mm_per_px` not above 0,
-            or `out` is a file or would lose files of others, see `predictions.check_out` and
-            `find_images`.
+            or `out` is a file or would lose files of others, see `predictions.check_out`,
+            `overlay_files.check_out` and `find_images`.
     """
     out, given = Path(out), None
     if mm_per_px is not None:
         given = Spacing(mm_per_px, mm_per_px, Scale(mm_per_px=mm_per_px).describe())
     localize, expected = batch_localizer(model, side), expected_errors.of_model(model)
     predictions.check_out(out, labelme)
+    overlay_files.check_out(out)
     paths = find_images(images, out)
     if not paths:
         raise UsageError("no image named")
@@ -143,7 +144,7 @@ def predict_files(
             picture = out / made.overlay, found.seen.drawing
             yield partial(overlay_files.write, *picture, made.points, made.confidence, shown)
 
-    with predictions.writing(out, names, labelme) as write:
+    with overlays.told_if_unfinished(out), predictions.writing(out, names, labelme) as write:
         with ThreadPoolExecutor(WORKERS) as pool, ThreadPoolExecutor(PASSES) as network:
             readable = _readable(ahead(pool, read, paths), len(paths), notes.failed)
             passes = ahead(network, located, _batches(readable), most=PASSES + 1)

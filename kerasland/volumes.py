@@ -48,7 +48,10 @@ def read(path: Path) -> np.ndarray:
     try:
         pixels = SimpleITK.GetArrayFromImage(reader.Execute())
     except RuntimeError as error:
-        raise ValueError("pixels missing or cut off") from error
+        axes = np.reshape(reader.GetDirection(), (reader.GetDimension(),) * 2)
+        flat = not abs(np.linalg.det(axes * reader.GetSpacing())) > 0
+        said = "a spacing or a matrix of 0" if flat else "pixels missing or cut off"
+        raise ValueError(said) from error
     _check_packed(path)
     shape = (reader.GetSize()[y], reader.GetSize()[x])
     return pixels.reshape(*shape, *pixels.shape[reader.GetDimension() :])

@@ -74,6 +74,33 @@ def test_links(study):
     assert names(study, *(study / name for name in found), out=study / "out") == found
 
 
+def test_parents_of_links_are_those_of_the_system(study):
+    """`..` of a folder that a link leads to is not the folder of the link."""
+    (study / "link").symlink_to("one/two")
+    Image.fromarray(GREY).save(study / "one" / "b.png")
+    found = find_images([study / "b.png", study / "link" / ".." / "b.png"])
+    assert [path.resolve() for path in found] == [study / "b.png", study / "one" / "b.png"]
+
+
+def test_no_radiograph_lies_where_overlays_are_written_by_a_link(study):
+    out = study / "two"
+    out.mkdir()
+    (out / "overlays").symlink_to(study / "one")
+    with pytest.raises(UsageError, match=r"one/c\.tif: lies where .*; name another --out"):
+        find_images([study / "one"], out)
+    (study / "one" / "in.png").symlink_to(study / "out" / "overlays" / "b.png")
+    with pytest.raises(UsageError, match=r"one/in\.png: lies where .*; name another --out"):
+        find_images([study / "one"], study / "out")
+
+
+def test_radiographs_beside_what_corrects_them_are_meant(study):
+    labelled = study / "out" / "labelme"
+    labelled.mkdir()
+    Image.fromarray(GREY).save(labelled / "x.png")
+    found = names(study, labelled, study / "b.png", out=study / "out")
+    assert found == ["out/labelme/x.png", "b.png"]
+
+
 def test_dicom_needs_no_suffix(study):
     pytest.importorskip("pydicom")
     for name in ("IM1", "1.2.840.9", "DICOMDIR", "dicomdir"):

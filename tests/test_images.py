@@ -157,6 +157,29 @@ def test_tiff_of_32_bit_without_sign(tmp_path):
     np.testing.assert_array_equal(images.read_image(tmp_path / "a.tif"), shifted)
 
 
+def test_tiff_of_8_bit_with_sign(tmp_path):
+    real = np.array([[-128, -1, 0], [1, 90, 127]], np.int8)
+    write_tiff(tmp_path / "a.tif", real, {339: 2})
+    np.testing.assert_array_equal(images.read_image(tmp_path / "a.tif"), real.astype(int) + 128)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("ElementSpacing = 0 0", "a spacing or a matrix of 0"),
+        ("TransformMatrix = 0 0 0 0", "a spacing or a matrix of 0"),
+        ("", "pixels missing or cut off"),
+    ],
+)
+def test_metaimage_that_lies_nowhere_is_not_said_to_be_cut_off(tmp_path, line, said):
+    pytest.importorskip("SimpleITK")
+    header = f"ObjectType = Image\nNDims = 2\nDimSize = 4 3\n{line}\nElementType = MET_UCHAR\n"
+    whole = header.replace("\n\n", "\n").encode() + b"ElementDataFile = LOCAL\n" + bytes(range(12))
+    (tmp_path / "a.mha").write_bytes(whole if line else whole[:-3])
+    with pytest.raises(DataError, match=said):
+        images.read_image(tmp_path / "a.mha")
+
+
 DEPTHS = {
     "signed": (np.array([[-2000, -1], [0, 3000]], np.int16), [[0, 1999], [2000, 5000]]),
     "12 bit": (np.array([[7, 0], [4095, 1]], np.int32), [[7, 0], [4095, 1]]),

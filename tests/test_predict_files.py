@@ -317,6 +317,48 @@ def test_files_of_others_are_not_replaced(hand, model, tmp_path, capsys):
         shutil.rmtree(out)
 
 
+def test_pictures_of_others_are_not_replaced(hand, model, tmp_path, capsys):
+    """But those of a call that was killed are, as is all of one that ended."""
+    Image.fromarray(hand[0]).save(tmp_path / "a.png")
+    out = tmp_path / "out"
+    call = ["predict", str(tmp_path / "a.png"), "--out", str(out)]
+    (out / "overlays").mkdir(parents=True)
+    Image.fromarray((hand[0] // 16).astype(np.uint8)).save(out / "overlays" / "a.jpg")
+    before = (out / "overlays" / "a.jpg").read_bytes()
+    assert main(call) == 2
+    assert "overlays/a.jpg: not of predict, which might replace it" in capsys.readouterr().err
+    assert os.listdir(out) == ["overlays"]
+    assert (out / "overlays" / "a.jpg").read_bytes() == before
+    (out / "overlays" / "a.jpg").unlink()
+    assert main(call) == 0
+    (out / "landmarks.csv").unlink()
+    assert main(call) == 0
+    Image.fromarray(hand[0] // 2).save(out / "overlays" / "a.jpg", "png")  # of an earlier version
+    assert main(call) == 0
+
+
+def test_a_call_that_ends_early_says_what_stays(hand, model, tmp_path, monkeypatch, capsys):
+    for name in "ab":
+        Image.fromarray(hand[0]).save(tmp_path / f"{name}.png")
+    images, out = [tmp_path / "a.png", tmp_path / "b.png"], tmp_path / "out"
+    predict.predict(images, model, out)
+    table = (out / "landmarks.csv").read_bytes()
+    assert capsys.readouterr().err == ""
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(predict.overlay_files, "write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        predict.predict(images, model, out)
+    said = capsys.readouterr().err
+    assert "overlays: up to 2 pictures are of this call, which did not end; landmarks.csv" in said
+    assert (out / "landmarks.csv").read_bytes() == table
+    with pytest.raises(KeyboardInterrupt):
+        predict.predict(images, model, tmp_path / "new")
+    assert "of this call" not in capsys.readouterr().err
+
+
 def test_a_table_that_a_program_has_open_is_told_first(tmp_path, monkeypatch):
     """Windows then refuses to replace it, which is too late when all images were seen."""
 

@@ -368,6 +368,17 @@ def test_an_error_of_the_disk_names_the_file(tmp_path):
         assert str(caught.value).endswith(said)
 
 
+def test_what_a_killed_process_of_the_same_number_left_is_not_taken_over(tmp_path):
+    """In containers each has the number 1."""
+    left = tmp_path / f".made.{os.getpid()}.tmp"
+    left.mkdir()
+    (left / "old.txt").touch()
+    with files.replacing(tmp_path / "made") as temporary:
+        temporary.mkdir()
+        (temporary / "new.txt").touch()
+    assert os.listdir(tmp_path / "made") == ["new.txt"] and os.listdir(tmp_path) == ["made"]
+
+
 class Locked(PermissionError):
     """As Windows raises it, where a scanner has the file open."""
 
