@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +84,24 @@ class Annotations:
                 f"{place}: {column} of image {image} is {text!r}, but {first!r} in "
                 f"{self._short(before)}"
             )
+
+    def said_of_each(
+        self, column: str, images: Collection[str], unknown: str = ""
+    ) -> dict[str, tuple[str, str]]:
+        """What a column says of some images, and where; `unknown`: what to write where nobody
+        knows, for the message.
+
+        Raises:
+            DataError: it says nothing of one.
+        """
+        said = self.said.get(column, {})
+        if lacking := [image for image in images if image not in said]:
+            others = f" (and {len(lacking) - 1} more have none)" if len(lacking) > 1 else ""
+            raise DataError(
+                f"{self.places[lacking[0]]}: image {lacking[0]} has no {column}{others}: fill the "
+                f"cell, or name the image in --about FILE.csv (image,{column}){unknown}"
+            )
+        return {image: said[image] for image in images}
 
     def add_people(self, column: str, cells: dict[str, str]):
         """Notes whose images are, by a column that another file may spell in other letters."""

@@ -185,6 +185,23 @@ def stated_spacing(paths: Mapping[str, Path]) -> tuple[dict[str, tuple[float, fl
     return {image_id: spacing[:2] for image_id, spacing in known.items()}, some(sources)
 
 
+def stated_by_all(
+    paths: Mapping[str, Path], read: Callable[[Path], str | None], what: str, instead: str
+) -> dict[str, str]:
+    """What `read` finds in each file, by the names of these.
+
+    Args:
+        what: it is, and `instead`: what to do without, for the message.
+
+    Raises:
+        DataError: a file states nothing.
+    """
+    stated = {name: read(path) for name, path in paths.items()}
+    if lacking := [str(paths[name]) for name, found in stated.items() if found is None]:
+        raise DataError(f"{some(lacking)}: no {what}, as DICOM files state it: {instead}")
+    return stated
+
+
 def check_spacings(ids: Collection[str], known: Collection[str], nothing: str) -> None:
     """Says which images have no pixel spacing.
 

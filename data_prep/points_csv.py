@@ -3,53 +3,26 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from data_prep import common, points_checks, points_folds
-from data_prep.annotations import Annotations
 from data_prep.matching import image_ids, left_out, match_images, other_ending
 from data_prep.points_about import add_about, read_about
 from data_prep.points_files import read_points
 from data_prep.points_folds import FILE
 from data_prep.points_headers import BY_FOLDER
+from data_prep.points_scale import choose_scale, number_or_text, spacings
 from data_prep.points_sides import right_sides
 from kerasland import geometry, preparation, prepared
 from kerasland.command import leave, run
-from kerasland.errors import DataError, UsageError
+from kerasland.errors import DataError
 from kerasland.images import read_image
 from kerasland.progress import track
 from kerasland.scale import Scale
-
-
-def choose_scale(
-    landmarks: Sequence[str],
-    mm_per_px: float | str | None = None,
-    scale_landmarks: Sequence[str] | None = None,
-    length_mm: float | None = None,
-) -> Scale:
-    """The scale that options of `prepare` state."""
-    of_each = isinstance(mm_per_px, str)
-    spacing = {"files": mm_per_px} if of_each else {"mm_per_px": mm_per_px}
-    if scale_landmarks is None:
-        return Scale(length_mm=length_mm, **spacing)
-    numbers = []
-    for text in scale_landmarks:
-        if text not in landmarks and not (text.isdigit() and int(text) < len(landmarks)):
-            raise UsageError(
-                f"--scale-landmarks {text}: no such landmark; there: {common.some(landmarks)}"
-            )
-        numbers.append(list(landmarks).index(text) if text in landmarks else int(text))
-    names = [text for text in scale_landmarks if text in landmarks]
-    if len(names) == 1 and names[0].isdigit():
-        raise UsageError(
-            f"--scale-landmarks {' '.join(scale_landmarks)}: {names[0]} is a landmark's name "
-            "here, the other a place in their order; give two names"
-        )
-    return Scale(tuple(numbers), length_mm, **spacing)
 
 
 def prepare(
@@ -151,7 +124,7 @@ def prepare(
         spacing, said_by = common.stated_spacing({ids[n]: path for n, path in matched.items()})
     elif scale.files:
         spacing, said_by = (
-            _spacings(table, ids, scale.files, about or table.source),
+            spacings(table, ids, scale.files, about or table.source),
             f"column {scale.files}",
         )
     if spacing is not None:
@@ -179,33 +152,6 @@ def prepare(
     if rest := left_out(found, matched.values(), points.keys() - set(matched)):
         print(f"{len(rest)} images without points left out: {common.some(p.name for p in rest)}")
     return dataset
-
-
-def _spacings(
-    table: Annotations, ids: Mapping[str, str], column: str, source: Path | str
-) -> dict[str, tuple[float, float]]:
-    """The pixel spacing (x, y) of each image that has one in a column, by id."""
-    found = {}
-    for name, (text, place) in table.said.get(column, {}).items():
-        if name in ids:
-            value = _mm_per_px(text)
-            if isinstance(value, str) or not (np.isfinite(value) and value > 0):
-                raise DataError(
-                    f"{place}: {column} of image {name} is {text!r}: expected "
-                    "millimetres a pixel, a number above 0"
-                )
-            found[ids[name]] = (value, value)
-    nothing = f"{source}: column {column} gives no image a pixel spacing"
-    common.check_spacings(ids.values(), found, nothing)
-    return found
-
-
-def _mm_per_px(text: str) -> float | str:
-    """A number, or the text where it is none."""
-    try:
-        return float(text)
-    except ValueError:
-        return text
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -243,7 +189,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     add(
         "--mm-per-px",
-        type=_mm_per_px,
+        type=number_or_text,
         metavar="MM|file|COLUMN",
         help="millimetres per pixel; 'file': as each DICOM, MetaImage or NIfTI file states; or the "
         "column of the CSV, or of --about, that has it for each image",

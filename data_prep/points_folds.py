@@ -11,7 +11,7 @@ from data_prep.annotations import Annotations
 from data_prep.matching import named_in
 from data_prep.points_headers import BY_FOLDER
 from kerasland import dicom, fold_draws, folds
-from kerasland.errors import DataError, UsageError
+from kerasland.errors import UsageError
 
 TEST_FRACTION = 0.25
 FILE = "file"  # what each image file states
@@ -92,23 +92,13 @@ def groups_of(
         DataError: an image that has none.
     """
     if group == FILE:
-        stated = {name: dicom.patient_id(path) for name, path in matched.items()}
-        if lacking := [str(matched[name]) for name, patient in stated.items() if patient is None]:
-            raise DataError(
-                f"{common.some(lacking)}: no PatientID, as DICOM files state it: --group folder, "
-                "or a column of a CSV"
-            )
+        instead = "--group folder, or a column of a CSV"
+        stated = common.stated_by_all(matched, dicom.patient_id, "PatientID", instead)
         return {ids[name]: patient for name, patient in stated.items()}
     if group == FOLDER and group not in table.said:
         return {ids[name]: str(path.parent) for name, path in matched.items()}
-    said = table.said.get(group, {})
-    if lacking := [name for name in ids if name not in said]:
-        others = f" (and {len(lacking) - 1} more have none)" if len(lacking) > 1 else ""
-        raise DataError(
-            f"{table.places[lacking[0]]}: image {lacking[0]} has no {group}{others}: fill the "
-            f"cell, or name the image in --about FILE.csv (image,{group}), with a {group} of its "
-            "own where it is unknown"
-        )
+    unknown = f", with a {group} of its own where it is unknown"
+    said = table.said_of_each(group, ids, unknown)
     return {image_id: said[name][0] for name, image_id in ids.items()}
 
 

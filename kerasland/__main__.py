@@ -141,7 +141,7 @@ def _predict(args) -> None:
     model = model_files.load_model(args.model)
     options = args.side, scale, args.mm_per_px, args.names, args.labelme
     count, strange = predict.predict_files(paths, model, args.out, *options)
-    written = f"{predictions.TABLE}, {predictions.DOCUMENT}, {predict.OVERLAYS}/"
+    written = f"{predictions.TABLE}, {predictions.DOCUMENT}, {predictions.OVERLAYS}/"
     if args.labelme:
         written += f", {predictions.LABELME}/"
     seen = f"{count} image{'s'[: count > 1]}{predict.without_shape(strange)}"

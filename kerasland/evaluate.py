@@ -24,7 +24,7 @@ from kerasland.point_errors import (
     trained_on,
 )
 from kerasland.prepared import Prepared
-from kerasland.prepared_tables import ABOUT
+from kerasland.prepared_tables import check_no_data_set
 from kerasland.table_files import ERRORS, EVALUATION, SUMMARY, write_table
 
 WORST_IMAGES, WORST_POINTS = 6, 20
@@ -64,7 +64,7 @@ def evaluate(
             none of its images; if nothing says what the model was trained on; `out` is missing, or
             a prepared data set.
     """
-    experiment, notes = model_notes.experiment_of(run), model_notes.notes(run)
+    experiment, notes = model_notes.beside(run)
     if "data" not in notes:
         raise UsageError(
             f"{run}: no experiment.json of a run beside it says what it was trained on. From "
@@ -73,8 +73,8 @@ def evaluate(
     folder = None if Path(run).is_file() or model_notes.is_release(run) else Path(run)
     if folder is None and out is None:
         raise UsageError(f"{run}: is no run's folder; say where to write with --out")
-    if out is not None and (Path(out) / ABOUT).exists():
-        raise UsageError(f"{out}: a prepared data set; name another folder with --out")
+    if out is not None:
+        check_no_data_set(Path(out))
     model = load_model(run)
     landmark_places(model, data)  # what is wrong with them is told at once
     seen = trained_on(data, notes)

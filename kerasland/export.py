@@ -103,13 +103,15 @@ def export(
     write = WRITERS[format]
     if weights == INT8:
         write = functools.partial(write, calibration=calibration)
+    whole = pipeline(bare(model, BFLOAT16 if weights == BFLOAT16 else FLOAT32), dtype, scale)
     with files.replacing(path) as temporary:
-        write(bare(model), temporary, weights, scale, raw_image(dtype), said)
+        write(whole, temporary, weights, said)
 
 
-def raw_image(dtype: str = "uint8") -> tf.TensorSpec:
-    """The input of an artefact."""
-    return tf.TensorSpec((None, None, None, 1), dtype, name="image")
+def raw_image(whole: keras.Model) -> tf.TensorSpec:
+    """The input of a pipeline."""
+    (image,) = whole.inputs
+    return tf.TensorSpec(image.shape, image.dtype, name=image.name)
 
 
 def _format_of(path: Path) -> str:
@@ -152,16 +154,8 @@ def _is_kernel(variable: keras.Variable) -> bool:
     return len(variable.shape) == 4
 
 
-def _write_saved_model(
-    model: keras.Model,
-    path: Path,
-    weights: str,
-    scale: Scale | None,
-    image: tf.TensorSpec,
-    said: str,
-) -> None:
-    computed = bare(model, BFLOAT16 if weights == BFLOAT16 else FLOAT32)
-    graph = frozen(pipeline(computed, image.dtype.name, scale), image, weights)
+def _write_saved_model(whole: keras.Model, path: Path, weights: str, said: str) -> None:
+    graph = frozen(whole, raw_image(whole), weights)
     tf.saved_model.save(tf.Module(), str(path), signatures=graph)
     # TensorFlow's place for files beside the graph, which its own tools leave alone
     files.write_text(path / "assets.extra" / ABOUT, said)
@@ -202,16 +196,9 @@ def _stored(variable: keras.Variable, kernels: str) -> np.ndarray:
     return variable.numpy().astype(kept.as_numpy_dtype)
 
 
-def _write_litert(
-    model: keras.Model,
-    path: Path,
-    weights: str,
-    scale: Scale | None,
-    image: tf.TensorSpec,
-    said: str,
-) -> None:
+def _write_litert(whole: keras.Model, path: Path, weights: str, said: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        _write_saved_model(model, Path(folder) / "saved", FLOAT32, scale, image, said)
+        _write_saved_model(whole, Path(folder) / "saved", FLOAT32, said)
         converter = tf.lite.TFLiteConverter.from_saved_model(f"{folder}/saved")
         if weights == FLOAT16:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -244,17 +231,14 @@ def _require_unclipped(path: Path) -> None:
 
 
 def _write_onnx(
-    model: keras.Model,
+    whole: keras.Model,
     path: Path,
     weights: str,
-    scale: Scale | None,
-    image: tf.TensorSpec,
     said: str,
     calibration: Iterable[np.ndarray] = (),
 ) -> None:
     import onnx
 
-    whole = pipeline(model, image.dtype.name, scale)
     looks = whole.get_layer("looks")
     frame = tf.TensorSpec((None, *looks.frame_shape, 1), tf.float32, name="frame")
     network = _converted(looks.network, frame)
@@ -264,10 +248,11 @@ def _write_onnx(
             raise _beyond_half(beyond)
     if weights == INT8:
         network = quantize.quantized(network, calibration, looks.frame_shape)
+    landmarks = landmark_names(looks.network)
     looks.network = _StandIn(looks.network)
-    converted = _converted(whole, image)
+    converted = _converted(whole, raw_image(whole))
     onnx_graphs.fill_in(converted.graph, STAND_IN, network.graph, looks.network.output)
-    onnx_graphs.name_axes(converted.graph, len(landmark_names(model)))
+    onnx_graphs.name_axes(converted.graph, len(landmarks))
     onnx.helper.set_model_props(converted, {"kerasland": said})
     onnx_graphs.save(converted, path)
 

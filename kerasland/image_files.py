@@ -9,10 +9,10 @@ from pathlib import Path
 
 from kerasland import dicom, predictions, volumes
 from kerasland.errors import DataError, UsageError
+from kerasland.predictions import OVERLAYS
 
 LOSSLESS = (".png", *volumes.SUFFIXES, *dicom.SUFFIXES, ".tif", ".tiff", ".bmp")
 SUFFIXES = (*LOSSLESS, ".jpg", ".jpeg", ".jp2", ".webp")
-OVERLAYS = "overlays"  # the folder of what `predict` draws
 
 
 def image_suffix(path: str | os.PathLike) -> str:
@@ -79,11 +79,16 @@ def find_images(
     drawn = own and os.path.realpath(own / OVERLAYS)
     first: dict[Path, Path] = {}
     for path in found:
-        place = path.parent.resolve() / path.name  # `..` after a link leads elsewhere than it reads
+        place = _place(path)
         if drawn and drawn in (str(place.parent), os.path.dirname(os.path.realpath(place))):
             raise UsageError(f"{path}: lies where --out {out} has its pictures; name another --out")
         first.setdefault(place, path)
     return list(first.values())
+
+
+def _place(path: Path) -> Path:
+    """Where a file is, or a link: `..` after a link to a folder leads elsewhere than it reads."""
+    return path.parent.resolve() / path.name
 
 
 def _written_before(path: Path, images: list[Path], own: Path) -> bool:
@@ -116,7 +121,7 @@ def _matching(pattern: Path, own: Path | None) -> list[Path]:
         found.update(_images_in(path) if path.is_dir() else filter(_is_meant, [path]))
     once: dict[Path, Path] = {}
     for path in sorted(found, key=lambda path: (len(path.parts), path)):
-        once.setdefault(path.parent.resolve() / path.name, path)  # links may lead in a circle
+        once.setdefault(_place(path), path)  # links may lead in a circle
     if own:
         once = {place: path for place, path in once.items() if place.parent != own / OVERLAYS}
     return sorted(once.values())

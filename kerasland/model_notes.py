@@ -82,7 +82,7 @@ def notes(source: str | os.PathLike) -> dict:
     Raises:
         DataError: there is no such model; that file is no experiment's JSON.
     """
-    return _beside(source)[1]
+    return beside(source)[1]
 
 
 def experiment_of(source: str | os.PathLike) -> Experiment | None:
@@ -94,10 +94,11 @@ def experiment_of(source: str | os.PathLike) -> Experiment | None:
     Raises:
         DataError: there is no such model; that file is no experiment's JSON.
     """
-    return _beside(source)[0]
+    return beside(source)[0]
 
 
-def _beside(source: str | os.PathLike) -> tuple[Experiment | None, dict]:
+def beside(source: str | os.PathLike) -> tuple[Experiment | None, dict]:
+    """Both `experiment_of` and `notes`."""
     file = existing(source).parent / experiments.EXPERIMENT
     return experiments.load(file) if file.is_file() else (None, {})
 

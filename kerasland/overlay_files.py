@@ -12,32 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from kerasland import files, predictions
-from kerasland.errors import UsageError
-from kerasland.image_files import OVERLAYS, image_stem
+from kerasland.image_files import image_stem
 from kerasland.images import picture_mode
 from kerasland.pictures import Drawing, in_8_bits
+from kerasland.predictions import OVERLAYS
 
-MARK = b"landmarks by kerasland"  # a comment in each picture, by which it is known again
 STEM_BYTES = 200  # file systems take 255
 LABELME_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")  # of pictures that it opens itself
-
-
-def check_out(out: Path) -> None:
-    """Refuses to draw where someone's own pictures would be replaced.
-
-    Raises:
-        UsageError: the folder of overlays holds another JPEG. Not where a table of an earlier call
-            lies beside it, whose pictures may have no mark.
-    """
-    if (out / predictions.TABLE).exists():
-        return
-    for path in sorted((out / OVERLAYS).glob("*.jpg")):
-        with path.open("rb") as file:
-            ours = MARK in file.read(1024)
-        if not ours:
-            raise UsageError(
-                f"{path}: not of predict, which might replace it; name another folder with --out"
-            )
 
 
 class OverlayNames:
@@ -91,7 +72,7 @@ def write(
     """Writes a picture, whole or not at all; see `Drawing.marked`."""
     buffer = io.BytesIO()  # to a file Pillow writes what fits on a full disk, and says nothing
     picture = drawing.marked(points, confidence, names)
-    picture.save(buffer, "jpeg", quality=85, subsampling=0, comment=MARK)
+    picture.save(buffer, "jpeg", quality=85, subsampling=0, comment=predictions.MARK)
     with files.replacing(path) as temporary:
         temporary.write_bytes(buffer.getvalue())
 

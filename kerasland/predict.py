@@ -22,7 +22,7 @@ from kerasland import dicom, expected_errors, overlay_files, predictions
 from kerasland.closer_look import LEAST_PX
 from kerasland.errors import DataError, KeraslandError, UsageError
 from kerasland.geometry import Spacing
-from kerasland.image_files import OVERLAYS, find_images
+from kerasland.image_files import find_images
 from kerasland.images import pixel_spacing, read_image
 from kerasland.layers import layer_of
 from kerasland.localizers import BATCH, batch_localizer, in_frame, warn_of_no_shape
@@ -94,15 +94,14 @@ def predict_files(
         DataError: naming the images that could not be read, after all others were written; each is
             said on stderr when it is met.
         UsageError: another side, "auto" of a model that knows no shapes, `mm_per_px` not above 0,
-            or `out` is a file or would lose files of others, see `predictions.check_out`,
-            `overlay_files.check_out` and `find_images`.
+            or `out` is a file or would lose files of others, see `predictions.check_out` and
+            `find_images`.
     """
     out, given = Path(out), None
     if mm_per_px is not None:
         given = Spacing(mm_per_px, mm_per_px, Scale(mm_per_px=mm_per_px).describe())
     localize, expected = batch_localizer(model, side), expected_errors.of_model(model)
     predictions.check_out(out, labelme)
-    overlay_files.check_out(out)
     paths = find_images(images, out)
     if not paths:
         raise UsageError("no image named")
@@ -155,7 +154,10 @@ def predict_files(
             raise DataError(_all_of(notes.failed))
     if earlier := overlays.others(out):
         which = f"{len(earlier)} of another call, such as {earlier[0].name}"
-        print(f"{out / OVERLAYS}: has pictures of other images too, {which}", file=sys.stderr)
+        print(
+            f"{out / predictions.OVERLAYS}: has pictures of other images too, {which}",
+            file=sys.stderr,
+        )
     notes.say(len(paths), out / predictions.LABELME if labelme else None, mm_per_px)
     count = len(paths) - len(notes.failed)
     if notes.failed:

@@ -18,8 +18,11 @@ import pandas as pd
 from kerasland.errors import UsageError
 from kerasland.files import replacing, without_nan, write_text
 from kerasland.geometry import Spacing
+from kerasland.prepared_tables import check_no_data_set
 
 TABLE, DOCUMENT = "landmarks.csv", "landmarks.json"
+OVERLAYS = "overlays"  # the folder of pictures
+MARK = b"landmarks by kerasland"  # a comment in each of them, by which it is known again
 LABELME = "labelme"  # the folder of annotations to correct
 REVIEWED = "reviewed"  # a flag in them, to be ticked in labelme
 ERRORS = ("error_mm", "error_mm_95")
@@ -57,14 +60,14 @@ def check_out(out: Path, labelme: bool = False) -> None:
 
     Raises:
         UsageError: `out` is a file or a prepared data set, or holds a table or document of such a
-            name that `writing` did not write; or, with `labelme`, annotations of an earlier call,
-            which may have been corrected since.
+            name that `writing` did not write; or a JPEG in `overlays` without the mark of ours,
+            unless a table of an earlier call, whose pictures may have none, lies beside it; or,
+            with `labelme`, annotations of an earlier call, which may have been corrected since.
         OSError: Windows would not let one of them be replaced.
     """
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out}: is a file; --out names the folder to write to")
-    if (out / "dataset.json").exists():
-        raise UsageError(f"{out}: a prepared data set; name another folder with --out")
+    check_no_data_set(out)
     for name, beginning in _BEGINNINGS.items():
         if (out / name).is_file():
             with (out / name).open("rb") as file:
@@ -76,6 +79,14 @@ def check_out(out: Path, labelme: bool = False) -> None:
                 )
             # in place: Windows refuses it where a program, such as Excel, has the file open
             os.rename(out / name, out / name)
+    pictures = [] if (out / TABLE).exists() else sorted((out / OVERLAYS).glob("*.jpg"))
+    for path in pictures:
+        with path.open("rb") as file:
+            ours = MARK in file.read(1024)
+        if not ours:
+            raise UsageError(
+                f"{path}: not of predict, which might replace it; name another folder with --out"
+            )
     if labelme and (out / LABELME).exists():
         raise UsageError(
             f"{out / LABELME}: is there already, and may have been corrected; name another folder "

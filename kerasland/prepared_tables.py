@@ -10,13 +10,19 @@ from pathlib import Path
 
 import numpy as np
 
-from kerasland.errors import DataError
+from kerasland.errors import DataError, UsageError
 from kerasland.folds import check_fold_name
 from kerasland.scale import Scale
 
 COLUMNS = ["image_id", "landmark", "x", "y"]
 ABOUT, TABLE = "dataset.json", "landmarks.csv"
 UNFINISHED = ".unfinished"
+
+
+def check_no_data_set(folder: Path) -> None:
+    """Raises UsageError if a prepared data set lies where something else is to be written."""
+    if (folder / ABOUT).exists():
+        raise UsageError(f"{folder}: a prepared data set; name another folder with --out")
 
 
 def read_about(folder: Path) -> dict:

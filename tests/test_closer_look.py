@@ -324,7 +324,8 @@ def test_a_graph_looks_where_predict_looks(model, monkeypatch, whole):
 
 @pytest.fixture(scope="module")
 def in_a_graph(model):
-    return export.frozen(inference_models.pipeline(model, "uint8"), export.raw_image())
+    whole = inference_models.pipeline(model, "uint8")
+    return export.frozen(whole, export.raw_image(whole))
 
 
 def lying():
