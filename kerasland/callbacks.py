@@ -81,11 +81,12 @@ class Checkpoint(keras.callbacks.Callback):
         self.began = time.monotonic()
 
     def on_epoch_end(self, epoch, logs=None):
-        if not np.isfinite(logs["loss"]):
-            raise DataError(
-                f"{self.history.parent}: the loss is {logs['loss']} in epoch {epoch + 1}: try a "
-                "smaller learning_rate or configuration_weight"
-            )
+        for name, of in (("loss", "the loss"), ("val_loss", "the loss of the validation images")):
+            if not np.isfinite(logs.get(name, 0)):
+                raise DataError(
+                    f"{self.history.parent}: {of} is {logs[name]} in epoch {epoch + 1}: try a "
+                    "smaller learning_rate or configuration_weight"
+                )
         rate = float(self.model.optimizer.learning_rate)
         seconds = time.monotonic() - self.began
         self.rows.append({"epoch": epoch, "seconds": seconds, "learning_rate": rate, **logs})

@@ -569,6 +569,20 @@ def test_resume_names_a_history_that_is_not_as_it_was_written(tmp_path, text):
         callbacks.Checkpoint(tmp_path / "chkpts", history, first_epoch=1)
 
 
+@pytest.mark.parametrize(
+    ("logs", "whose"),
+    [
+        ({"loss": np.inf}, "the loss"),
+        ({"loss": 6.0, "val_loss": np.nan}, "the loss of the validation images"),
+    ],
+)
+def test_a_training_ends_where_a_loss_is_no_number(tmp_path, logs, whose):
+    kept = callbacks.Checkpoint(tmp_path / "checkpoints", tmp_path / "history.csv", first_epoch=0)
+    with pytest.raises(DataError, match=f"{whose} is (nan|inf) in epoch 3: try a smaller"):
+        kept.on_epoch_end(2, logs)
+    assert not list(tmp_path.iterdir())
+
+
 def test_resume_after_an_end_while_the_model_was_written(hands, tmp_path, monkeypatch):
     """The notes were written, the model was not."""
     once, run = TINY.replace(epochs=1, validation_images=0), tmp_path / "run"
