@@ -50,8 +50,6 @@ def load_model(source: str | os.PathLike) -> keras.Model:
         model = keras.saving.load_model(path, compile=False)
         landmark_names(model)
     except (ValueError, OSError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile) as error:
-        if not zipfile.is_zipfile(path):
-            raise DataError(f"{path}: cut off, or no .keras file; get a fresh copy") from error
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         other = experiments.other_version(model_notes.notes(path))
         what = (
@@ -73,17 +71,17 @@ def check_whole(path: Path, instead: str = "get a fresh copy") -> None:
     """Refuses a `.keras` file that is not as it was written.
 
     Keras reads on where a checksum is wrong and, from Python 3.13 on, returns a model with other
-    weights. A file that is no zip archive passes: of that Keras says so.
+    weights; of one that is no zip archive it says that there is none.
 
     Args:
         path: of the file.
         instead: what the message says to do.
 
     Raises:
-        DataError: naming the file and the part of it that is damaged.
+        DataError: naming the file and, if it is whole enough, the part that is damaged.
     """
     if not zipfile.is_zipfile(path):
-        return
+        raise DataError(f"{path}: cut off, or no .keras file; {instead}")
     try:
         with zipfile.ZipFile(path) as archive:
             part = archive.testzip()

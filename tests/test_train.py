@@ -597,11 +597,12 @@ def test_resume_after_an_end_while_the_model_was_written(hands, tmp_path, monkey
     assert "minutes" in json.loads((run / "experiment.json").read_text())
     checkpoint, _ = run_folder.last_checkpoint(run)
     whole = checkpoint.read_bytes()
-    damaged, middle = bytearray(whole), len(whole) // 2
-    damaged[middle] ^= 255
-    checkpoint.write_bytes(damaged)
-    with pytest.raises(DataError, match="keras: damaged, .*; delete .*checkpoints to train"):
-        train.train(hands, once, run, "dev", resume=True, quiet=True)
+    middle = len(whole) // 2
+    other = whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :]
+    for content, said in ((other, "damaged"), (whole[:middle], "cut off"), (b"", "cut off")):
+        checkpoint.write_bytes(content)
+        with pytest.raises(DataError, match=f"keras: {said}, .*; delete .*checkpoints to train"):
+            train.train(hands, once, run, "dev", resume=True, quiet=True)
     checkpoint.write_bytes(whole)
     train.train(hands, once, run, "dev", resume=True, quiet=True)
     assert (run / "model.keras").exists() and not (run / "checkpoints").exists()
