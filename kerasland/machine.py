@@ -94,10 +94,16 @@ def _silenced() -> Iterator[None]:
 
 
 def import_keras() -> None:
-    """Keras without what it imports where it is installed and the command line never asks of it.
+    """Keras as a new install has it, without what it imports and the command line never asks of it.
+
+    So no number depends on the `keras.json` and the environment of the user's other programs.
 
     In this process Keras then cannot draw models or wrap them for scikit-learn; whoever imports the
     package, rather than running it, has all of Keras. What it spares: docs/speed.md.
     """
+    os.environ["KERAS_BACKEND"] = "tensorflow"
     with _silenced(), without("IPython", "matplotlib", "sklearn"):
-        import keras  # noqa: F401
+        import keras
+    keras.config.set_floatx("float32")
+    keras.config.set_epsilon(1e-7)
+    keras.config.set_image_data_format("channels_last")

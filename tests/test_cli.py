@@ -382,6 +382,20 @@ def test_new_images_alone_are_evaluated_without_a_baseline(run, tmp_path, capsys
     assert json.loads((out / "summary.json").read_text())["mean_shape"] is None
 
 
+@pytest.mark.slow
+def test_what_keras_json_says_changes_no_number(hands, tmp_path):
+    """That is of the user's other programs, and so is KERAS_BACKEND."""
+    theirs = {"floatx": "float16", "epsilon": 0.1, "image_data_format": "channels_first"}
+    (tmp_path / "keras.json").write_text(json.dumps(theirs))
+    losses = []
+    for name, more in (("plain", {}), ("other", {"KERAS_BACKEND": "jax", "KERAS_HOME": tmp_path})):
+        out = tmp_path / name
+        done = kerasland("train", "--data", hands.folder, "--out", out, "--set", *SMALL, **more)
+        assert done.returncode == 0, done.stderr
+        losses.append(pd.read_csv(out / "history.csv").drop(columns="seconds"))
+    pd.testing.assert_frame_equal(*losses)
+
+
 def test_a_training_that_fails_says_so(hands, tmp_path, capsys):
     out = tmp_path / "run"
     line = refused(
