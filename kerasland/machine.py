@@ -102,6 +102,7 @@ def import_keras() -> None:
     package, rather than running it, has all of Keras. What it spares: docs/speed.md.
     """
     os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ.pop("TF_USE_LEGACY_KERAS", None)  # TensorBoard's plugins would ask for Keras 2
     with _silenced(), without("IPython", "matplotlib", "sklearn"):
         import keras
     keras.config.set_floatx("float32")
